@@ -1,0 +1,37 @@
+"""Differentiable-reward fine-tuning of diffusion models: one rollout, five methods, in pure torch.
+
+from methods import ddim, parse, rollout, Updater
+plan = parse("easytune").plan(steps=50, rng=random.Random(0))
+rollout(plan, backbone, ddim(50), reward, batch, backbone.initial_state(batch), Updater(optimizer))
+"""
+
+from methods.interface import Backbone, Batch, Method, MethodError, Reward
+from methods.plan import Plan, Score, Step, trajectory
+from methods.registry import METHODS, parse, register, spec
+from methods.rollout import PHASES, Outcome, rollout, sample
+from methods.samplers import Sampler, ddim
+from methods.update import RewardError, Updater
+
+__all__ = [
+    "METHODS",
+    "PHASES",
+    "Backbone",
+    "Batch",
+    "Method",
+    "MethodError",
+    "Outcome",
+    "Plan",
+    "Reward",
+    "RewardError",
+    "Sampler",
+    "Score",
+    "Step",
+    "Updater",
+    "ddim",
+    "parse",
+    "register",
+    "rollout",
+    "sample",
+    "spec",
+    "trajectory",
+]

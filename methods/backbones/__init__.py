@@ -1,0 +1,1 @@
+"""Backbones: pre-trained text-to-motion diffusion models behind methods.interface.Backbone."""

@@ -1,0 +1,116 @@
+"""MLD, motion latent diffusion (Chen et al., CVPR 2023), in the MotionLCM-v1 layout that EasyTune fine-tunes.
+
+A VAE maps a motion to one latent token `[1, 256]`; a transformer denoises that token given a sentence embedding and the
+timestep. State-dict names are the published ones (`vae.*`, `denoiser.*`).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.interface import Batch
+from methods.transformer import DecoderLayer, EncoderLayer, LearnedPositions, SkipTransformer, TimestepEmbedding
+
+
+@dataclass(frozen=True)
+class MldConfig:
+    """Sizes of MLD; the defaults are the published HumanML3D model."""
+
+    features: int = 263
+    """Motion features a frame: 263 for HumanML3D, 251 for KIT-ML."""
+    latent: tuple[int, int] = (1, 256)
+    """Latent tokens and their width."""
+    text_width: int = 768
+    """Width of the sentence embedding; also of the sinusoidal timestep features."""
+    feedforward: int = 1024
+    layers: int = 9
+    heads: int = 4
+    dropout: float = 0.1
+    guidance: float = 7.5
+    """Guidance scale: ε = ε_null + guidance · (ε_text - ε_null)."""
+
+    def transformer(self, layer: type[EncoderLayer]) -> SkipTransformer:
+        return SkipTransformer(layer, self.latent[1], self.heads, self.feedforward, self.layers, self.dropout)
+
+
+TINY = MldConfig(features=11, latent=(1, 16), text_width=12, feedforward=32, layers=3, heads=2)
+"""A few thousand parameters, for tests."""
+
+
+class MldDenoiser(nn.Module):
+    """Predicts the noise in a latent: one transformer over [latents, timestep, text]."""
+
+    def __init__(self, config: MldConfig):
+        super().__init__()
+        width = config.latent[1]
+        self.time_embedding = TimestepEmbedding(config.text_width, width)
+        self.emb_proj = nn.Sequential(nn.ReLU(), nn.Linear(config.text_width, width))
+        self.query_pos = LearnedPositions(width)
+        self.encoder = config.transformer(EncoderLayer)
+
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
+        """`sample` `[B, n, d]`, `timestep` `[B]` integers, `text` `[B, S, text_width]`; returns `[B, n, d]`."""
+        latents = sample.transpose(0, 1)
+        time = self.time_embedding(timestep)[None]
+        sequence = torch.cat([latents, time, self.emb_proj(text.transpose(0, 1))])
+        return self.encoder(self.query_pos(sequence))[: len(latents)].transpose(0, 1)
+
+
+class MldVae(nn.Module):
+    """The motion VAE: features `[B, F, D]` to latents `[B, n, d]` and back."""
+
+    def __init__(self, config: MldConfig):
+        super().__init__()
+        tokens, width = config.latent
+        self.global_motion_token = nn.Parameter(torch.randn(2 * tokens, width))
+        self.query_pos_encoder = LearnedPositions(width)
+        self.encoder = config.transformer(EncoderLayer)
+        self.query_pos_decoder = LearnedPositions(width)
+        self.decoder = config.transformer(DecoderLayer)
+        self.skel_embedding = nn.Linear(config.features, width)
+        self.final_layer = nn.Linear(width, config.features)
+
+    def encode(self, motion: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation `[B, n, d]` of the posterior; `frame_mask` `[B, F]`, true where valid."""
+        frames = self.skel_embedding(motion).transpose(0, 1)
+        tokens = self.global_motion_token[:, None].expand(-1, len(motion), -1)
+        padding = ~F.pad(frame_mask, (len(tokens), 0), value=True)
+        encoded = self.encoder(self.query_pos_encoder(torch.cat([tokens, frames])), padding)[: len(tokens)]
+        mean, logvar = encoded.transpose(0, 1).chunk(2, dim=1)
+        return mean, torch.exp(0.5 * logvar)
+
+    def decode(self, latent: Tensor, frame_mask: Tensor) -> Tensor:
+        """Features `[B, F, D]` of latents `[B, n, d]`; padded frames are 0."""
+        batch, frames = frame_mask.shape
+        queries = self.query_pos_decoder(latent.new_zeros(frames, batch, latent.shape[-1]))
+        decoded = self.decoder(queries, ~frame_mask, memory=latent.transpose(0, 1))
+        motion = self.final_layer(decoded).transpose(0, 1)
+        return motion.masked_fill_(~frame_mask[..., None], 0.0)
+
+
+class Mld(nn.Module):
+    """MLD as a methods.interface.Backbone; `state_dict()` has the published names."""
+
+    def __init__(self, config: MldConfig | None = None):
+        super().__init__()
+        self.config = config or MldConfig()
+        self.vae = MldVae(self.config)
+        self.denoiser = MldDenoiser(self.config)
+
+    def predict(self, x: Tensor, timestep: int, batch: Batch) -> Tensor:
+        """ε with classifier-free guidance, from one call on the doubled batch [text, null]."""
+        text = torch.cat([batch.text, batch.null_text.expand_as(batch.text)])
+        timesteps = torch.full((len(text),), timestep, device=x.device)
+        with_text, without = self.denoiser(torch.cat([x, x]), timesteps, text).chunk(2)
+        return without + self.config.guidance * (with_text - without)
+
+    def decode(self, x0: Tensor, batch: Batch) -> Tensor:
+        return self.vae.decode(x0, batch.frame_mask)
+
+    def initial_state(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
+        return torch.randn(len(batch), *self.config.latent, generator=generator).to(batch.text)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"denoiser": self.denoiser, "vae": self.vae}

@@ -1,0 +1,141 @@
+"""A method, written as data: what happens at each denoising step of one trajectory.
+
+Step indices count forward in sampling: i = 0 is the noisiest step, i = T - 1 the last. In the papers' notation
+(t counts down from T to 1) i = T - t.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Score(StrEnum):
+    """What the reward reads after a step."""
+
+    X0 = "x0"
+    """The end of the trajectory, decoded."""
+    X0_HAT = "x0_hat"
+    """The one-step prediction of x_0 made at this step, decoded."""
+    NOISY = "noisy"
+    """The next state x_{i+1} itself, decoded, with its timestep: needs a noise-aware reward."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One denoiser call and what follows it."""
+
+    index: int
+    """Forward index of the denoising step."""
+    record: bool = False
+    """The denoiser call records a graph; otherwise it runs without one (its output counts as a constant)."""
+    cut: bool = False
+    """The whole state is detached before the step: no gradient reaches what came earlier."""
+    stop_input: bool = False
+    """The denoiser's input alone is detached; the state still carries gradient past the denoiser (DRTune)."""
+    renoise: bool = False
+    """The state is first replaced by fresh noise added to the (detached) end of the trajectory (DRaFT-LV)."""
+    score: Score | None = None
+    """What is scored after this step, if anything."""
+    weight: float = 1.0
+    """Factor of this score in the objective."""
+    update: bool = False
+    """An optimiser step follows."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of one trajectory, in order; steps after the last one are not run."""
+
+    steps: tuple[Step, ...]
+    total: int
+    """T, the number of denoising steps of the sampler (the plan may stop earlier)."""
+    delayed: bool = False
+    """The trajectory is sampled with the weights it began with although updates happen on the way (EasyTune's released
+    "chain" code: one more copy of the denoiser)."""
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps in one trajectory."""
+        return sum(step.update for step in self.steps)
+
+    @property
+    def scores(self) -> int:
+        """Reward evaluations in one trajectory."""
+        return sum(step.score is not None for step in self.steps)
+
+    @property
+    def recorded(self) -> int:
+        """Denoiser calls that record a graph."""
+        return sum(step.record for step in self.steps)
+
+    @property
+    def held(self) -> int:
+        """The most denoiser calls whose graphs are alive at once: what sets a method's memory apart.
+
+        A graph lives until the backward pass that ends its segment; segments end where the state is cut.
+        """
+        return max((sum(step.record for step in segment) for segment in self.segments()), default=0)
+
+    def segments(self) -> list[tuple[Step, ...]]:
+        """Runs of steps that gradients can cross: each begins where the state is cut off from what came before."""
+        segments: list[list[Step]] = []
+        for step in self.steps:
+            if step.cut or step.renoise or not segments:
+                segments.append([])
+            segments[-1].append(step)
+        return [tuple(segment) for segment in segments]
+
+    def folded(self, keep: int = 3) -> "Plan":
+        """The same plan with long runs of steps that hold nothing shortened to `keep` of them.
+
+        A run is a row of one-step segments equal but for their index, or of steps without a graph behind them. Each
+        such step starts and ends with the same live tensors, so memory repeats exactly from the second on, and the
+        shortened plan has the same peak (a test compares them to the byte).
+        """
+        kept: list[Step] = []
+        run = 0
+        for segment in self.segments():
+            for position, step in enumerate(segment):
+                alone = len(segment) == 1 or not any(s.record for s in segment[: position + 1])
+                same = bool(kept) and replace(step, index=0, cut=False) == replace(kept[-1], index=0, cut=False)
+                run = run + 1 if alone and same else 0
+                if run < keep:
+                    kept.append(step)
+        return replace(self, steps=tuple(kept))
+
+    def grid(self) -> str:
+        """The plan as one character a step, for records and drawings.
+
+        `.` no graph, `o` graph with the denoiser's input detached, `#` graph, `S`/`U` the same where a score / a score
+        and an optimiser step follow (`s`/`u` when the call itself recorded no graph); `|` before a step marks a cut of a
+        state that had a graph to lose or starts one, `~` a fresh noising.
+        """
+        cells = []
+        for step in self.steps:
+            if step.renoise:
+                cells.append("~")
+            elif step.cut and step.record:
+                cells.append("|")
+            if step.score is None:
+                cells.append(("o" if step.stop_input else "#") if step.record else ".")
+            else:
+                mark = "U" if step.update else "S"
+                cells.append(mark if step.record else mark.lower())
+        return "".join(cells)
+
+
+def trajectory(total: int, steps: Iterable[Step]) -> Plan:
+    """A plan of `steps` out of `total`, checked; ValueError for one that cannot be run as it stands."""
+    plan = Plan(tuple(steps), total)
+    if any(not 0 <= step.index < total for step in plan.steps):
+        raise ValueError(f"a plan's step lies outside 0..{total - 1}")
+    segments = plan.segments()
+    for segment in segments:
+        scored = [step for step in segment if step.score is not None]
+        if scored and not any(step.record for step in segment):
+            raise ValueError("a plan scores a state that no recorded denoiser call leads to")
+        if any(step.update for step in segment[:-1]):
+            raise ValueError("an optimiser step must end its segment: cut the state after it")
+    if not plan.steps or not plan.steps[-1].update:
+        raise ValueError("a plan must end in an optimiser step")
+    return plan

@@ -1,0 +1,60 @@
+"""The methods by name, and how a method is written in one word: `draft`, `draft:k=10`, `easytune:mode=chain,first=40`.
+
+A method is added by one line in METHODS, or from outside by `register("mine", MyMethod)` in a module of its own.
+"""
+
+from dataclasses import fields
+
+from methods.alignprop import AlignProp
+from methods.draft import DRaFT, DRaFTLV
+from methods.drtune import DRTune
+from methods.easytune import EasyTune
+from methods.interface import Method, MethodError
+from methods.refl import ReFL
+
+METHODS: dict[str, type] = {
+    "draft": DRaFT,
+    "draft-lv": DRaFTLV,
+    "alignprop": AlignProp,
+    "drtune": DRTune,
+    "refl": ReFL,
+    "easytune": EasyTune,
+}
+
+
+def register(name: str, method: type) -> None:
+    """Adds a method (a frozen dataclass with a `plan`, see methods.interface.Method) under a name of its own."""
+    if name in METHODS:
+        raise MethodError(f"a method called {name!r} is registered already: choose another name")
+    METHODS[name] = method
+
+
+def parse(spec: str) -> Method:
+    """The method of a spec `name[:option=value,...]`; MethodError for an unknown name, option or value."""
+    name, _, options = spec.partition(":")
+    if name not in METHODS:
+        raise MethodError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}")
+    cls = METHODS[name]
+    kinds = {field.name: type(field.default) for field in fields(cls)}
+    values = {}
+    for option in filter(None, options.split(",")):
+        key, equals, text = option.partition("=")
+        if key not in kinds or not equals:
+            raise MethodError(f"method {name!r} has no option {key!r}: its options are {', '.join(kinds) or 'none'}")
+        try:
+            values[key] = kinds[key](text)
+        except ValueError:
+            raise MethodError(f"method {name!r}: {key}={text!r} is not {_KINDS.get(kinds[key], 'valid')}") from None
+    return cls(**values)
+
+
+def spec(method: Method) -> str:
+    """The shortest spec of a method: its name and the options that are not at their default."""
+    name = next((name for name, cls in METHODS.items() if cls is type(method)), None)
+    if name is None:
+        raise MethodError(f"{type(method).__name__} is not a registered method: call methods.registry.register first")
+    changed = [f"{f.name}={getattr(method, f.name)}" for f in fields(method) if getattr(method, f.name) != f.default]
+    return ":".join([name, ",".join(changed)]) if changed else name
+
+
+_KINDS = {int: "a whole number", float: "a number"}

@@ -1,0 +1,115 @@
+"""The step-aware text-motion reward of EasyTune (its code calls it SPM): a dual encoder with a timestep token.
+
+Motion and text are encoded to Gaussians over one 256-wide latent; the reward is the cosine similarity of a sample of
+each. Given a timestep, the motion encoder sees one more token, so that a noisy motion can be scored. State-dict names
+are the published ones.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.interface import Batch
+from methods.transformer import DecoderLayer, EncoderLayer, LearnedPositions, SkipTransformer, TimestepEmbedding
+
+
+@dataclass(frozen=True)
+class SpmConfig:
+    """Sizes of the reward; the defaults are the published HumanML3D model."""
+
+    features: int = 263
+    width: int = 256
+    token_width: int = 1024
+    """Width of the text encoder's token embeddings (sentence-t5-large)."""
+    time_features: int = 512
+    feedforward: int = 1024
+    layers: int = 9
+    heads: int = 4
+    dropout: float = 0.1
+
+    def transformer(self, layer: type[EncoderLayer]) -> SkipTransformer:
+        return SkipTransformer(layer, self.width, self.heads, self.feedforward, self.layers, self.dropout)
+
+
+TINY = SpmConfig(features=11, width=16, token_width=10, time_features=8, feedforward=32, layers=3, heads=2)
+"""A few thousand parameters, for tests."""
+
+Gaussian = tuple[Tensor, Tensor]
+"""Mean and standard deviation, each `[B, width]`."""
+
+
+class Spm(nn.Module):
+    """The dual encoder, and its decoder (used in pre-training only).
+
+    The released module shares one LayerNorm between both encoders' ends by accident; here they are two, and a released
+    checkpoint (which stores both, equal) loads unchanged.
+    """
+
+    def __init__(self, config: SpmConfig | None = None):
+        super().__init__()
+        self.config = config = config or SpmConfig()
+        width = config.width
+        self.global_motion_token = nn.Parameter(torch.randn(1, width))
+        self.global_text_token = nn.Parameter(torch.randn(1, width))
+        self.query_motion_pos_encoder = LearnedPositions(width)
+        self.query_text_pos_encoder = LearnedPositions(width)
+        self.query_pos_decoder = LearnedPositions(width)
+        self.motion_encoder = config.transformer(EncoderLayer)
+        self.text_encoder = config.transformer(EncoderLayer)
+        self.decoder = config.transformer(DecoderLayer)
+        self.dist_motion_layer = nn.Linear(width, 2 * width)
+        self.dist_text_layer = nn.Linear(width, 2 * width)
+        self.skel_embedding = nn.Linear(config.features, width)
+        self.text_embedding = nn.Linear(config.token_width, width)
+        self.final_layer = nn.Linear(width, config.features)
+        self.time_embedding = TimestepEmbedding(config.time_features, width)
+
+    def encode_motion(self, motion: Tensor, frame_mask: Tensor, timestep: Tensor | None = None) -> Gaussian:
+        """Posterior of features `[B, F, D]`; `timestep` `[B]` says how noisy they are (None: clean)."""
+        token = self.global_motion_token
+        frames = self.skel_embedding(motion).transpose(0, 1)
+        encoded = self._encode(frames, frame_mask, timestep, token, self.query_motion_pos_encoder, self.motion_encoder)
+        return _gaussian(self.dist_motion_layer(encoded))
+
+    def encode_text(self, tokens: Tensor, token_mask: Tensor, timestep: Tensor | None = None) -> Gaussian:
+        """Posterior of token embeddings `[B, N, token_width]`."""
+        words = self.text_embedding(tokens).transpose(0, 1)
+        token = self.global_text_token
+        encoded = self._encode(words, token_mask, timestep, token, self.query_text_pos_encoder, self.text_encoder)
+        return _gaussian(self.dist_text_layer(encoded))
+
+    def _encode(self, sequence, mask, timestep, token, positions, encoder) -> Tensor:
+        """The encoder's output at the distribution token, over [token, (timestep,) sequence]."""
+        prefix = [token[:, None].expand(-1, len(mask), -1)]
+        if timestep is not None:
+            prefix.append(self.time_embedding(timestep)[None])
+        padding = ~F.pad(mask, (len(prefix), 0), value=True)
+        return encoder(positions(torch.cat([*prefix, sequence])), padding)[0]
+
+    def decode(self, latent: Tensor, frame_mask: Tensor) -> Tensor:
+        """Features `[B, F, D]` of a latent `[B, width]`; padded frames are 0."""
+        batch, frames = frame_mask.shape
+        queries = self.query_pos_decoder(latent.new_zeros(frames, batch, latent.shape[-1]))
+        motion = self.final_layer(self.decoder(queries, ~frame_mask, memory=latent[None])).transpose(0, 1)
+        return motion.masked_fill_(~frame_mask[..., None], 0.0)
+
+    def forward(self, motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:
+        """Cosine similarity `[B]` of a text and a motion sample, text drawn first (as released)."""
+        times = None if timestep is None else torch.full((len(batch),), timestep, device=motion.device)
+        text = sample(*self.encode_text(batch.tokens, batch.token_mask))
+        return F.cosine_similarity(text, sample(*self.encode_motion(motion, batch.frame_mask, times)), dim=-1)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"reward": self}
+
+
+def sample(mean: Tensor, std: Tensor) -> Tensor:
+    """One reparameterised draw."""
+    return mean + std * torch.randn_like(mean)
+
+
+def _gaussian(parameters: Tensor) -> Gaussian:
+    mean, logvar = parameters.chunk(2, dim=-1)
+    return mean, torch.exp(0.5 * logvar)

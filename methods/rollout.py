@@ -1,0 +1,172 @@
+"""The one denoising loop that every method shares: it runs a plan and lets gradients flow where the plan says."""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from methods.interface import Backbone, Batch, Reward
+from methods.plan import Plan, Score, Step
+from methods.samplers import Sampler
+from methods.update import RewardError, Updater
+
+PHASES = ("rollout", "decode", "reward", "backward", "optimiser")
+"""The phases of an update, as they are announced to an observer."""
+
+Phases = Callable[[str], contextlib.AbstractContextManager]
+"""An observer: called with a phase's name, the context it returns is open while that phase runs."""
+
+
+def unobserved(phase: str) -> contextlib.AbstractContextManager:
+    return contextlib.nullcontext()
+
+
+@dataclass
+class Outcome:
+    """What one trajectory gave. Tensors are detached and stay on the device: nothing here costs a synchronisation."""
+
+    state: Tensor
+    """The last state reached: x_0 if the plan ran to the end."""
+    scored: list[Tensor] = field(default_factory=list)
+    """The latents that were decoded and scored, in order."""
+    rewards: list[Tensor] = field(default_factory=list)
+    """The `[B]` rewards, in order of scoring."""
+    gradient_norms: list[Tensor] = field(default_factory=list)
+    """Gradient norm before clipping, one per optimiser step."""
+
+
+def sample(backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, generator=None) -> Tensor:
+    """Motions `[B, F, D]` from the initial state `x`, without gradients."""
+    with torch.no_grad():
+        for index in range(len(sampler)):
+            out = backbone.predict(x, sampler[index].timestep, batch)
+            x = sampler.step(x, out, index, _noise(sampler, index, x, generator))
+        return backbone.decode(x, batch)
+
+
+def rollout(
+    plan: Plan,
+    backbone: Backbone,
+    sampler: Sampler,
+    reward: Reward,
+    batch: Batch,
+    x: Tensor,
+    updater: Updater,
+    *,
+    generator: torch.Generator | None = None,
+    phases: Phases = unobserved,
+) -> Outcome:
+    """Runs one trajectory from the initial state `x` (x_T, `[B, ...]`) and every optimiser step that the plan asks for.
+
+    The objective is the batch mean of the rewards times each score's weight; it is maximised. Noise of a stochastic
+    sampler and of re-noising comes from `generator`. Scores are backpropagated one at a time down to the latent that
+    was scored, so the decoder's and the reward's graphs never outlive their score; from there on backpropagation waits
+    until the end of the segment (Plan.segments), where several scores may share one chain.
+
+    RewardError if the reward has the wrong shape, or (see Updater) is not finite.
+    """
+    outcome = Outcome(x)
+    scores: list[tuple[Tensor, Tensor]] = []  # latents of this segment that were scored, and d objective / d latent
+    unstepped: list[Tensor] = []  # rewards since the last optimiser step
+    with _learner(backbone, plan) as hand_over, _gradients_cleared_on_error(updater):
+        for step, following in zip(plan.steps, (*plan.steps[1:], None), strict=True):
+            with phases("rollout"):
+                latent, x = _advance(step, backbone, sampler, batch, x, generator)
+            if step.score is not None:
+                rewards, gradient = _score(step, backbone, sampler, reward, batch, latent, phases)
+                scores.append((latent, gradient))
+                unstepped.append(rewards)
+                outcome.scored.append(latent.detach())
+            del latent
+            if scores and (following is None or following.cut or following.renoise):
+                with phases("backward"):
+                    torch.autograd.backward([latent for latent, _ in scores], [gradient for _, gradient in scores])
+                scores.clear()
+                x = x.detach()
+            if step.update:
+                with phases("optimiser"):
+                    hand_over()
+                    outcome.gradient_norms.append(updater.apply(unstepped))
+                outcome.rewards += unstepped
+                unstepped = []
+    outcome.state = x.detach()
+    return outcome
+
+
+def _advance(
+    step: Step, backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, generator
+) -> tuple[Tensor, Tensor]:
+    """The denoiser call of one step: the latent to score (the next state if none is), and the next state."""
+    if step.cut or step.renoise:
+        x = x.detach()
+    if step.renoise:
+        x = sampler.add_noise(x, _randn(x, generator), step.index)
+    with torch.set_grad_enabled(step.record):
+        out = backbone.predict(x.detach() if step.stop_input else x, sampler[step.index].timestep, batch)
+    state = sampler.step(x, out, step.index, _noise(sampler, step.index, x, generator))
+    return (sampler.x0_hat(x, out, step.index) if step.score is Score.X0_HAT else state), state
+
+
+def _score(
+    step: Step, backbone: Backbone, sampler: Sampler, reward: Reward, batch: Batch, latent: Tensor, phases: Phases
+) -> tuple[Tensor, Tensor]:
+    """Rewards `[B]` of a latent, and the gradient of -weight·mean(rewards) with respect to it."""
+    leaf = latent.detach().requires_grad_()
+    with phases("decode"):
+        motion = backbone.decode(leaf, batch)
+    timestep = max(sampler[step.index].next_timestep, 0) if step.score is Score.NOISY else None
+    with phases("reward"):
+        rewards = reward(motion, batch, timestep)
+        if rewards.shape != (len(batch),):
+            raise RewardError(
+                f"the reward returned shape {tuple(rewards.shape)} for {len(batch)} motions, expected ({len(batch)},): "
+                "return one number a motion; the update is refused"
+            )
+        loss = -step.weight * rewards.mean()
+    del motion
+    with phases("backward"):
+        loss.backward()
+    return rewards.detach(), leaf.grad
+
+
+@contextlib.contextmanager
+def _learner(backbone: Backbone, plan: Plan) -> Iterator[Callable[[], None]]:
+    """Yields what moves gradients to the weights that learn, before an optimiser step.
+
+    Usually those are the denoiser's own. In a delayed plan a copy of the denoiser samples the whole trajectory, and its
+    gradients are handed to the original.
+    """
+    learner: nn.Module = backbone.denoiser
+    if not plan.delayed:
+        yield lambda: None
+        return
+
+    def hand_over() -> None:
+        for target, source in zip(learner.parameters(), backbone.denoiser.parameters(), strict=True):
+            target.grad, source.grad = source.grad, None
+
+    backbone.denoiser = copy.deepcopy(learner)
+    try:
+        yield hand_over
+    finally:
+        backbone.denoiser = learner
+
+
+@contextlib.contextmanager
+def _gradients_cleared_on_error(updater: Updater) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        updater.optimizer.zero_grad()
+        raise
+
+
+def _noise(sampler: Sampler, index: int, x: Tensor, generator) -> Tensor | None:
+    return _randn(x, generator) if sampler[index].noise else None
+
+
+def _randn(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -1,0 +1,142 @@
+"""Transformer parts that the MLD modules and the text-motion reward are both made of.
+
+Layouts follow the published modules (MLD, MotionLCM-v1, EasyTune), so their state-dict names are kept. All sequences
+are time-first, `[S, B, d]`.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ATTENTION_KERNELS = ("explicit", "fused")
+"""`explicit` materialises the attention weights, as the released code does (nn.MultiheadAttention, need_weights=True);
+`fused` is scaled_dot_product_attention."""
+
+
+class Attention(nn.MultiheadAttention):
+    """nn.MultiheadAttention with the kernel as an attribute; returns the output alone.
+
+    `kernel` is one of ATTENTION_KERNELS and costs memory, never a different result: `explicit` keeps
+    `[B * heads, S, S]` weights (three times over with dropout) for the backward pass, `fused` none of them.
+    """
+
+    kernel = "explicit"
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+        explicit = self.kernel == "explicit"
+        return super().forward(query, key, value, key_padding_mask=key_padding_mask, need_weights=explicit)[0]
+
+
+def set_attention_kernel(module: nn.Module, kernel: str) -> None:
+    """Chooses the attention kernel of every `Attention` inside `module`; ValueError for an unknown one."""
+    if kernel not in ATTENTION_KERNELS:
+        raise ValueError(f"unknown attention kernel {kernel!r}: choose one of {', '.join(ATTENTION_KERNELS)}")
+    for part in module.modules():
+        if isinstance(part, Attention):
+            part.kernel = kernel
+
+
+class EncoderLayer(nn.Module):
+    """Post-norm transformer encoder layer with GELU; `[S, B, d]` to `[S, B, d]`."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
+        super().__init__()
+        self.self_attn = Attention(width, heads, dropout=dropout)
+        self.linear1 = nn.Linear(width, feedforward)
+        self.linear2 = nn.Linear(feedforward, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.linear2(self.dropout(F.gelu(self.linear1(x)))))
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """`padding`: `[B, S]` bool, true where a position is to be ignored."""
+        x = self.norm1(x + self.dropout(self.self_attn(x, x, x, padding)))
+        return self.norm2(x + self.feed_forward(x))
+
+
+class DecoderLayer(EncoderLayer):
+    """Post-norm transformer decoder layer: self-attention, attention to a memory, feed-forward."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
+        super().__init__(width, heads, feedforward, dropout)
+        self.multihead_attn = Attention(width, heads, dropout=dropout)
+        self.norm3 = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, padding: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
+        """`memory`: `[M, B, d]`, what is attended to."""
+        x = self.norm1(x + self.dropout(self.self_attn(x, x, x, padding)))
+        x = self.norm2(x + self.dropout(self.multihead_attn(x, memory, memory)))
+        return self.norm3(x + self.feed_forward(x))
+
+
+class SkipTransformer(nn.Module):
+    """U-shaped stack of `layers` (odd) transformer layers: the outputs of the first half are concatenated, last in first
+    out, to the inputs of the second half and projected back to `width` (MLD, section 3.1)."""
+
+    def __init__(
+        self, layer: type[EncoderLayer], width: int, heads: int, feedforward: int, layers: int, dropout: float
+    ):
+        super().__init__()
+        if layers % 2 == 0:
+            raise ValueError(f"a skip transformer needs an odd number of layers, not {layers}")
+        half = layers // 2
+
+        def stack() -> nn.ModuleList:
+            return nn.ModuleList(layer(width, heads, feedforward, dropout) for _ in range(half))
+
+        self.norm = nn.LayerNorm(width)
+        self.input_blocks = stack()
+        self.middle_block = layer(width, heads, feedforward, dropout)
+        self.output_blocks = stack()
+        self.linear_blocks = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(half))
+
+    def forward(self, x: Tensor, padding: Tensor | None = None, **kwargs: Tensor) -> Tensor:
+        """`[S, B, d]` to `[S, B, d]`; `padding` and the keywords go to every layer."""
+        skips = []
+        for block in self.input_blocks:
+            x = block(x, padding, **kwargs)
+            skips.append(x)
+        x = self.middle_block(x, padding, **kwargs)
+        for block, linear in zip(self.output_blocks, self.linear_blocks, strict=True):
+            x = block(linear(torch.cat([x, skips.pop()], dim=-1)), padding, **kwargs)
+        return self.norm(x)
+
+
+class LearnedPositions(nn.Module):
+    """Adds a learned position to every element of a sequence of at most `length`."""
+
+    def __init__(self, width: int, length: int = 500):
+        super().__init__()
+        self.pe = nn.Parameter(torch.empty(length, 1, width))
+        nn.init.uniform_(self.pe)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > len(self.pe):
+            raise ValueError(f"a sequence of {len(x)} is longer than the {len(self.pe)} learned positions")
+        return x + self.pe[: len(x)]
+
+
+def timestep_features(timestep: Tensor, width: int) -> Tensor:
+    """Sinusoidal features of `timestep` `[B]`: `[B, width]`, cosines first (diffusers: flip_sin_to_cos, freq_shift 0)."""
+    half = width // 2
+    frequency = torch.exp(-math.log(10000) / half * torch.arange(half, device=timestep.device, dtype=torch.float32))
+    angle = timestep[:, None].float() * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class TimestepEmbedding(nn.Module):
+    """`[B]` timesteps to `[B, width]`: sinusoidal features of size `features`, then a two-layer SiLU network."""
+
+    def __init__(self, features: int, width: int):
+        super().__init__()
+        self.linear_1 = nn.Linear(features, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, timestep: Tensor) -> Tensor:
+        features = timestep_features(timestep, self.linear_1.in_features).to(self.linear_1.weight.dtype)
+        return self.linear_2(F.silu(self.linear_1(features)))
