@@ -33,8 +33,7 @@ class Updater:
         `rewards` (the `[B]` rewards behind these gradients) or the gradient norm is not finite.
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        # foreach on every device: what CUDA would choose by itself, so that simulated and CPU runs hold the same bytes.
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip, foreach=True)
+        norm = nn.utils.clip_grad_norm_(parameters, self.clip)
         try:
             if self.check_finite:
                 self._refuse_not_finite(rewards, norm)

@@ -110,7 +110,8 @@ class Mld(nn.Module):
         return self.vae.decode(x0, batch.frame_mask)
 
     def initial_state(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        return torch.randn(len(batch), *self.config.latent, generator=generator).to(batch.text)
+        shape = (len(batch), *self.config.latent)
+        return torch.randn(shape, generator=generator, dtype=batch.text.dtype, device=batch.text.device)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"denoiser": self.denoiser, "vae": self.vae}

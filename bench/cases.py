@@ -1,0 +1,124 @@
+"""What is measured: a case is one method under one setting, read by one meter; a matrix is a named list of cases."""
+
+from dataclasses import dataclass, replace
+
+from bench.profiles import profile
+from methods.interface import Method, MethodError
+from methods.registry import parse, spec
+
+BACKBONES = ("mld", "mld-tiny")
+METERS = ("simulated", "host", "cuda")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a benchmark. Specs are text, so that a case can be written on a command line and in a record."""
+
+    method: str = "easytune"
+    """Spec of the method, see methods.registry: `draft`, `draft:k=10`."""
+    backbone: str = "mld"
+    """One of BACKBONES; the reward has the same size (published or tiny)."""
+    steps: int = 50
+    """Denoising steps of the sampler (T)."""
+    batch: int = 256
+    """Prompts a trajectory (B)."""
+    frames: int = 196
+    """Frames a motion (F), all valid."""
+    profile: str = "paper"
+    """Spec of the profile, see bench.profiles."""
+    meter: str = "simulated"
+    """One of METERS."""
+    seed: int = 0
+    """Seed of everything random: the plan's draw, initial noise, weights, dropout."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("backbone", BACKBONES), ("meter", METERS)):
+            if getattr(self, name) not in known:
+                raise MethodError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+        limits = {"steps": (1, 999), "batch": (1, None), "frames": (1, 500)}
+        for name, (least, most) in limits.items():
+            value = getattr(self, name)
+            if value < least or (most is not None and value > most):
+                raise MethodError(
+                    f"{name} must be {f'{least} to {most}' if most else f'at least {least}'}, not {value}"
+                )
+        profile(self.profile)
+        object.__setattr__(self, "method", spec(self.resolve()))  # one way to write it, so that ids are stable
+
+    def resolve(self) -> Method:
+        """The method itself; MethodError for a spec that is not one."""
+        return parse(self.method)
+
+    @property
+    def id(self) -> str:
+        """Readable and stable: the same case has the same id in every run and on every machine."""
+        words = [self.method, self.backbone, f"T{self.steps}", f"B{self.batch}", f"F{self.frames}", self.profile]
+        if self.seed:
+            words.append(f"seed{self.seed}")
+        return "-".join([*words, self.meter]).replace(":", "-").replace(",", "-").replace("=", "")
+
+
+TABLE = ("draft", "alignprop:truncation=fixed", "drtune", "refl", "easytune")
+"""The methods of the published table, and ReFL, each with a fixed draw so that the row is one number: AlignProp keeps
+half of the steps (the mean of its uniform draw), DRTune trains ten and never stops early."""
+
+VARIANTS = ("draft:k=1", "draft:k=10", "draft-lv", "easytune:mode=chain-released", "easytune:score=noisy")
+"""What the table leaves out and costs little to add."""
+
+SWEEP_STEPS = (10, 20, 30, 40, 50)
+TRAINED_STEPS = (1, 5, 20, 40)
+
+
+def published() -> list[Case]:
+    """The published memory table: MLD, batch 256, 196 frames, 50 steps, as released."""
+    return [Case(method) for method in TABLE]
+
+
+def frozen() -> list[Case]:
+    """The same with the reward frozen."""
+    return [replace(case, profile="frozen") for case in published()]
+
+
+def steps() -> list[Case]:
+    """Claim C5: memory against denoising steps. DRTune trains a fifth of the steps, as the table's 10 of 50."""
+    return [
+        Case(f"drtune:k={total // 5}" if method == "drtune" else method, steps=total)
+        for method in TABLE
+        if method != "refl"
+        for total in SWEEP_STEPS
+    ]
+
+
+def trained() -> list[Case]:
+    """Claim C12: DRTune's memory against the steps it trains, at 50 steps."""
+    return [Case(f"drtune:k={k}") for k in TRAINED_STEPS]
+
+
+def chain() -> list[Case]:
+    """EasyTune's chain ablation: a full chain at 10 steps, where it can be simulated quickly beside DRaFT."""
+    return [Case("easytune:mode=chain", steps=10)]
+
+
+def variants() -> list[Case]:
+    return [Case(method) for method in VARIANTS]
+
+
+def quick() -> list[Case]:
+    """Every method once, at 10 steps: a look in under a minute and a half."""
+    return [Case(method if method != "drtune" else "drtune:k=2", steps=10) for method in TABLE]
+
+
+def default() -> list[Case]:
+    """Everything that the report's verdicts need."""
+    matrices = (published, frozen, steps, trained, variants, chain)
+    return list(dict.fromkeys(case for matrix in matrices for case in matrix()))
+
+
+MATRICES = {matrix.__name__: matrix for matrix in (default, quick, published, frozen, steps, trained, variants, chain)}
+
+
+def matrix(name: str) -> list[Case]:
+    """The cases of a named matrix; MethodError for an unknown name."""
+    if name not in MATRICES:
+        raise MethodError(f"unknown matrix {name!r}: choose one of {', '.join(MATRICES)}")
+    return MATRICES[name]()

@@ -1,0 +1,128 @@
+"""`pytest bench/`: options, the workers behind the tests, the journal, and the tables at the end."""
+
+import pytest
+
+from bench import journal, options, record, step_time, tables
+from bench.cases import Case
+from bench.runner import Pool
+from methods import MethodError
+
+RECORDS = pytest.StashKey[list[dict]]()
+JOURNAL = pytest.StashKey[journal.Journal]()
+MEMORY, TIMED = pytest.StashKey[list[Case]](), pytest.StashKey[list[Case]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[RECORDS] = []
+    try:
+        config.stash[MEMORY] = options.memory_cases(config)
+        config.stash[TIMED] = options.timed_cases(config)
+        collecting = config.getoption("collectonly")
+        result = None if collecting else config.getoption("benchmark_json")
+        config.stash[JOURNAL] = journal.Journal(result, config.getoption("resume"))
+    except (MethodError, record.RecordError) as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture, cases in (("case", MEMORY), ("timed_case", TIMED)):
+        if fixture in metafunc.fixturenames:
+            metafunc.parametrize(fixture, metafunc.config.stash[cases], ids=lambda case: case.id)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "timed_case" in item.fixturenames:
+            clock = ReplayClock()
+            item.stash[ReplayClock.KEY] = clock
+            item.add_marker(pytest.mark.benchmark(timer=clock))
+
+
+class ReplayClock:
+    """A timer for pytest-benchmark that shows durations measured earlier, in the interleaved pass."""
+
+    KEY = pytest.StashKey["ReplayClock"]()
+    __name__ = "ReplayClock"
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _selected(session: pytest.Session, name: str) -> list[Case]:
+    return [item.callspec.params[name] for item in session.items if name in getattr(item, "fixturenames", ())]
+
+
+@pytest.fixture(scope="module")
+def memory_record(request: pytest.FixtureRequest):
+    """case -> its record, measured ahead by worker processes (or kept from the run that is resumed)."""
+    held = request.config.stash[JOURNAL]
+    kept = {case: held.kept(f"memory:{case.id}", record.commit()) for case in _selected(request.session, "case")}
+    pool = Pool([case for case, row in kept.items() if row is None])
+
+    def get(case: Case) -> dict:
+        row = kept[case]
+        if row is None:
+            row = pool.record(case)
+            held.add(row)
+        return row
+
+    yield get
+    pool.close()
+
+
+@pytest.fixture(scope="module")
+def timed_record(request: pytest.FixtureRequest):
+    """case -> its step-time record; all are measured together, interleaved, before the first is shown."""
+    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
+    cases = _selected(request.session, "timed_case")
+
+    def progress(line: str) -> None:
+        if terminal is not None and terminal.verbosity >= 0:
+            terminal.write_line(f"  step time, {line}")
+
+    rows = dict(zip(cases, step_time.measure(cases, request.config.getoption("rounds"), progress), strict=True))
+    for row in rows.values():
+        request.config.stash[JOURNAL].add(row)
+    return rows.__getitem__
+
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest, benchmark):
+    """Puts a record where it belongs: the benchmark's extra_info and the terminal table; then says how it went."""
+
+    def finish(row: dict) -> None:
+        benchmark.extra_info.update(row)
+        request.config.stash[RECORDS].append(row)
+        if row["status"] == "unavailable":
+            pytest.skip(row["reason"])
+        if row["status"] != "ok":
+            pytest.fail(f"{row['case']['id']}: {row['status']}: {row['reason']}", pytrace=False)
+
+    return finish
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash[RECORDS]
+    memory, timing = tables.memory(rows), tables.step_time(rows)
+    if len(memory):
+        terminalreporter.section("memory, GiB (peak of one update, and of each phase)")
+        terminalreporter.write_line(tables.text(memory))
+        if any(row["simulated"] for row in rows):
+            terminalreporter.write_line(
+                "meter simulated: no device was used; see README, what a simulated figure leaves out"
+            )
+    if len(timing):
+        terminalreporter.section("step time, seconds (median of interleaved rounds)")
+        terminalreporter.write_line(tables.text(timing))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if JOURNAL in config.stash:
+        config.stash[JOURNAL].close()

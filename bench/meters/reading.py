@@ -1,0 +1,72 @@
+"""What a meter gives back: one type for all of them."""
+
+from dataclasses import asdict, dataclass, field
+
+from methods.rollout import PHASES
+
+CATEGORIES = ("parameters", "gradients", "optimiser state", "activations", "other")
+"""parameters: weights and buffers of every network; gradients: of weights; optimiser state; activations: what the
+forward phases (rollout, decode, reward) allocated; other: inputs, and what the backward and optimiser phases allocated
+on the way (gradients of activations, temporaries)."""
+
+TIMELINE_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Memory of one update, in bytes. None where a meter cannot know."""
+
+    peak: int
+    """The most live bytes at any moment of the update, resident bytes included. What claims and gates are judged on."""
+    resident: int
+    """Alive between updates: parameters, optimiser state, inputs, gradients of an unfrozen reward."""
+    sampling: int
+    """Peak of a trajectory without gradients, decoded at its end."""
+    parameters: int
+    """Weights and buffers of every network."""
+    optimiser_state: int
+    phases: dict[str, int]
+    """Peak of each phase (methods.rollout.PHASES)."""
+    categories: dict[str, int]
+    """Live bytes at the moment of the peak by category (CATEGORIES); they add up to `peak`. Empty if unknown."""
+    split: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Bytes at the peak beyond `resident`, by the phase that allocated them and category. Empty if unknown."""
+    timeline: list[tuple[float, int, str]] = field(default_factory=list)
+    """Live bytes over one update: (position 0..1 in allocation events, bytes, phase), thinned but keeping the peak."""
+    tracked: int | None = None
+    """Peak of live tensors as the tracker counts them on the same device (CUDA): what `peak` has beyond it is memory
+    inside kernels and the allocator's rounding."""
+    workspace: int | None = None
+    """Allocator bytes of libraries (cuBLAS) that were there before the case; not part of `peak`."""
+    requested: int | None = None
+    """Peak of bytes asked for, before the allocator rounds (CUDA)."""
+    active: int | None = None
+    reserved: int | None = None
+    process: int | None = None
+    """Memory of the process: its share of the device (NVML), or its peak resident set (host)."""
+    device_used: int | None = None
+    """Memory in use on the whole device, other processes included (NVML)."""
+
+    def overhead(self, base: str = "resident") -> int:
+        """peak - base; `base` is a field of this reading (resident, sampling, parameters)."""
+        return self.peak - getattr(self, base)
+
+    def record(self) -> dict:
+        """JSON types only."""
+        return asdict(self)
+
+
+def thin(points: list[tuple[float, int, str]], most: int = TIMELINE_POINTS) -> list[tuple[float, int, str]]:
+    """At most about `most` points: of every bucket its lowest and its highest, so that no peak is lost."""
+    if len(points) <= most:
+        return points
+    size = -(-2 * len(points) // most)
+    kept = []
+    for start in range(0, len(points), size):
+        bucket = points[start : start + size]
+        low, high = min(bucket, key=lambda p: p[1]), max(bucket, key=lambda p: p[1])
+        kept += sorted({low, high}, key=lambda p: p[0])
+    return kept
+
+
+__all__ = ["CATEGORIES", "PHASES", "Reading", "thin"]

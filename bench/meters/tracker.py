@@ -1,0 +1,150 @@
+"""Counts live tensor bytes, exactly, at every operation.
+
+A dispatch mode sees each operation's outputs; a weak reference to each new storage tells when it dies. Sizes are rounded
+up to 512 bytes, as the CUDA caching allocator does. Nothing depends on what the tensors hold, so the count is the same
+for meta tensors, which hold nothing (the simulated meter), and for real ones (the host meter).
+"""
+
+import contextlib
+import weakref
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from bench.meters.reading import CATEGORIES, PHASES, thin
+
+ROUNDING = 512
+FORWARD_PHASES = ("rollout", "decode", "reward")
+
+
+class Tracker(TorchDispatchMode):
+    """Live bytes of every storage that an operation made while the mode was on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live = 0
+        self.peak = 0
+        self.phase = ""
+        self.phase_peaks: dict[str, int] = {}
+        self._born: dict[int, tuple[int, weakref.ref]] = {}  # live storages: address -> (serial number, weak reference)
+        self._sizes: list[int] = []  # by serial number
+        self._phases: list[str] = []  # by serial number: the phase it was born in
+        self._categories: dict[int, str] = {}  # by serial number, where it is not told by the phase
+        self._events: list[tuple[int, str]] = []  # (serial number, or ~serial number for a death; phase)
+
+    # The mode.
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if type(out) is Tensor:
+            self._see(out)
+        else:
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, Tensor):
+                    self._see(leaf)
+        return out
+
+    def _see(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        address = storage._cdata
+        if address in self._born:
+            return
+        serial = len(self._sizes)
+        size = -(-storage.nbytes() // ROUNDING) * ROUNDING
+        self._born[address] = (serial, weakref.ref(storage, lambda _: self._die(address, serial)))
+        self._sizes.append(size)
+        self._phases.append(self.phase)
+        self._events.append((serial, self.phase))
+        self.live += size
+        self._raise_peak()
+
+    def _die(self, address: int, serial: int) -> None:
+        if self._born.get(address, (None,))[0] == serial:
+            del self._born[address]
+        self._events.append((~serial, self.phase))
+        self.live -= self._sizes[serial]
+
+    def _raise_peak(self) -> None:
+        if self.live > self.peak:
+            self.peak = self.live
+        if self.phase and self.live > self.phase_peaks.get(self.phase, 0):
+            self.phase_peaks[self.phase] = self.live
+
+    # What the meter tells the tracker.
+
+    @contextlib.contextmanager
+    def observe(self, phase: str) -> Iterator[None]:
+        """Everything allocated inside belongs to `phase` (methods.rollout.Phases)."""
+        self.phase = phase
+        self._raise_peak()
+        try:
+            yield
+        finally:
+            self.phase = ""
+
+    def label(self, tensors: Iterable[Tensor | None], category: str) -> int:
+        """Says what live tensors are (one of CATEGORIES); returns their rounded bytes, each storage once."""
+        serials = set()
+        for tensor in tensors:
+            known = None if tensor is None else self._born.get(tensor.untyped_storage()._cdata)
+            if known is not None:
+                serials.add(known[0])
+        self._categories |= dict.fromkeys(serials, category)
+        return sum(self._sizes[serial] for serial in serials)
+
+    def restart(self) -> None:
+        """Forgets peaks and history; what is alive stays and counts."""
+        alive = sorted(serial for serial, _ in self._born.values())
+        self._events = [(serial, "") for serial in alive]
+        self._resident = len(self._events)
+        self.peak = self.live
+        self.phase_peaks = {}
+
+    # What the tracker tells the meter, about the time since restart().
+
+    def at_peak(self) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+        """Live bytes at the (first) moment of the peak: by category, and beyond the resident ones by phase of birth and
+        category."""
+        live = 0
+        best, moment = -1, 0
+        for position, (event, _) in enumerate(self._events):
+            live += self._sizes[event] if event >= 0 else -self._sizes[~event]
+            if live > best and position >= self._resident - 1:
+                best, moment = live, position
+        alive: dict[int, None] = {}
+        for event, _ in self._events[: moment + 1]:
+            if event >= 0:
+                alive[event] = None
+            else:
+                del alive[~event]
+        resident = {event for event, _ in self._events[: self._resident]}
+        categories = dict.fromkeys(CATEGORIES, 0)
+        split: dict[str, dict[str, int]] = {phase: dict.fromkeys(CATEGORIES, 0) for phase in PHASES}
+        for serial in alive:
+            category = self._category(serial)
+            categories[category] += self._sizes[serial]
+            if serial not in resident:
+                split[self._phases[serial] or "rollout"][category] += self._sizes[serial]
+        return categories, split
+
+    def _category(self, serial: int) -> str:
+        return self._categories.get(serial) or ("activations" if self._phases[serial] in FORWARD_PHASES else "other")
+
+    def timeline(self) -> list[tuple[float, int, str]]:
+        """Live bytes after each event since restart(), thinned: (position 0..1, bytes, phase)."""
+        live = sum(self._sizes[event] for event, _ in self._events[: self._resident])
+        events = self._events[self._resident :]
+        points = []
+        for position, (event, phase) in enumerate(events):
+            live += self._sizes[event] if event >= 0 else -self._sizes[~event]
+            points.append((round(position / len(events), 5), live, phase))
+        return thin(points)
+
+
+def tensors_of(state: dict) -> Iterator[Tensor]:
+    """Tensors of an optimiser's state that live on the device (step counts may not)."""
+    for slots in state.values():
+        yield from (value for value in slots.values() if torch.is_tensor(value) and value.dim() > 0)

@@ -1,0 +1,5 @@
+"""Said by a meter that this machine cannot run."""
+
+
+class MeterUnavailable(RuntimeError):
+    """The machine lacks what the meter needs; the message names it and the mend."""

@@ -1,0 +1,66 @@
+"""Command-line options of `pytest bench/`, and the cases they choose."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from bench import step_time
+from bench.cases import BACKBONES, MATRICES, METERS, TABLE, Case, matrix
+from bench.profiles import PROFILES
+from bench.setup import draw_plan
+from methods import METHODS, MethodError
+
+CASE_OPTIONS = ("method", "backbone", "steps", "batch", "frames", "profile", "meter", "seed")
+TIME_OPTIONS = ("steps", "batch", "frames")
+
+
+def add(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cases", "what is measured (options may be repeated; every combination is a case)")
+    option = group.addoption
+    option("--matrix", metavar="NAME", help=f"a named list of cases (default: default): {', '.join(MATRICES)}")
+    option("--method", action="append", metavar="SPEC", help=f"name[:option=value,...]: {', '.join(METHODS)}")
+    option("--backbone", action="append", metavar="NAME", help=", ".join(BACKBONES))
+    option("--steps", action="append", type=int, metavar="T", help="denoising steps")
+    option("--batch", action="append", type=int, metavar="B", help="prompts a trajectory")
+    option("--frames", action="append", type=int, metavar="F", help="frames a motion")
+    option("--profile", action="append", metavar="SPEC", help=f"name[+switch=value...]: {', '.join(PROFILES)}")
+    option("--meter", action="append", metavar="NAME", help=", ".join(METERS))
+    option("--seed", action="append", type=int, metavar="N", help="seed of everything random")
+    option = parser.getgroup("step time", "the scale at which real updates are timed on this machine").addoption
+    option("--time-steps", type=int, metavar="T", help="denoising steps")
+    option("--time-batch", type=int, metavar="B", help="prompts a trajectory")
+    option("--time-frames", type=int, metavar="F", help="frames a motion")
+    option("--rounds", type=int, metavar="N", default=step_time.ROUNDS, help="updates timed of each method")
+    option = parser.getgroup("journal").addoption
+    option("--resume", action="store_true", help="keep the rows an aborted run left beside --benchmark-json FILE")
+
+
+def memory_cases(config: pytest.Config) -> list[Case]:
+    """The memory cases that the options choose; MethodError for what is unknown or does not fit together."""
+    chosen = {name: config.getoption(name) for name in CASE_OPTIONS if config.getoption(name)}
+    name = config.getoption("matrix")
+    # A setting chosen by hand replaces the matrix's own; methods chosen by hand stand alone unless a matrix is named.
+    base = [Case()] if "method" in chosen and not name else matrix(name or "default")
+    combinations = [dict(zip(chosen, values, strict=True)) for values in itertools.product(*chosen.values())]
+    cases = list(dict.fromkeys(replace(case, **combination) for case in base for combination in combinations))
+    for case in cases:
+        draw_plan(case)
+    return cases
+
+
+def timed_cases(config: pytest.Config) -> list[Case]:
+    """The step-time cases: the table's methods, or --method, at the scale of --time-*."""
+    if config.getoption("rounds") < 1:
+        raise MethodError(f"--rounds must be at least 1, not {config.getoption('rounds')}")
+    scale = {name: config.getoption(f"time_{name}") for name in TIME_OPTIONS}
+    for name in ("backbone", "profile", "seed"):
+        scale[name] = (config.getoption(name) or [None])[0]
+    base = replace(
+        step_time.default_scale(quick=config.getoption("matrix") == "quick"),
+        **{name: value for name, value in scale.items() if value is not None},
+    )
+    cases = [replace(base, method=method) for method in config.getoption("method") or TABLE]
+    for case in cases:
+        draw_plan(case)
+    return cases

@@ -1,0 +1,122 @@
+"""Runs cases and turns whatever happens into records: a sweep never dies of one case."""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+
+from bench import record
+from bench.cases import Case
+from bench.meters import METERS, MeterUnavailable
+from bench.units import gib
+from methods import METHODS
+
+
+def measure(case: Case) -> dict:
+    """The memory record of one case, read in this process. Never raises but for an interrupt."""
+    try:
+        reading = METERS[case.meter](case)
+    except MeterUnavailable as error:
+        return record.make("memory", case, "unavailable", str(error))
+    except torch.OutOfMemoryError:
+        return record.make("memory", case, "oom", out_of_memory(case))
+    except MemoryError:
+        return record.make("memory", case, "oom", f"{case.id} does not fit in this machine's memory: lower the batch")
+    except Exception as error:
+        return record.make("memory", case, "failed", one_sentence(error))
+    return record.make("memory", case, "ok", reading=reading.record())
+
+
+def out_of_memory(case: Case) -> str:
+    free, total = torch.cuda.mem_get_info()
+    reached = torch.cuda.max_memory_allocated()
+    return (
+        f"{case.id} does not fit: {gib(reached)} were allocated when the next request failed, on a device of {gib(total)}"
+        " (lower --batch, or simulate to see what it would need)"
+    )
+
+
+def one_sentence(error: BaseException) -> str:
+    """The first line of an exception, with its type where the message alone would not say what happened."""
+    text = str(error).strip().split("\n")[0]
+    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"
+
+
+class Pool:
+    """Measures cases in worker processes, ahead of being asked for them.
+
+    Simulated cases share the machine's cores. Host and cuda cases run one at a time, each in a fresh process, so that no
+    case sees another's allocator, caches or peak resident set.
+    """
+
+    def __init__(self, cases: Sequence[Case]) -> None:
+        self._pools = contextlib.ExitStack()
+        self._futures: dict[Case, Future] = {}
+        alone = [case for case in cases if case.meter != "simulated"]
+        together = [case for case in cases if case.meter == "simulated"]
+        # The longest first: no worker is left alone with a long case at the end.
+        together.sort(key=lambda case: -case.steps * (case.method.startswith(("draft", "alignprop"))))
+        for group, workers, tasks in ((together, os.cpu_count() or 1, None), (alone, 1, 1)):
+            if group:
+                pool = self._open(min(workers, len(group)), tasks)
+                self._futures |= {case: pool.submit(measure, case) for case in group}
+
+    def _open(self, workers: int, tasks: int | None) -> ProcessPoolExecutor:
+        pool = ProcessPoolExecutor(
+            workers,
+            multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(_third_party_modules(), 1 if tasks is None else torch.get_num_threads()),
+            max_tasks_per_child=tasks,
+        )
+        self._pools.callback(pool.shutdown, wait=True, cancel_futures=True)
+        return pool
+
+    def record(self, case: Case) -> dict:
+        """Waits for a case."""
+        try:
+            return self._futures[case].result()
+        except BrokenProcessPool:
+            # The worker died (killed for memory, most likely) and took the queue with it: the case runs alone.
+            return self._in_fresh_process(case)
+
+    def _in_fresh_process(self, case: Case) -> dict:
+        try:
+            with ProcessPoolExecutor(
+                1,
+                multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(_third_party_modules(), torch.get_num_threads()),
+            ) as pool:
+                return pool.submit(measure, case).result()
+        except BrokenProcessPool:
+            return record.make(
+                "memory", case, "oom", f"the process of {case.id} was killed, most likely for memory: lower --batch"
+            )
+
+    def close(self) -> None:
+        """Stops the workers; cases not begun are dropped."""
+        self._pools.close()
+
+
+def _third_party_modules() -> list[str]:
+    """Modules that registered methods of their own: a worker imports them, so that they register there too."""
+    modules = {cls.__module__ for cls in METHODS.values()}
+    return sorted(name for name in modules if not name.startswith("methods.") and name != "__main__")
+
+
+def _start_worker(modules: list[str], threads: int) -> None:
+    # Workers leave an interrupt to the parent, which stops them in order.
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    for name in modules:
+        if name not in sys.modules:
+            importlib.import_module(name)

@@ -1,0 +1,135 @@
+"""The one function that turns a case into something that can run. Every meter and the step timer go through it, so
+that what is timed, measured and simulated is the same thing."""
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from bench.cases import Case
+from bench.profiles import Profile, profile
+from methods import Backbone, Batch, Plan, Reward, Sampler, Updater, ddim, rollout, sample
+from methods.backbones import mld
+from methods.draft import last_steps
+from methods.rewards import spm
+from methods.rollout import Outcome, unobserved
+from methods.transformer import set_attention_kernel
+
+TEXT_TOKENS = 24
+"""Token embeddings a prompt for the reward (as in the reference figures); the denoiser gets one sentence vector."""
+LEARNING_RATE = 1e-5
+"""As published."""
+
+SIZES = {"mld": (mld.MldConfig(), spm.SpmConfig()), "mld-tiny": (mld.TINY, spm.TINY)}
+
+
+@dataclass
+class Run:
+    """A case on a device, ready to run updates."""
+
+    case: Case
+    plan: Plan
+    backbone: Backbone
+    reward: Reward
+    sampler: Sampler
+    batch: Batch
+    x: Tensor
+    """The initial state x_T."""
+    updater: Updater
+    autocast: Callable[[], AbstractContextManager]
+    generator: torch.Generator | None
+    """Source of the noise of stochastic samplers and re-noising; None on the meta device."""
+
+    def update(self, plan: Plan | None = None, phases=unobserved) -> Outcome:
+        """One update: a trajectory of `plan` (default: the case's own) with all its optimiser steps."""
+        with self.autocast():
+            return rollout(
+                plan or self.plan,
+                self.backbone,
+                self.sampler,
+                self.reward,
+                self.batch,
+                self.x,
+                self.updater,
+                generator=self.generator,
+                phases=phases,
+            )
+
+    def warm_up(self) -> None:
+        """The shortest update that creates what persists: the optimiser's state, and the gradients of an unfrozen
+        reward (which nobody clears, as released). Memory is read after it."""
+        self.update(last_steps(1, len(self.sampler)).folded(1))
+
+    def sample(self, steps: int | None = None) -> Tensor:
+        """A trajectory without gradients and its decoded motion, of the last `steps` denoising steps (default: all)."""
+        sampler = self.sampler if steps is None else Sampler(self.sampler.table[-steps:])
+        with self.autocast():
+            return sample(self.backbone, sampler, self.batch, self.x, self.generator)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {**self.backbone.networks(), **self.reward.networks()}
+
+
+def draw_plan(case: Case) -> Plan:
+    """The plan that the case's seed draws; MethodError where the method's options do not fit the case."""
+    return case.resolve().plan(case.steps, random.Random(case.seed))
+
+
+def build(case: Case, device: torch.device | str) -> Run:
+    """Backbone, reward, inputs and optimiser of a case on `device` (`meta`: nothing is allocated)."""
+    device = torch.device(device)
+    plan = draw_plan(case)
+    switches = profile(case.profile)
+    sampler = ddim(case.steps)
+    # Networks of a meta or CUDA run are made there, not copied there: no second set of weights is ever alive.
+    torch.manual_seed(case.seed)
+    mld_config, spm_config = SIZES[case.backbone]
+    with device:
+        backbone, reward = mld.Mld(mld_config), spm.Spm(spm_config)
+    backbone.vae.requires_grad_(False).eval()
+    backbone.denoiser.train(switches.train_mode)
+    reward.train(switches.train_mode).requires_grad_(not switches.reward_frozen)
+    for network in (backbone, reward):
+        set_attention_kernel(network, switches.attention)
+    # foreach on every device (what CUDA picks by itself), so that all meters see the same temporaries.
+    optimizer = torch.optim.AdamW(backbone.denoiser.parameters(), lr=LEARNING_RATE, weight_decay=0.0, foreach=True)
+    generator = None if device.type == "meta" else torch.Generator(device).manual_seed(case.seed)
+    batch = make_batch(case, mld_config, spm_config, device, generator)
+    return Run(
+        case,
+        plan,
+        backbone,
+        reward,
+        sampler,
+        batch,
+        backbone.initial_state(batch, generator),
+        Updater(optimizer, check_finite=device.type != "meta"),
+        autocast_of(switches, device),
+        generator,
+    )
+
+
+def make_batch(
+    case: Case, config: mld.MldConfig, reward: spm.SpmConfig, device: torch.device, generator: torch.Generator | None
+) -> Batch:
+    """Unit-noise embeddings of the case's shape: memory and time do not depend on what the prompts say."""
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, device=device)
+
+    return Batch(
+        text=noise(case.batch, 1, config.text_width),
+        null_text=noise(1, 1, config.text_width),
+        tokens=noise(case.batch, TEXT_TOKENS, reward.token_width),
+        token_mask=torch.ones(case.batch, TEXT_TOKENS, dtype=torch.bool, device=device),
+        frame_mask=torch.ones(case.batch, case.frames, dtype=torch.bool, device=device),
+    )
+
+
+def autocast_of(switches: Profile, device: torch.device) -> Callable[[], AbstractContextManager]:
+    if switches.precision == "fp32":
+        return nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,0 +1,101 @@
+"""Step time: real updates, on this machine's device, in a pass of their own.
+
+Methods are interleaved: every round runs one update of each, so that a slow minute of a noisy machine falls on all of
+them alike. Nothing is observed while the clock runs.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from bench import record
+from bench.cases import TABLE, Case
+from bench.runner import one_sentence
+from bench.setup import Run, build
+
+ROUNDS = 3
+
+
+def cases(base: Case) -> list[Case]:
+    """The methods of the table at the scale of `base`."""
+    return [replace(base, method=method) for method in TABLE]
+
+
+def default_scale(quick: bool = False) -> Case:
+    """What a machine without a GPU can time: the published model and length, a batch of 2. With one: the paper's."""
+    if torch.cuda.is_available():
+        return Case(steps=10 if quick else 50, batch=64 if quick else 256, meter="cuda")
+    return Case(steps=10 if quick else 50, batch=1 if quick else 2, meter="host")
+
+
+@dataclass
+class _Clocked:
+    case: Case
+    run: Run
+    seconds: list[float]
+
+
+def measure(
+    cases: Sequence[Case], rounds: int = ROUNDS, progress: Callable[[str], None] = lambda _: None
+) -> list[dict]:
+    """The step-time records of `cases`, in their order, timed round by round. Never raises but for an interrupt."""
+    records: dict[Case, dict] = {}
+    clocked: list[_Clocked] = []
+    for case in cases:
+        try:
+            run = build(case, "cuda" if case.meter == "cuda" else "cpu")
+            run.warm_up()
+            clocked.append(_Clocked(case, run, []))
+        except Exception as error:
+            records[case] = record.make("step_time", case, _status(error), one_sentence(error))
+    for number in range(rounds):
+        for item in list(clocked):
+            progress(f"round {number + 1} of {rounds}: {item.case.id}")
+            try:
+                item.seconds.append(_timed(item.run))
+            except Exception as error:
+                records[item.case] = record.make("step_time", item.case, _status(error), one_sentence(error))
+                clocked.remove(item)
+    for item in clocked:
+        records[item.case] = record.make("step_time", item.case, "ok", timing=summary(item.run, item.seconds))
+    return [records[case] for case in cases]
+
+
+def _status(error: Exception) -> str:
+    return "oom" if isinstance(error, torch.OutOfMemoryError | MemoryError) else "failed"
+
+
+def _timed(run: Run) -> float:
+    cuda = run.x.device.type == "cuda"
+    if cuda:
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run.update()
+    if cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def summary(run: Run, seconds: list[float]) -> dict:
+    """Seconds per update, per optimiser step and per sample (one motion of one trajectory), with median and spread."""
+    per = {"update": 1, "optimiser_step": run.plan.updates, "sample": len(run.batch)}
+    return {
+        "rounds": len(seconds),
+        "interleaved": True,
+        "seconds_per_update": seconds,
+        **{f"per_{unit}": spread([s / count for s in seconds]) for unit, count in per.items()},
+    }
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Median, least, most and the quartiles' distance."""
+    quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+        "iqr": quartiles[2] - quartiles[0],
+    }

@@ -1,0 +1,95 @@
+"""Records as tables, one row a record: for the terminal, for markdown and for CSV."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench.units import GIB
+from methods.rollout import PHASES
+
+
+def memory(records: Sequence[dict]) -> pd.DataFrame:
+    """Memory rows, GiB. A row that has no figure keeps its status and reason."""
+    rows = []
+    for record in records:
+        if record["kind"] != "memory":
+            continue
+        case, reading = record["case"], record.get("reading")
+        row = {
+            "method": case["method"],
+            "profile": case["profile"],
+            "T": case["steps"],
+            "B": case["batch"],
+            "F": case["frames"],
+            "meter": case["meter"],
+            "status": record["status"],
+        }
+        if reading:
+            row |= {
+                "held": record["plan"]["held"],
+                "peak": reading["peak"] / GIB,
+                "overhead": (reading["peak"] - reading["resident"]) / GIB,
+                "resident": reading["resident"] / GIB,
+                "sampling": reading["sampling"] / GIB,
+                **{phase: reading["phases"].get(phase, 0) / GIB for phase in PHASES},
+            }
+        else:
+            row["reason"] = record["reason"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def step_time(records: Sequence[dict]) -> pd.DataFrame:
+    """Step-time rows, seconds: median and interquartile range."""
+    rows = []
+    for record in records:
+        if record["kind"] != "step_time":
+            continue
+        case, timing = record["case"], record.get("timing")
+        row = {
+            "method": case["method"],
+            "profile": case["profile"],
+            "T": case["steps"],
+            "B": case["batch"],
+            "F": case["frames"],
+            "device": record["environment"].get("device"),
+            "status": record["status"],
+        }
+        if timing:
+            for unit in ("update", "optimiser_step", "sample"):
+                spread = timing[f"per_{unit}"]
+                row[f"s/{unit.replace('_', ' ')}"] = spread["median"]
+                row[f"IQR {unit.replace('_', ' ')}"] = spread["iqr"]
+            row["rounds"] = timing["rounds"]
+        else:
+            row["reason"] = record["reason"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def text(frame: pd.DataFrame) -> str:
+    """For a terminal."""
+    return _shown(frame).to_string(index=False)
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A GitHub table."""
+    shown = _shown(frame)
+    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
+    lines = [
+        "| " + " | ".join(map(str, shown.columns)) + " |",
+        "| " + " | ".join("---:" if right else "---" for right in numeric) + " |",
+    ]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in shown.values]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """Cells as text: floats with three figures behind the point at most, nothing for what is not known."""
+    return frame.map(
+        lambda cell: "" if pd.isna(cell) else f"{cell:.3f}" if isinstance(cell, float) and cell % 1 else _whole(cell)
+    )
+
+
+def _whole(cell: object) -> str:
+    return f"{cell:.0f}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,174 @@
+"""The MLD networks and the text-motion reward compute what the published implementations compute."""
+
+import pytest
+import torch
+from parity.vectors import deviation, filled, given, length_mask, load, randn
+from torch.nn import functional as F
+
+from methods.backbones.mld import MldConfig, MldDenoiser, MldVae
+from methods.interface import Batch
+from methods.rewards.spm import Spm, sample
+
+CASES = ["c0", "c1", "c2"]
+TIED = (
+    # The published reward uses one LayerNorm at both ends by accident; the value stored last is the text encoder's.
+    ("motion_encoder.norm.weight", "text_encoder.norm.weight"),
+    ("motion_encoder.norm.bias", "text_encoder.norm.bias"),
+)
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return filled(lambda: MldDenoiser(MldConfig()))
+
+
+@pytest.fixture(scope="module")
+def vae():
+    return filled(lambda: MldVae(MldConfig()))
+
+
+@pytest.fixture(scope="module")
+def spm():
+    return filled(Spm, TIED)
+
+
+@pytest.mark.parametrize(
+    ("fixture", "name"), [("denoiser", "mld_denoiser_1x256"), ("vae", "mld_vae_1x256"), ("spm", "spm")]
+)
+def test_weights_are_those_of_the_published_modules(request, fixture, name):
+    """The state-dict names and shapes are the published ones: they decide every number that the rule fills in."""
+    state = request.getfixturevalue(fixture).state_dict()
+    expected = load(name).meaning["weights"]
+    values = torch.cat([value.flatten().double() for value in state.values()])
+    assert len(state) == expected["filled"]
+    assert len(values) == expected["check"]["n"]
+    assert values.sum().item() == pytest.approx(expected["check"]["sum"], rel=1e-9)
+    assert values.abs().sum().item() == pytest.approx(expected["check"]["abs_sum"], rel=1e-9)
+
+
+def test_tied_keys_are_those_of_the_published_reward():
+    assert [list(pair) for pair in TIED] == load("spm").meaning["weights"]["tied_keys_last_one_wins"]
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_denoiser(denoiser, case):
+    """One timestep for all or one each, one text token or several."""
+    vectors = load("mld_denoiser_1x256")
+    inputs = {name: given(spec) for name, spec in vectors.cases[case]["inputs"].items()}
+    timestep = inputs["timestep"].expand(len(inputs["sample"]))
+    out = denoiser(inputs["sample"], timestep, inputs["encoder_hidden_states"])
+    assert vectors.cases[case]["outputs"] == ["out"]
+    assert deviation(out, vectors.output(case, "out"), vectors.meaning["tolerance"]) <= 1
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_vae(vae, case):
+    """Posterior, its sample with the given noise, and motions decoded from two latents; padded frames included."""
+    vectors = load("mld_vae_1x256")
+    inputs = {name: given(spec) for name, spec in vectors.cases[case]["inputs"].items()}
+    mask = inputs["mask"]
+    mean, std = vae.encode(inputs["features"], mask)
+    latent = mean + std * inputs["eps"].transpose(0, 1)  # published latents are token-first, [n, B, d]
+    got = {
+        "mu": mean.transpose(0, 1),
+        "std": std.transpose(0, 1),
+        "latent": latent,
+        "decoded_from_z": vae.decode(inputs["z_decode"], mask),
+        "decoded_from_latent": vae.decode(latent, mask),
+    }
+    assert sorted(got) == sorted(vectors.cases[case]["outputs"])
+    for name, value in got.items():
+        assert deviation(value, vectors.output(case, name), vectors.meaning["tolerance"]) <= 1, name
+
+
+def reward_inputs(case: str) -> tuple[torch.Tensor, Batch, list[str]]:
+    """Motion, batch and the names of the sampling noises (text first, then motion)."""
+    inputs = load("spm").cases[case]["inputs"]
+    motion, tokens = given(inputs["features"]), given(inputs["token_emb"])
+    rows = len(motion)
+    batch = Batch(
+        text=torch.zeros(rows, 1, 1),
+        null_text=torch.zeros(1, 1, 1),
+        tokens=tokens,
+        token_mask=length_mask(inputs["text_lengths"], tokens.shape[1]),
+        frame_mask=length_mask(inputs["motion_lengths"], motion.shape[1]),
+    )
+    return motion, batch, inputs["eps"]
+
+
+def give_noise(monkeypatch, names: list[str]) -> list[str]:
+    """Makes torch.randn_like return the named noises in order; the returned list is empty once all are used."""
+    names = list(names)
+    monkeypatch.setattr(torch, "randn_like", lambda like: randn(names.pop(0), like.shape))
+    return names
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_reward_encoders_and_decoder(spm, case):
+    """Both posteriors, their samples, the decoder, and the similarity of the means; with and without timesteps."""
+    vectors = load("spm")
+    motion, batch, (text_noise, motion_noise) = reward_inputs(case)
+    spec = vectors.cases[case]["inputs"]["timestep"]
+    timestep = None if spec == "None" else given(spec).expand(len(motion))
+    text_mean, text_std = spm.encode_text(batch.tokens, batch.token_mask)
+    motion_mean, motion_std = spm.encode_motion(motion, batch.frame_mask, timestep)
+    motion_latent = motion_mean + motion_std * randn(motion_noise, motion_mean.shape)
+    got = {
+        "t_mu": text_mean[None],
+        "t_std": text_std[None],
+        "t_latent": (text_mean + text_std * randn(text_noise, text_mean.shape))[None],
+        "m_mu": motion_mean[None],
+        "m_std": motion_std[None],
+        "m_latent": motion_latent[None],
+        "decoded_from_m_latent": spm.decode(motion_latent, batch.frame_mask),
+        "cosine_of_means": F.cosine_similarity(text_mean, motion_mean),
+    }
+    assert sorted([*got, "reward_official"]) == sorted(vectors.cases[case]["outputs"])
+    for name, value in got.items():
+        assert deviation(value, vectors.output(case, name), vectors.meaning["tolerance"]) <= 1, name
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_reward(spm, monkeypatch, case):
+    """The reward itself: similarity of samples, one a motion, text drawn before motion, no timestep."""
+    vectors = load("spm")
+    motion, batch, noises = reward_inputs(case)
+    left = give_noise(monkeypatch, noises)
+    rewards = spm(motion, batch)
+    assert left == []
+    expected = vectors.output(case, "reward_official").reshape(len(motion))  # published: 0-d for one motion
+    assert deviation(rewards, expected, vectors.meaning["tolerance"]) <= 1
+
+
+@torch.no_grad()
+def test_reward_of_a_noisy_motion_sees_its_timestep(spm, monkeypatch):
+    """Spm's integer timestep is the encoder's one for every motion: the step-aware reward of EasyTune's noisy score."""
+    motion, batch, noises = reward_inputs("c1")
+    text = spm.encode_text(batch.tokens, batch.token_mask)
+    noisy = spm.encode_motion(motion, batch.frame_mask, torch.full((3,), 250))
+    give_noise(monkeypatch, noises)
+    expected = F.cosine_similarity(sample(*text), sample(*noisy))
+    give_noise(monkeypatch, noises)
+    torch.testing.assert_close(spm(motion, batch, 250), expected)
+    give_noise(monkeypatch, noises)
+    assert not torch.allclose(spm(motion, batch), expected, atol=1e-4)
+
+
+def test_reward_gradient(spm, monkeypatch):
+    """d reward / d motion: what every method backpropagates."""
+    vectors = load("spm")
+    motion, batch, noises = reward_inputs("grad")
+    motion.requires_grad_()
+    give_noise(monkeypatch, noises)
+    rewards = spm(motion, batch)
+    (gradient,) = torch.autograd.grad(rewards.sum(), motion)
+    assert sorted(vectors.cases["grad"]["outputs"]) == ["d_reward_d_features", "reward"]
+    assert deviation(rewards[0], vectors.output("grad", "reward"), vectors.meaning["tolerance"]) <= 1
+    expected = vectors.output("grad", "d_reward_d_features")
+    assert deviation(gradient, expected, vectors.meaning["tolerance"]) <= 1
+    # Gradients are far below atol: hold them to their own scale as well.
+    assert deviation(gradient, expected, {"rel_to_max": 1e-3}) <= 1
