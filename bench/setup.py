@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from bench.cases import Case
 from bench.profiles import Profile, profile
-from methods import Backbone, Batch, Plan, Reward, Sampler, Updater, ddim, rollout, sample
+from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, ddim, rollout, sample, trajectory
 from methods.backbones import mld
-from methods.draft import last_steps
 from methods.rewards import spm
-from methods.rollout import Outcome, unobserved
+from methods.rollout import Outcome, Phases, unobserved
 from methods.transformer import set_attention_kernel
 
 TEXT_TOKENS = 24
@@ -43,7 +42,7 @@ class Run:
     generator: torch.Generator | None
     """Source of the noise of stochastic samplers and re-noising; None on the meta device."""
 
-    def update(self, plan: Plan | None = None, phases=unobserved) -> Outcome:
+    def update(self, plan: Plan | None = None, phases: Phases = unobserved) -> Outcome:
         """One update: a trajectory of `plan` (default: the case's own) with all its optimiser steps."""
         with self.autocast():
             return rollout(
@@ -61,13 +60,13 @@ class Run:
     def warm_up(self) -> None:
         """The shortest update that creates what persists: the optimiser's state, and the gradients of an unfrozen
         reward (which nobody clears, as released). Memory is read after it."""
-        self.update(last_steps(1, len(self.sampler)).folded(1))
+        last = len(self.sampler) - 1
+        self.update(trajectory(last + 1, [Step(last, record=True, score=Score.X0, update=True)]))
 
-    def sample(self, steps: int | None = None) -> Tensor:
-        """A trajectory without gradients and its decoded motion, of the last `steps` denoising steps (default: all)."""
-        sampler = self.sampler if steps is None else Sampler(self.sampler.table[-steps:])
+    def sample(self) -> Tensor:
+        """A trajectory without gradients, and its decoded motion."""
         with self.autocast():
-            return sample(self.backbone, sampler, self.batch, self.x, self.generator)
+            return sample(self.backbone, self.sampler, self.batch, self.x, self.generator)
 
     def networks(self) -> dict[str, nn.Module]:
         return {**self.backbone.networks(), **self.reward.networks()}

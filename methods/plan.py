@@ -5,7 +5,7 @@ Step indices count forward in sampling: i = 0 is the noisiest step, i = T - 1 th
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -84,24 +84,6 @@ class Plan:
                 segments.append([])
             segments[-1].append(step)
         return [tuple(segment) for segment in segments]
-
-    def folded(self, keep: int = 3) -> "Plan":
-        """The same plan with long runs of steps that hold nothing shortened to `keep` of them.
-
-        A run is a row of one-step segments equal but for their index, or of steps without a graph behind them. Each
-        such step starts and ends with the same live tensors, so memory repeats exactly from the second on, and the
-        shortened plan has the same peak (a test compares them to the byte).
-        """
-        kept: list[Step] = []
-        run = 0
-        for segment in self.segments():
-            for position, step in enumerate(segment):
-                alone = len(segment) == 1 or not any(s.record for s in segment[: position + 1])
-                same = bool(kept) and replace(step, index=0, cut=False) == replace(kept[-1], index=0, cut=False)
-                run = run + 1 if alone and same else 0
-                if run < keep:
-                    kept.append(step)
-        return replace(self, steps=tuple(kept))
 
     def grid(self) -> str:
         """The plan as one character a step, for records and drawings.

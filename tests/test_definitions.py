@@ -222,8 +222,8 @@ def test_draft_lv_averages_the_last_step_over_noisings(n):
 @QUICK
 @given(steps=st.integers(2, 8), eta=st.sampled_from([0.0, 1.0]), data=st.data())
 def test_drtune_is_linear_in_the_trained_predictions(steps, eta, data):
-    """With the denoiser's input stopped, x̂_0 (the prediction where it stops) is Σ c_i ε_θ(x̄_i) + const, with c_i a product
-    of the sampler's own factors: the gradient is Σ over trained i of c_i · ∂ε_θ(x̄_i)/∂θ · ∂r/∂x̂_0."""
+    """With the denoiser's input stopped, x̂_0 (the prediction where it stops) is Σ c_i ε_θ(x̄_i) + const, with c_i a
+    product of the sampler's own factors: the gradient is Σ over trained i of c_i · ∂ε_θ(x̄_i)/∂θ · ∂r/∂x̂_0."""
     k = data.draw(st.integers(1, steps))
     stride = steps // k
     offset = data.draw(st.integers(0, steps - 1 - (k - 1) * stride))

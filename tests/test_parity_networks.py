@@ -5,11 +5,14 @@ import torch
 from parity.vectors import deviation, filled, given, length_mask, load, randn
 from torch.nn import functional as F
 
-from methods.backbones.mld import MldConfig, MldDenoiser, MldVae
+from methods.backbones.mld import TINY, Mld, MldConfig, MldDenoiser, MldVae
 from methods.interface import Batch
 from methods.rewards.spm import Spm, sample
+from methods.transformer import ATTENTION_KERNELS, set_attention_kernel
 
 CASES = ["c0", "c1", "c2"]
+both_kernels = pytest.mark.parametrize("kernel", ATTENTION_KERNELS)
+"""The kernel may cost memory only: what was published with one of them holds for the other."""
 TIED = (
     # The published reward uses one LayerNorm at both ends by accident; the value stored last is the text encoder's.
     ("motion_encoder.norm.weight", "text_encoder.norm.weight"),
@@ -50,10 +53,12 @@ def test_tied_keys_are_those_of_the_published_reward():
     assert [list(pair) for pair in TIED] == load("spm").meaning["weights"]["tied_keys_last_one_wins"]
 
 
+@both_kernels
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_denoiser(denoiser, case):
+def test_denoiser(denoiser, case, kernel):
     """One timestep for all or one each, one text token or several."""
+    set_attention_kernel(denoiser, kernel)
     vectors = load("mld_denoiser_1x256")
     inputs = {name: given(spec) for name, spec in vectors.cases[case]["inputs"].items()}
     timestep = inputs["timestep"].expand(len(inputs["sample"]))
@@ -62,10 +67,12 @@ def test_denoiser(denoiser, case):
     assert deviation(out, vectors.output(case, "out"), vectors.meaning["tolerance"]) <= 1
 
 
+@both_kernels
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_vae(vae, case):
+def test_vae(vae, case, kernel):
     """Posterior, its sample with the given noise, and motions decoded from two latents; padded frames included."""
+    set_attention_kernel(vae, kernel)
     vectors = load("mld_vae_1x256")
     inputs = {name: given(spec) for name, spec in vectors.cases[case]["inputs"].items()}
     mask = inputs["mask"]
@@ -105,10 +112,12 @@ def give_noise(monkeypatch, names: list[str]) -> list[str]:
     return names
 
 
+@both_kernels
 @pytest.mark.parametrize("case", CASES)
 @torch.no_grad()
-def test_reward_encoders_and_decoder(spm, case):
+def test_reward_encoders_and_decoder(spm, case, kernel):
     """Both posteriors, their samples, the decoder, and the similarity of the means; with and without timesteps."""
+    set_attention_kernel(spm, kernel)
     vectors = load("spm")
     motion, batch, (text_noise, motion_noise) = reward_inputs(case)
     spec = vectors.cases[case]["inputs"]["timestep"]
@@ -158,8 +167,10 @@ def test_reward_of_a_noisy_motion_sees_its_timestep(spm, monkeypatch):
     assert not torch.allclose(spm(motion, batch), expected, atol=1e-4)
 
 
-def test_reward_gradient(spm, monkeypatch):
+@both_kernels
+def test_reward_gradient(spm, monkeypatch, kernel):
     """d reward / d motion: what every method backpropagates."""
+    set_attention_kernel(spm, kernel)
     vectors = load("spm")
     motion, batch, noises = reward_inputs("grad")
     motion.requires_grad_()
@@ -172,3 +183,31 @@ def test_reward_gradient(spm, monkeypatch):
     assert deviation(gradient, expected, vectors.meaning["tolerance"]) <= 1
     # Gradients are far below atol: hold them to their own scale as well.
     assert deviation(gradient, expected, {"rel_to_max": 1e-3}) <= 1
+
+
+def test_guided_prediction_decoding_and_initial_state():
+    """Mld around its networks: ε_null + 7.5 (ε_text - ε_null), every motion with its own prompt; decoding by mask."""
+    torch.manual_seed(0)
+    mld = Mld(TINY).eval()
+    batch = Batch(
+        text=torch.randn(3, 2, TINY.text_width),
+        null_text=torch.randn(1, 2, TINY.text_width),
+        tokens=torch.zeros(3, 1, 1),
+        token_mask=torch.ones(3, 1, dtype=torch.bool),
+        frame_mask=length_mask([8, 5, 1], 8),
+    )
+    x = mld.initial_state(batch, torch.Generator().manual_seed(1))
+    assert x.shape == (3, *TINY.latent)
+    assert torch.equal(x, mld.initial_state(batch, torch.Generator().manual_seed(1)))
+    predicted = mld.predict(x, 501, batch)
+    for row in range(3):
+        one = slice(row, row + 1)
+        with_text = mld.denoiser(x[one], torch.tensor([501]), batch.text[one])
+        without = mld.denoiser(x[one], torch.tensor([501]), batch.null_text)
+        expected = without + 7.5 * (with_text - without)
+        torch.testing.assert_close(predicted[one], expected, rtol=1e-4, atol=1e-5)
+    motion = mld.decode(x, batch)
+    assert motion.shape == (3, 8, TINY.features)
+    assert torch.equal(motion.abs().sum(-1) > 0, batch.frame_mask)
+    assert mld.networks()["denoiser"] is mld.denoiser
+    assert {name.split(".")[0] for name in mld.state_dict()} == {"vae", "denoiser"}

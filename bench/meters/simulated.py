@@ -11,23 +11,14 @@ from bench.meters.lowering import cuda_lowering
 from bench.meters.reading import Reading
 from bench.meters.tracked import read
 from bench.profiles import profile
-from bench.setup import draw_plan
-
-SAMPLING_STEPS = 3
-"""Denoising steps of the simulated sampling trajectory: without a graph every step needs the same memory."""
 
 
 def measure(case: Case) -> Reading:
-    """Simulates one update of `case`; MethodError if its options do not fit.
-
-    Steps that hold nothing over are simulated three times at most (Plan.folded): the same bytes, sooner.
-    """
-    plan = draw_plan(case).folded()
+    """Simulates one update of `case`, every step of it; MethodError if its options do not fit."""
     precision = profile(case.profile).precision
-    sampling = min(case.steps, SAMPLING_STEPS)
     with cuda_lowering(precision):
         if precision == "fp32":
-            return read(case, "meta", plan, sampling)
-        # Autocast knows no meta device: fake CPU tensors hold as little, and take two to three times as long.
+            return read(case, "meta")
+        # Autocast knows no meta device: fake CPU tensors hold as little, and take several times as long.
         with FakeTensorMode():
-            return read(case, "cpu", plan, sampling)
+            return read(case, "cpu")

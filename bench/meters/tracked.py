@@ -1,18 +1,15 @@
 """The protocol shared by the two meters that count live tensors: simulated and host."""
 
 from bench.cases import Case
+from bench.meters.meta_cache import MetaCache
 from bench.meters.reading import PHASES, Reading
 from bench.meters.tracker import Tracker, tensors_of
 from bench.setup import Run, build
-from methods import Plan
 
 
-def read(case: Case, device: str, plan: Plan | None = None, sampling_steps: int | None = None) -> Reading:
-    """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update.
-
-    `plan` and `sampling_steps` stand in for the case's own where they are known to need the same memory.
-    """
-    tracker = Tracker()
+def read(case: Case, device: str) -> Reading:
+    """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update."""
+    tracker = Tracker(MetaCache()) if device == "meta" else Tracker()
     with tracker:
         run = build(case, device)
         run.warm_up()
@@ -21,10 +18,10 @@ def read(case: Case, device: str, plan: Plan | None = None, sampling_steps: int 
         parameters = tracker.label(weights, "parameters")
         tracker.restart()
         resident = tracker.live
-        run.sample(sampling_steps)
+        run.sample()
         sampling = tracker.peak
         tracker.restart()
-        run.update(plan, phases=_phases(tracker, run))
+        run.update(phases=_phases(tracker, run))
         _label_gradients(tracker, run)
     categories, split = tracker.at_peak()
     return Reading(
