@@ -14,7 +14,7 @@ from bench.profiles import Profile, profile
 from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, ddim, rollout, sample, trajectory
 from methods.backbones import mld
 from methods.rewards import spm
-from methods.rollout import Outcome, Phases, unobserved
+from methods.rollout import Phases, unobserved
 from methods.transformer import set_attention_kernel
 
 TEXT_TOKENS = 24
@@ -42,8 +42,8 @@ class Run:
     generator: torch.Generator | None
     """Source of the noise of stochastic samplers and re-noising; None on the meta device."""
 
-    def update(self, plan: Plan | None = None, phases: Phases = unobserved) -> Outcome:
-        """One update: a trajectory of `plan` (default: the case's own) with all its optimiser steps."""
+    def update(self, plan: Plan | None = None, phases: Phases = unobserved) -> Tensor:
+        """One update: a trajectory of `plan` (default: the case's own) with all its optimiser steps; the last state."""
         with self.autocast():
             return rollout(
                 plan or self.plan,

@@ -8,7 +8,7 @@ rollout(plan, backbone, ddim(50), reward, batch, backbone.initial_state(batch), 
 from methods.interface import Backbone, Batch, Method, MethodError, Reward
 from methods.plan import Plan, Score, Step, trajectory
 from methods.registry import METHODS, parse, register, spec
-from methods.rollout import PHASES, Outcome, rollout, sample
+from methods.rollout import PHASES, rollout, sample
 from methods.samplers import Sampler, ddim
 from methods.update import RewardError, Updater
 
@@ -19,7 +19,6 @@ __all__ = [
     "Batch",
     "Method",
     "MethodError",
-    "Outcome",
     "Plan",
     "Reward",
     "RewardError",

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +23,9 @@ def unobserved(phase: str) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
-@dataclass
-class Outcome:
-    """What one trajectory gave. Tensors are detached and stay on the device: nothing here costs a synchronisation."""
-
-    state: Tensor
-    """The last state reached: x_0 if the plan ran to the end."""
-    scored: list[Tensor] = field(default_factory=list)
-    """The latents that were decoded and scored, in order."""
-    rewards: list[Tensor] = field(default_factory=list)
-    """The `[B]` rewards, in order of scoring."""
-    gradient_norms: list[Tensor] = field(default_factory=list)
-    """Gradient norm before clipping, one per optimiser step."""
+OnUpdate = Callable[[list[Tensor], Tensor], None]
+"""Called after each optimiser step with the `[B]` rewards behind it and the gradient norm before clipping, detached and
+on the device. The rollout itself keeps neither, so that its memory does not grow with the number of updates."""
 
 
 def sample(backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, generator=None) -> Tensor:
@@ -58,8 +48,10 @@ def rollout(
     *,
     generator: torch.Generator | None = None,
     phases: Phases = unobserved,
-) -> Outcome:
-    """Runs one trajectory from the initial state `x` (x_T, `[B, ...]`) and every optimiser step that the plan asks for.
+    on_update: OnUpdate | None = None,
+) -> Tensor:
+    """Runs one trajectory from the initial state `x` (x_T, `[B, ...]`) and every optimiser step that the plan asks for;
+    returns the last state, x_0 if the plan runs to the end.
 
     The objective is the batch mean of the rewards times each score's weight; it is maximised. Noise of a stochastic
     sampler and of re-noising comes from `generator`. Scores are backpropagated one at a time down to the latent that
@@ -68,7 +60,6 @@ def rollout(
 
     RewardError if the reward has the wrong shape, or (see Updater) is not finite.
     """
-    outcome = Outcome(x)
     scores: list[tuple[Tensor, Tensor]] = []  # latents of this segment that were scored, and d objective / d latent
     unstepped: list[Tensor] = []  # rewards since the last optimiser step
     with _learner(backbone, plan) as hand_over, _gradients_cleared_on_error(updater):
@@ -79,7 +70,6 @@ def rollout(
                 rewards, gradient = _score(step, backbone, sampler, reward, batch, latent, phases)
                 scores.append((latent, gradient))
                 unstepped.append(rewards)
-                outcome.scored.append(latent.detach())
             del latent
             if scores and (following is None or following.cut or following.renoise):
                 with phases("backward"):
@@ -89,11 +79,11 @@ def rollout(
             if step.update:
                 with phases("optimiser"):
                     hand_over()
-                    outcome.gradient_norms.append(updater.apply(unstepped))
-                outcome.rewards += unstepped
+                    norm = updater.apply(unstepped)
+                if on_update is not None:
+                    on_update(unstepped, norm)
                 unstepped = []
-    outcome.state = x.detach()
-    return outcome
+    return x.detach()
 
 
 def _advance(

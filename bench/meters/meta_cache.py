@@ -50,7 +50,9 @@ def _key(func, args: tuple, kwargs: dict) -> tuple | None:
     """Everything that the result's shape can depend on; None where an argument is not a meta tensor or plain value."""
     parts = [_part(arg) for arg in args]
     parts += [(name, _part(value)) for name, value in kwargs.items()]
-    return None if any(part is MISSING or (type(part) is tuple and MISSING in part) for part in parts) else (func, *parts)
+    return (
+        None if any(part is MISSING or (type(part) is tuple and MISSING in part) for part in parts) else (func, *parts)
+    )
 
 
 def _part(arg):
@@ -73,7 +75,9 @@ def _describe(out, args: tuple) -> tuple | None:
         if not isinstance(x, Tensor) or x.device.type != "meta" or x.storage_offset():
             return None
         storage = x.untyped_storage()
-        extent = 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
+        extent = (
+            1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) if x.numel() else 0
+        )
         # An output that aliases an input, or has room to spare, is not what an allocation of its shape would give.
         if storage._cdata in inputs or storage.nbytes() != extent * x.element_size():
             return None
