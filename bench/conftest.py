@@ -9,7 +9,8 @@ from methods import MethodError
 
 RECORDS = pytest.StashKey[list[dict]]()
 JOURNAL = pytest.StashKey[journal.Journal]()
-MEMORY, TIMED = pytest.StashKey[list[Case]](), pytest.StashKey[list[Case]]()
+MEMORY = pytest.StashKey[list[Case]]()
+TIMED = pytest.StashKey[list[Case]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,12 +30,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for fixture, cases in (("case", MEMORY), ("timed_case", TIMED)):
+    stash = metafunc.config.stash
+    for fixture, cases in (("case", stash[MEMORY]), ("timed_case", stash[TIMED])):
         if fixture in metafunc.fixturenames:
-            metafunc.parametrize(fixture, metafunc.config.stash[cases], ids=lambda case: case.id)
+            metafunc.parametrize(fixture, cases, ids=lambda case: case.id)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     for item in items:
         if "timed_case" in item.fixturenames:
             clock = ReplayClock()
@@ -56,7 +58,9 @@ class ReplayClock:
 
 
 def _selected(session: pytest.Session, name: str) -> list[Case]:
-    return [item.callspec.params[name] for item in session.items if name in getattr(item, "fixturenames", ())]
+    functions = [item for item in session.items if isinstance(item, pytest.Function) and name in item.fixturenames]
+    cases = [item.callspec.params[name] for item in functions]
+    return [case for case in cases if isinstance(case, Case)]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Profiles: engineering choices that apply to every method alike, and stay out of the methods' files."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from methods.interface import MethodError
 from methods.transformer import ATTENTION_KERNELS
@@ -47,5 +48,6 @@ def profile(spec: str) -> Profile:
             raise MethodError(f"unknown switch {key!r} of a profile: choose one of {', '.join(known)}")
         if known[key] is bool and value not in ("true", "false"):
             raise MethodError(f"switch {key} of a profile is true or false, not {value!r}")
-        chosen = replace(chosen, **{key: value == "true" if known[key] is bool else value})
+        parsed: Any = value == "true" if known[key] is bool else value
+        chosen = replace(chosen, **{key: parsed})
     return chosen

@@ -165,8 +165,7 @@ def _from_benchmark_json(text: str, path: Path) -> list[dict]:
         raise RecordError(
             f"{path} is not a pytest-benchmark result: give a JSON written by pytest bench/ --benchmark-json"
         )
-    records = [b.get("extra_info") for b in document["benchmarks"] if isinstance(b, dict)]
-    records = [record for record in records if record]
+    records = [b["extra_info"] for b in document["benchmarks"] if isinstance(b, dict) and b.get("extra_info")]
     if not records:
         raise RecordError(
             f"{path} holds no record of this suite: give a JSON written by pytest bench/ --benchmark-json"

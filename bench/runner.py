@@ -13,7 +13,7 @@ import torch
 
 from bench import record
 from bench.cases import Case
-from bench.meters import METERS, MeterUnavailable
+from bench.meters import METERS, MeterUnavailableError
 from bench.units import gib
 from methods import METHODS
 
@@ -22,7 +22,7 @@ def measure(case: Case) -> dict:
     """The memory record of one case, read in this process. Never raises but for an interrupt."""
     try:
         reading = METERS[case.meter](case)
-    except MeterUnavailable as error:
+    except MeterUnavailableError as error:
         return record.make("memory", case, "unavailable", str(error))
     except torch.OutOfMemoryError:
         return record.make("memory", case, "oom", out_of_memory(case))
@@ -34,11 +34,11 @@ def measure(case: Case) -> dict:
 
 
 def out_of_memory(case: Case) -> str:
-    free, total = torch.cuda.mem_get_info()
+    _, total = torch.cuda.mem_get_info()
     reached = torch.cuda.max_memory_allocated()
     return (
-        f"{case.id} does not fit: {gib(reached)} were allocated when the next request failed, on a device of {gib(total)}"
-        " (lower --batch, or simulate to see what it would need)"
+        f"{case.id} does not fit: {gib(reached)} were allocated when the next request failed, "
+        f"on a device of {gib(total)} (lower --batch, or simulate to see what it would need)"
     )
 
 
@@ -51,8 +51,8 @@ def one_sentence(error: BaseException) -> str:
 class Pool:
     """Measures cases in worker processes, ahead of being asked for them.
 
-    Simulated cases share the machine's cores. Host and cuda cases run one at a time, each in a fresh process, so that no
-    case sees another's allocator, caches or peak resident set.
+    Simulated cases share the machine's cores. Host and cuda cases run one at a time, each in a fresh process, so that
+    no case sees another's allocator, caches or peak resident set.
     """
 
     def __init__(self, cases: Sequence[Case]) -> None:

@@ -26,7 +26,7 @@ class DRaFT:
 
 @dataclass(frozen=True)
 class DRaFTLV:
-    """DRaFT-LV: n noisings of x_0 to the last step's noise level, each scored after that step; their gradients averaged.
+    """DRaFT-LV: n noisings of x_0 to the last step's noise level, each scored after that step; gradients averaged.
 
     The graphs live one after the other, so memory is that of DRaFT-1.
     """
@@ -46,7 +46,7 @@ class DRaFTLV:
 
 
 def last_steps(k: int, steps: int) -> Plan:
-    """Full backpropagation through the last `k` of `steps`, nothing before: what DRaFT-K and a truncated AlignProp are."""
+    """Full backpropagation through the last `k` of `steps`, nothing before: DRaFT-K, and a truncated AlignProp."""
     first = steps - k
     last = steps - 1
     return trajectory(

@@ -1,8 +1,8 @@
 """DRTune: deep reward tuning (Wu et al., ECCV 2024, arXiv 2405.00760).
 
-The gradient is stopped at the denoiser's input, so x_0 depends on the K trained steps through the sampler's linear terms
-alone; the trajectory may stop early, at a one-step prediction. ∂x_t/∂θ of every trained step is still kept until the
-end: memory grows with K.
+The gradient is stopped at the denoiser's input, so x_0 depends on the K trained steps through the sampler's linear
+terms alone; the trajectory may stop early, at a one-step prediction. ∂x_t/∂θ of every trained step is still kept until
+the end: memory grows with K.
 """
 
 import random

@@ -75,8 +75,8 @@ class Reward(Protocol):
     """A differentiable score of motions against their prompts."""
 
     def __call__(self, motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:
-        """`[B, F, D]` motion features to `[B]` rewards, higher is better. `timestep` is given when the motion is noisy (a
-        noise-aware reward), None when it is clean or a one-step prediction."""
+        """`[B, F, D]` motion features to `[B]` rewards, higher is better. `timestep` is given when the motion is noisy
+        (a noise-aware reward), None when it is clean or a one-step prediction."""
         ...
 
     def networks(self) -> dict[str, nn.Module]:

@@ -89,8 +89,8 @@ class Plan:
         """The plan as one character a step, for records and drawings.
 
         `.` no graph, `o` graph with the denoiser's input detached, `#` graph, `S`/`U` the same where a score / a score
-        and an optimiser step follow (`s`/`u` when the call itself recorded no graph); `|` before a step marks a cut of a
-        state that had a graph to lose or starts one, `~` a fresh noising.
+        and an optimiser step follow (`s`/`u` when the call itself recorded no graph); `|` before a step that records a
+        graph marks a cut, `~` a fresh noising.
         """
         cells = []
         for step in self.steps:

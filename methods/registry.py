@@ -35,7 +35,7 @@ def parse(spec: str) -> Method:
     if name not in METHODS:
         raise MethodError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}")
     cls = METHODS[name]
-    kinds = {field.name: type(field.default) for field in fields(cls)}
+    kinds: dict[str, type] = {field.name: type(field.default) for field in fields(cls)}
     values = {}
     for option in filter(None, options.split(",")):
         key, equals, text = option.partition("=")
@@ -53,7 +53,8 @@ def spec(method: Method) -> str:
     name = next((name for name, cls in METHODS.items() if cls is type(method)), None)
     if name is None:
         raise MethodError(f"{type(method).__name__} is not a registered method: call methods.registry.register first")
-    changed = [f"{f.name}={getattr(method, f.name)}" for f in fields(method) if getattr(method, f.name) != f.default]
+    options = {f.name: (getattr(method, f.name), f.default) for f in fields(METHODS[name])}
+    changed = [f"{option}={value}" for option, (value, default) in options.items() if value != default]
     return ":".join([name, ",".join(changed)]) if changed else name
 
 

@@ -119,6 +119,7 @@ def _score(
     del motion
     with phases("backward"):
         loss.backward()
+    assert leaf.grad is not None  # loss.backward() has just made it
     return rewards.detach(), leaf.grad
 
 

@@ -63,7 +63,7 @@ class Sampler:
 
 
 def alphas_cumprod(train_steps: int = 1000, beta_start: float = 0.00085, beta_end: float = 0.012) -> Tensor:
-    """ᾱ of the "scaled_linear" schedule that MLD was trained with, `[train_steps]` float32 (as published, not float64)."""
+    """ᾱ of the "scaled_linear" schedule that MLD was trained with, `[train_steps]`, float32 as published."""
     betas = torch.linspace(beta_start**0.5, beta_end**0.5, train_steps, dtype=torch.float32) ** 2
     return torch.cumprod(1.0 - betas, dim=0)
 

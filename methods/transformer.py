@@ -24,7 +24,9 @@ class Attention(nn.MultiheadAttention):
 
     kernel = "explicit"
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]  # returns the output alone, and takes only what is used here
+        self, query: Tensor, key: Tensor, value: Tensor, key_padding_mask: Tensor | None = None
+    ) -> Tensor:
         explicit = self.kernel == "explicit"
         return super().forward(query, key, value, key_padding_mask=key_padding_mask, need_weights=explicit)[0]
 
@@ -75,8 +77,8 @@ class DecoderLayer(EncoderLayer):
 
 
 class SkipTransformer(nn.Module):
-    """U-shaped stack of `layers` (odd) transformer layers: the outputs of the first half are concatenated, last in first
-    out, to the inputs of the second half and projected back to `width` (MLD, section 3.1)."""
+    """U-shaped stack of `layers` (odd) transformer layers: the outputs of the first half are concatenated, last in
+    first out, to the inputs of the second half and projected back to `width` (MLD, section 3.1)."""
 
     def __init__(
         self, layer: type[EncoderLayer], width: int, heads: int, feedforward: int, layers: int, dropout: float
@@ -122,7 +124,7 @@ class LearnedPositions(nn.Module):
 
 
 def timestep_features(timestep: Tensor, width: int) -> Tensor:
-    """Sinusoidal features of `timestep` `[B]`: `[B, width]`, cosines first (diffusers: flip_sin_to_cos, freq_shift 0)."""
+    """Sinusoidal features of `timestep` `[B]`: `[B, width]`, cosines first (flip_sin_to_cos, freq_shift 0)."""
     half = width // 2
     frequency = torch.exp(-math.log(10000) / half * torch.arange(half, device=timestep.device, dtype=torch.float32))
     angle = timestep[:, None].float() * frequency

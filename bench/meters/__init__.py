@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from bench.cases import Case
 from bench.meters import cuda, host, simulated
+from bench.meters.errors import MeterUnavailableError
 from bench.meters.reading import CATEGORIES, Reading
-from bench.meters.unavailable import MeterUnavailable
 
 METERS: dict[str, Callable[[Case], Reading]] = {
     "simulated": simulated.measure,
@@ -13,4 +13,4 @@ METERS: dict[str, Callable[[Case], Reading]] = {
     "cuda": cuda.measure,
 }
 
-__all__ = ["CATEGORIES", "METERS", "MeterUnavailable", "Reading"]
+__all__ = ["CATEGORIES", "METERS", "MeterUnavailableError", "Reading"]

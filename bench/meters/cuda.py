@@ -13,9 +13,9 @@ from dataclasses import replace
 import torch
 
 from bench.cases import Case
+from bench.meters.errors import MeterUnavailableError
 from bench.meters.reading import PHASES, Reading
 from bench.meters.tracked import read
-from bench.meters.unavailable import MeterUnavailable
 from bench.setup import build
 
 COUNTERS = {
@@ -62,10 +62,10 @@ class AllocatorPeaks:
 def measure(case: Case) -> Reading:
     """Runs `case` on the first GPU.
 
-    MeterUnavailable without one; torch.OutOfMemoryError where it does not fit; MethodError if its options do not.
+    MeterUnavailableError without one; torch.OutOfMemoryError where it does not fit; MethodError if its options do not.
     """
     if not torch.cuda.is_available():
-        raise MeterUnavailable(
+        raise MeterUnavailableError(
             "the cuda meter found no GPU (torch.cuda.is_available() is false): "
             "use --meter simulated, which needs none, or run on a machine with a CUDA device and a CUDA build of torch"
         )

@@ -1,20 +1,41 @@
-"""The host meter: live tensor bytes of a real CPU run, and the process's peak resident set. The simulator's own check."""
+"""The host meter: live tensor bytes of a real CPU run, and the process's resident set. The simulator's own check."""
 
-import resource
-import sys
+import threading
 from dataclasses import replace
+
+import psutil
 
 from bench.cases import Case
 from bench.meters.reading import Reading
 from bench.meters.tracked import read
 
+POLL_SECONDS = 0.005
+
 
 def measure(case: Case) -> Reading:
     """Runs one update of `case` on the CPU; MethodError if its options do not fit."""
-    return replace(read(case, "cpu"), process=peak_resident_set())
+    with ResidentSet() as resident:
+        reading = read(case, "cpu")
+    return replace(reading, process=resident.peak)
 
 
-def peak_resident_set() -> int:
-    """Bytes; of the whole life of the process, so it means something in a fresh process only."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+class ResidentSet:
+    """The peak resident set of this process while the context is open, polled: short spikes can be missed."""
+
+    def __enter__(self) -> "ResidentSet":
+        self.peak = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _poll(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.peak = max(self.peak, process.memory_info().rss)
+            if self._done.wait(POLL_SECONDS):
+                return

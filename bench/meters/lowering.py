@@ -7,8 +7,8 @@ Some operations are composed differently on CUDA than elsewhere, with other tens
 - scaled_dot_product_attention is the memory-efficient kernel in float32, the flash kernel in half precision;
 - under autocast, layer_norm, softmax and cosine_similarity run in float32 (CUDA's autocast casts them up).
 
-The functions of torch.nn.functional are replaced rather than intercepted by a torch-function mode: a mode is switched off
-inside multi_head_attention_forward, and the attention's own dropout would be missed.
+The functions of torch.nn.functional are replaced rather than intercepted by a torch-function mode: a mode is switched
+off inside multi_head_attention_forward, and the attention's own dropout would be missed.
 """
 
 import contextlib

@@ -5,6 +5,7 @@ thousands of times. The answer of a functional operation depends on its argument
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ class MetaCache:
     """Runs an operation as `Tracker.execute` does, from memory where it can."""
 
     def __init__(self) -> None:
-        self._answers: dict[tuple, tuple | None] = {}
+        self._answers: dict[tuple, Any] = {}
         self._functional: dict[Callable, bool] = {}
 
     def __call__(self, func, args: tuple, kwargs: dict):
@@ -64,7 +65,7 @@ def _part(arg):
 
 
 def _describe(out, args: tuple) -> tuple | None:
-    """(shape, stride, dtype) of every output and how they are nested; None if they are not fresh, dense meta tensors."""
+    """(shape, stride, dtype) of every output, and their nesting; None unless they are fresh, dense meta tensors."""
     outputs, structure = ([out], None) if type(out) is Tensor else tree_flatten(out)
     inputs = {x.untyped_storage()._cdata for x in tree_flatten(args)[0] if isinstance(x, Tensor)}
     described: list[tuple | None] = []

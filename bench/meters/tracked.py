@@ -38,7 +38,7 @@ def read(case: Case, device: str) -> Reading:
 
 
 def _phases(tracker: Tracker, run: Run):
-    """The tracker as an observer; weights' gradients are labelled when an optimiser step begins, while they are alive."""
+    """The tracker as an observer; weights' gradients are labelled as an optimiser step begins, while they are alive."""
 
     def observe(phase: str):
         if phase == "optimiser":

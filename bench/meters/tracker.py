@@ -1,8 +1,8 @@
 """Counts live tensor bytes, exactly, at every operation.
 
-A dispatch mode sees each operation's outputs; a weak reference to each new storage tells when it dies. Sizes are rounded
-up to 512 bytes, as the CUDA caching allocator does. Nothing depends on what the tensors hold, so the count is the same
-for meta tensors, which hold nothing (the simulated meter), and for real ones (the host meter).
+A dispatch mode sees each operation's outputs; a weak reference to each new storage tells when it dies. Sizes are
+rounded up to 512 bytes, as the CUDA caching allocator does. Nothing depends on what the tensors hold, so the count is
+the same for meta tensors, which hold nothing (the simulated meter), and for real ones (the host meter).
 """
 
 import contextlib

@@ -97,7 +97,7 @@ class Mld(nn.Module):
         super().__init__()
         self.config = config or MldConfig()
         self.vae = MldVae(self.config)
-        self.denoiser = MldDenoiser(self.config)
+        self.denoiser: nn.Module = MldDenoiser(self.config)
 
     def predict(self, x: Tensor, timestep: int, batch: Batch) -> Tensor:
         """ε with classifier-free guidance, from one call on the doubled batch [text, null]."""

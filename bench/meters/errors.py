@@ -1,5 +1,5 @@
 """Said by a meter that this machine cannot run."""
 
 
-class MeterUnavailable(RuntimeError):
+class MeterUnavailableError(RuntimeError):
     """The machine lacks what the meter needs; the message names it and the mend."""
