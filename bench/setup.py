@@ -77,8 +77,9 @@ def draw_plan(case: Case) -> Plan:
     return case.resolve().plan(case.steps, random.Random(case.seed))
 
 
-def build(case: Case, device: torch.device | str) -> Run:
-    """Backbone, reward, inputs and optimiser of a case on `device` (`meta`: nothing is allocated)."""
+def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run:
+    """Backbone, reward, inputs and optimiser of a case on `device`; `with_data` false where tensors hold none (meta and
+    fake ones), so that nothing may look at a value."""
     device = torch.device(device)
     plan = draw_plan(case)
     switches = profile(case.profile)
@@ -105,7 +106,7 @@ def build(case: Case, device: torch.device | str) -> Run:
         sampler,
         batch,
         backbone.initial_state(batch, generator),
-        Updater(optimizer, check_finite=device.type != "meta"),
+        Updater(optimizer, check_finite=with_data),
         autocast_of(switches, device),
         generator,
     )

@@ -68,6 +68,9 @@ def alphas_cumprod(train_steps: int = 1000, beta_start: float = 0.00085, beta_en
     return torch.cumprod(1.0 - betas, dim=0)
 
 
+_ALPHAS_CUMPROD: tuple[float, ...] = tuple(alphas_cumprod().tolist())
+
+
 def ddim(steps: int, eta: float = 0.0, prediction_type: str = "epsilon") -> Sampler:
     """DDIM (Song et al. 2021, eq. 12) as MLD uses it: leading spacing with an offset of 1, no clipping, and ᾱ_0 of the
     schedule (not 1) after the last step.
@@ -75,7 +78,7 @@ def ddim(steps: int, eta: float = 0.0, prediction_type: str = "epsilon") -> Samp
     `eta` = 0 is the ODE, 1 the ancestral SDE. MethodError for a number of steps outside 1..1000, a negative eta or an
     unknown prediction type.
     """
-    alphas = [float(a) for a in alphas_cumprod()]
+    alphas = _ALPHAS_CUMPROD
     if not 1 <= steps <= len(alphas) - 1:
         raise MethodError(f"steps must be between 1 and {len(alphas) - 1}, not {steps}")
     if eta < 0:

@@ -7,11 +7,14 @@ from bench.meters.tracker import Tracker, tensors_of
 from bench.setup import Run, build
 
 
-def read(case: Case, device: str) -> Reading:
-    """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update."""
+def read(case: Case, device: str, with_data: bool = True) -> Reading:
+    """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update.
+
+    `with_data` false: on meta or fake tensors, which hold nothing.
+    """
     tracker = Tracker(MetaCache()) if device == "meta" else Tracker()
     with tracker:
-        run = build(case, device)
+        run = build(case, device, with_data)
         run.warm_up()
         optimiser_state = tracker.label(tensors_of(run.updater.optimizer.state), "optimiser state")
         weights = [t for n in run.networks().values() for t in (*n.parameters(), *n.buffers())]

@@ -1,0 +1,101 @@
+"""The tracker counts what is alive, once, rounded, and knows when it died."""
+
+import torch
+
+from bench.meters.reading import TIMELINE_POINTS, thin
+from bench.meters.tracker import Tracker
+
+
+def test_storages_are_counted_once_and_rounded_to_512_bytes():
+    with Tracker() as tracker:
+        x = torch.zeros(3)
+        view, alias = x[:2], x.view(3)
+        assert tracker.live == 512
+        y = torch.zeros(129)
+        assert tracker.live == 512 + 1024
+    assert view.numel() + alias.numel() + y.numel() == 134
+
+
+def test_a_storage_dies_with_its_last_alias():
+    with Tracker() as tracker:
+        x = torch.zeros(1024)
+        view = x[:1]
+        del x
+        assert tracker.live == 4096
+        del view
+        assert tracker.live == 0
+        assert tracker.peak == 4096
+
+
+def test_what_autograd_keeps_counts_until_backward():
+    with Tracker() as tracker:
+        x = torch.ones(1024, requires_grad=True)
+        loss = x.exp().sum()
+        assert tracker.live >= 2 * 4096  # x, and the result that exp keeps for its backward
+        loss.backward()
+        del loss
+        assert tracker.live == 2 * 4096  # x and its gradient
+
+
+def test_tensors_from_before_the_tracker_do_not_count():
+    x = torch.zeros(1024)
+    with Tracker() as tracker:
+        x.add_(1)
+        x.view(-1)
+        assert tracker.live in (0, 4096)  # an alias of x may be seen, but then it is x's storage, once
+        y = x + 1
+        assert tracker.peak - tracker.live == 0
+    assert y.sum() == 2048 - 1024 + 1024
+
+
+def test_peak_categories_and_split_add_up():
+    with Tracker() as tracker:
+        weight = torch.zeros(1024)
+        tracker.label([weight], "parameters")
+        tracker.restart()
+        with tracker.observe("rollout"):
+            kept = torch.zeros(2048)
+            torch.zeros(512)  # dies at once
+        with tracker.observe("reward"):
+            more = torch.zeros(256)
+        with tracker.observe("backward"):
+            gradient = torch.zeros(1024)
+            tracker.label([gradient], "gradients")
+            torch.zeros(4096)
+        del kept, more
+    categories, split = tracker.at_peak()
+    assert tracker.peak == 4096 + 8192 + 1024 + 4096 + 16384
+    assert categories == {
+        "parameters": 4096,
+        "gradients": 4096,
+        "optimiser state": 0,
+        "activations": 8192 + 1024,
+        "other": 16384,
+    }
+    assert sum(categories.values()) == tracker.peak
+    assert split["rollout"]["activations"] == 8192
+    assert split["reward"]["activations"] == 1024
+    assert split["backward"] == {**dict.fromkeys(categories, 0), "gradients": 4096, "other": 16384}
+    assert tracker.phase_peaks == {"rollout": 4096 + 8192 + 2048, "reward": 4096 + 8192 + 1024, "backward": tracker.peak}
+
+
+def test_restart_keeps_what_is_alive_and_forgets_the_peak():
+    with Tracker() as tracker:
+        x = torch.zeros(1024)
+        torch.zeros(4096)
+        tracker.restart()
+        assert tracker.live == tracker.peak == 4096
+        y = torch.zeros(128)
+        assert tracker.peak == 4096 + 512
+    assert max(size for _, size, _ in tracker.timeline()) == tracker.peak
+    assert len(x) + len(y) == 1152
+
+
+def test_thinning_a_timeline_keeps_its_extremes():
+    points = [(i / 5000, (i * 7919) % 4999, "rollout") for i in range(5000)]
+    thinned = thin(points)
+    assert len(thinned) <= TIMELINE_POINTS + 2
+    assert max(p[1] for p in thinned) == max(p[1] for p in points)
+    assert min(p[1] for p in thinned) == min(p[1] for p in points)
+    assert [p[0] for p in thinned] == sorted(p[0] for p in thinned)
+    assert thin(points[:10]) == points[:10]
