@@ -1,0 +1,109 @@
+"""Published checkpoints load; anything else is refused in one sentence, unread, with the model as it was."""
+
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from methods import checkpoint
+from methods.backbones import mld
+from methods.checkpoint import CheckpointError
+from methods.rewards import spm
+
+
+@pytest.fixture
+def backbone():
+    torch.manual_seed(0)
+    return mld.Mld(mld.TINY)
+
+
+def other_weights(module) -> dict:
+    return {key: torch.randn_like(value) for key, value in module.state_dict().items()}
+
+
+def refused(load, module, path) -> str:
+    """The message of the refusal; the module must be unchanged."""
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    with pytest.raises(CheckpointError) as error:
+        load(module, path)
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_a_published_file_loads_without_its_evaluator(backbone, tmp_path):
+    state = other_weights(backbone)
+    extras = {"t2m_textencoder.hidden": torch.zeros(2), "text_encoder.x": torch.zeros(1), "reward_model.y": torch.zeros(1)}
+    torch.save({"state_dict": {**state, **extras}, "epoch": 3}, tmp_path / "mld.ckpt")
+    checkpoint.load_mld(backbone, tmp_path / "mld.ckpt")
+    assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
+
+
+def test_the_reward_loads_from_its_own_file_and_from_inside_a_fine_tuned_one(tmp_path):
+    reward = spm.Spm(spm.TINY)
+    state = other_weights(reward)
+    save_file(state, tmp_path / "spm.safetensors")
+    torch.save({"state_dict": {f"reward_model.{key}": 2 * value for key, value in state.items()}}, tmp_path / "mld.ckpt")
+    checkpoint.load_spm(reward, tmp_path / "spm.safetensors")
+    assert torch.equal(reward.final_layer.weight, state["final_layer.weight"])
+    checkpoint.load_spm(reward, tmp_path / "mld.ckpt")
+    assert torch.equal(reward.final_layer.weight, 2 * state["final_layer.weight"])
+
+
+def test_what_is_saved_loads_again(backbone, tmp_path):
+    checkpoint.save(backbone, tmp_path / "tuned.safetensors")
+    loaded = mld.Mld(mld.TINY)
+    checkpoint.load_mld(loaded, tmp_path / "tuned.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), loaded.parameters(), strict=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["tuned.safetensors"]
+
+
+def test_missing_unexpected_and_misshapen_keys_are_named(backbone, tmp_path):
+    state = other_weights(backbone)
+    del state["vae.final_layer.bias"]
+    state["denoiser.surprise"] = torch.zeros(1)
+    state["vae.skel_embedding.bias"] = torch.zeros(3)
+    save_file(state, tmp_path / "odd.safetensors")
+    message = refused(checkpoint.load_mld, backbone, tmp_path / "odd.safetensors")
+    assert "missing: vae.final_layer.bias" in message
+    assert "unexpected: denoiser.surprise" in message
+    assert "of another shape: vae.skel_embedding.bias (3,) instead of (16,)" in message
+
+
+class Hostile:
+    """Would create a file if it were unpickled."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (self.target, "w"))
+
+
+@pytest.mark.parametrize("pickler", [lambda x, path: torch.save(x, path), lambda x, path: path.write_bytes(pickle.dumps(x))])
+def test_a_pickle_is_refused_and_never_run(backbone, tmp_path, pickler):
+    target = tmp_path / "owned"
+    pickler({"state_dict": other_weights(backbone), "x": Hostile(str(target))}, tmp_path / "hostile.ckpt")
+    assert "never run" in refused(checkpoint.load_mld, backbone, tmp_path / "hostile.ckpt")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["cut.ckpt", "cut.safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
+def test_a_truncated_file_is_refused(backbone, tmp_path, name, share):
+    whole = tmp_path / f"whole-{name}"
+    if name.endswith("ckpt"):
+        torch.save({"state_dict": backbone.state_dict()}, whole)
+    else:
+        checkpoint.save(backbone, whole)
+    (tmp_path / name).write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+    refused(checkpoint.load_mld, backbone, tmp_path / name)
+
+
+def test_a_missing_file_and_a_file_without_weights_are_refused(backbone, tmp_path):
+    assert "no checkpoint" in refused(checkpoint.load_mld, backbone, tmp_path / "none.ckpt")
+    torch.save({"epoch": 1}, tmp_path / "empty.ckpt")
+    assert "no state dict" in refused(checkpoint.load_mld, backbone, tmp_path / "empty.ckpt")
