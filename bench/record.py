@@ -115,16 +115,18 @@ def commit() -> str | None:
 @functools.cache
 def _host_environment() -> tuple[tuple[str, object], ...]:
     root = Path(__file__).parent
-    described = subprocess.run(
-        ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True
-    )
+    describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        described = subprocess.run(describe, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:  # no git on this machine
+        described = ""
     return (
         ("torch", torch.__version__),
         ("python", platform.python_version()),
         ("machine", platform.machine()),
         ("system", platform.system()),
         ("cpus", os.cpu_count()),
-        ("commit", described.stdout.strip() or None),
+        ("commit", described or None),
         ("device", f"{platform.machine()} CPU, {os.cpu_count()} cores"),
     )
 

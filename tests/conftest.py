@@ -1,4 +1,4 @@
-"""For every test here: one torch thread. The models are small, and on a busy machine threads only wait on each other."""
+"""For every test here: one torch thread. The models are small, and on a busy machine threads only wait for others."""
 
 import pytest
 import torch

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.func import functional_call
-from toys import Recorder, toy
+from toys import Recorder, run, toy
 
-from methods import Batch, Plan, Sampler, ddim, parse, rollout, sample
+from methods import Batch, Plan, Sampler, Score, Step, ddim, parse, sample, trajectory
 from methods.alignprop import bernoulli_steps
 from methods.drtune import drtune_steps
 from methods.refl import refl_steps
@@ -101,7 +101,7 @@ class Problem:
         updater = Recorder(torch.optim.SGD(self.backbone.denoiser.parameters(), lr=lr), clip=clip)
         generator = generator or torch.Generator().manual_seed(99)
         sampler = ddim(self.steps, self.eta)
-        outcome = rollout(plan, self.backbone, sampler, self.reward, self.batch, self.x, updater, generator=generator)
+        outcome = run(plan, self.backbone, sampler, self.reward, self.batch, self.x, updater, generator)
         return outcome, updater
 
     def gradients(self, plan: Plan) -> Theta:
@@ -249,8 +249,7 @@ def test_drtune_is_linear_in_the_trained_predictions(steps, eta, data):
             terms.append(derivative((factor[i] * problem.eps(theta, states[i], i) * pull).sum(), theta))
     plan = drtune_steps(trained, stop, steps)
     assert_same(problem.gradients(plan), total(terms))
-    outcome, _ = problem.rollout(plan)
-    torch.testing.assert_close(outcome.scored[0], prediction, **CLOSE)
+    torch.testing.assert_close(problem.backbone.decoded[-1], prediction, **CLOSE)
 
 
 def test_drtune_draws_make_such_plans():
@@ -427,6 +426,18 @@ def test_objective_is_the_mean_over_the_batch():
         one.x = one.x[rows]
         alone.append(one.gradients(plan))
     assert_same(both, scaled(total(alone), 0.5))
+
+
+@pytest.mark.parametrize("cut", range(STEPS))
+def test_a_cut_stops_every_gradient_even_behind_recorded_steps(cut):
+    """A plan of someone else's, which records all steps and cuts one: what is before the cut contributes nothing."""
+    problem = Problem()
+    last = STEPS - 1
+    steps = (
+        Step(i, record=True, cut=i == cut, score=Score.X0 if i == last else None, update=i == last)
+        for i in range(STEPS)
+    )
+    assert_same(problem.gradients(trajectory(STEPS, steps)), last_terms(problem, STEPS - cut))
 
 
 def test_weights_of_scores_scale_the_objective():

@@ -9,9 +9,9 @@ import pytest
 import torch
 from parity.vectors import deviation, load, randn
 from torch import Tensor
-from toys import SHAPES, Recorder, ToyBackbone, ToyDenoiser, ToyReward, toy_batch
+from toys import SHAPES, Outcome, Recorder, ToyBackbone, ToyDenoiser, ToyReward, run, toy_batch
 
-from methods import Outcome, Plan, Sampler, ddim, rollout
+from methods import Plan, Sampler, ddim
 from methods.alignprop import AlignProp, bernoulli_steps
 from methods.draft import last_steps
 from methods.drtune import DRTune, drtune_steps
@@ -99,22 +99,22 @@ def published_ddim(eta: float, precision: str) -> Sampler:
 
 
 @dataclass
-class Run:
+class Trial:
     """One trajectory of the tiny model."""
 
     outcome: Outcome
     updater: Recorder
     calls: Calls
-    denoiser: ToyDenoiser
+    backbone: ToyBackbone
 
 
-def run(plan: Plan, q: float, precision: str, optimizer: dict | None = None, sampler: Sampler | None = None) -> Run:
+def trial(plan: Plan, q: float, precision: str, optimizer: dict | None = None, sampler: Sampler | None = None) -> Trial:
     """`optimizer`: a case's inputs, of which the optimiser and its schedule are made; SGD at rate 0 without."""
     backbone, reward, batch, x = tiny(q, precision)
     calls = Calls(backbone.denoiser)
     updater = Recorder(**updater_options(backbone.denoiser, optimizer or {"optimizer": "sgd", "lr": 0.0}))
-    outcome = rollout(plan, backbone, sampler or published_ddim(0.0, precision), reward, batch, x, updater)
-    return Run(outcome, updater, calls, backbone.denoiser)
+    outcome = run(plan, backbone, sampler or published_ddim(0.0, precision), reward, batch, x, updater)
+    return Trial(outcome, updater, calls, backbone)
 
 
 def updater_options(denoiser: ToyDenoiser, case: dict) -> dict:
@@ -181,7 +181,7 @@ def test_methods_with_one_update(case, precision):
     vectors = load("methods").cases[case]
     inputs, behaviour = vectors["inputs"], vectors["notes"]["behaviour"]
     plan = plan_of(inputs["ft_config"])
-    got = run(plan, inputs["q"], precision)
+    got = trial(plan, inputs["q"], precision)
     (gradients,) = got.updater.gradients
     (reward,) = got.outcome.rewards
     reached = [got.calls.gradients.get(i, 0.0) for i in range(behaviour["n_forward"])]
@@ -191,7 +191,7 @@ def test_methods_with_one_update(case, precision):
         case,
         precision,
         {
-            "x0": got.outcome.scored[0],  # ReFL's and an early DRTune's x_0 is the one-step prediction
+            "x0": got.backbone.decoded[0],  # ReFL's and an early DRTune's x_0 is the one-step prediction
             "loss": -reward.mean(),
             "reward": reward.mean(),
             "step_out_grad_norm": reached,
@@ -218,7 +218,7 @@ def test_easytune(case, precision):
     mode = "chain-released" if inputs["policy_model"] else "step"
     k = inputs["ft_config"]["k"]
     plan = EasyTune(mode=mode, first=STEPS - k).plan(STEPS, UNUSED)
-    got = run(plan, inputs["q"], precision, optimizer=inputs)
+    got = trial(plan, inputs["q"], precision, optimizer=inputs)
     rewards = torch.stack(got.outcome.rewards).mean(dim=1)
     flat = [torch.cat([g.flatten() for g in gradients]) for gradients in got.updater.gradients]
     assert inputs["flat_grad_order"] == list(SHAPES)
@@ -233,7 +233,7 @@ def test_easytune(case, precision):
             "grad_norm_before_clip": torch.stack(got.outcome.gradient_norms),
             "lr_used": got.updater.rates,
             "grads_first_last": torch.stack([flat[0], flat[-1]]),
-            **{f"param_after_{name}": p for name, p in got.denoiser.named_parameters()},
+            **{f"param_after_{name}": p for name, p in got.backbone.denoiser.named_parameters()},
         },
     )
     assert [i for i, recorded in enumerate(got.calls.recorded) if recorded] == behaviour["steps_grad_enabled"]
@@ -265,7 +265,7 @@ def test_original_alignprop(case, precision):
         noises = tuple(randn(f"tiny.z.{i}", (2, 4, 1, 1)).reshape(2, 1, 4) for i in range(STEPS))
         sampler = GivenNoise(sampler.table, noises)
     plan = AlignProp(truncation="fixed", k=STEPS - cut).plan(STEPS, UNUSED)
-    got = run(plan, inputs["q"], precision, sampler=sampler)
+    got = trial(plan, inputs["q"], precision, sampler=sampler)
     (gradients,) = got.updater.gradients
     (reward,) = got.outcome.rewards
     check(

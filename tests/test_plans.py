@@ -3,7 +3,7 @@
 import random
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -189,77 +189,13 @@ def test_easytune_optimises_every_step_by_default():
     assert EasyTune(first=-3).plan(50, UNUSED) == EasyTune(first=47).plan(50, UNUSED)
 
 
-# Folding: a plan shortened for simulation must have the same peak.
-
-
-@st.composite
-def by_hand(draw) -> Plan:
-    """A plan that no method here draws: segments of recorded and unrecorded steps, scored and updated at random."""
-    steps: list[Step] = []
-    for _ in range(draw(st.integers(1, 6))):
-        records = draw(st.lists(st.booleans(), max_size=8))
-        scored = draw(st.booleans())
-        repeat = draw(st.integers(1, 6)) if len(records) < 2 else 1
-        for _ in range(repeat):
-            for position, record in enumerate([*records, scored]):
-                final = scored and position == len(records)
-                score = Score.X0_HAT if final else None
-                steps.append(Step(len(steps), record, cut=position == 0, score=score, update=final))
-    steps.append(Step(len(steps), record=True, cut=True, score=Score.X0_HAT, update=True))
-    return trajectory(len(steps), steps)
-
-
-@QUICK
-@given(plan=st.one_of(drawn(), by_hand()), keep=st.integers(2, 4))
-def test_folding_keeps_what_is_held(plan, keep):
-    """Same held calls, same kinds of step at both ends and throughout, and it can still be run."""
-    folded = plan.folded(keep)
-    assert folded.held == plan.held
-    assert folded.folded(keep) == folded
-    assert trajectory(folded.total, folded.steps).steps == folded.steps
-    assert (folded.total, folded.delayed) == (plan.total, plan.delayed)
-    assert folded.steps[0] == plan.steps[0]
-    same_kind = {"index": 0, "cut": False}
-    assert replace(folded.steps[-1], **same_kind) == replace(plan.steps[-1], **same_kind)
-    assert {replace(s, **same_kind) for s in folded.steps} == {replace(s, **same_kind) for s in plan.steps}
-
-
-@QUICK
-@given(plan=st.one_of(drawn(), by_hand()))
-def test_folding_drops_only_steps_that_hold_nothing(plan):
-    """What is dropped is a one-step segment (its graph does not outlive it) or has no graph behind it."""
-    dropped = Counter(plan.steps) - Counter(plan.folded().steps)
-    for segment in plan.segments():
-        recorded = False
-        for step in segment:
-            recorded = recorded or step.record
-            if dropped[step]:
-                assert len(segment) == 1 or not recorded
-    alive = [segment for segment in plan.segments() if sum(step.record for step in segment) > 1]
-    for segment in alive:
-        first = next(i for i, step in enumerate(segment) if step.record)
-        assert not any(dropped[step] for step in segment[first:])
-
-
-@QUICK
-@given(plan=drawn())
-def test_folded_plans_are_short_where_little_is_held(plan):
-    """At most `keep` steps for each stretch that repeats: before, around and after what is held."""
-    if plan.held == 1:
-        assert len(plan.folded().steps) <= 3 + 3 + 1
-
-
-def test_folding_of_the_usual_plans():
-    assert DRaFT(k=2).plan(50, UNUSED).folded().grid() == "...|#U"
-    assert DRaFT().plan(50, UNUSED).folded() == DRaFT().plan(50, UNUSED)
-    assert EasyTune().plan(50, UNUSED).folded().grid() == "|U|U|U"
-    assert EasyTune(first=40).plan(50, UNUSED).folded().grid() == "...|U|U|U"
-    assert EasyTune(mode="chain").plan(5, UNUSED).folded().grid() == "|SSSSU"
-    assert DRaFTLV(n=2).plan(50, UNUSED).folded().grid() == "...~S~U"
-    assert refl_steps(40, 50).folded().grid() == "...|U"
-
-
 def test_grid_shows_every_kind_of_step():
+    """And with it, at a glance, what each method is."""
+    assert DRaFT(k=2).plan(5, UNUSED).grid() == "...|#U"
+    assert DRaFTLV(n=2).plan(3, UNUSED).grid() == "...~S~U"
+    assert EasyTune(first=2).plan(5, UNUSED).grid() == "..|U|U|U"
+    assert EasyTune(mode="chain", first=2).plan(5, UNUSED).grid() == "..|SSU"
+    assert refl_steps(2, 5).grid() == "..|U"
     assert last_steps(3, 6).grid() == "...|##U"
     assert drtune_steps(range(1, 5, 2), 3, 6).grid() == ".o.U"
     assert drtune_steps(range(0, 4, 2), 3, 6).grid() == "o.ou"

@@ -2,14 +2,15 @@
 
 import copy
 import random
+import weakref
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
-from toys import ToyReward, toy
+from toys import Outcome, ToyReward, run, toy
 
-from methods import MethodError, Outcome, Plan, RewardError, Updater, ddim, parse, rollout
+from methods import MethodError, RewardError, Updater, ddim, parse, rollout
 
 STEPS = 5
 METHODS = ["draft", "draft:k=1", "draft-lv", "alignprop:truncation=bernoulli,p=0.5", "drtune:k=2", "refl:m=1"]
@@ -81,9 +82,9 @@ class Trial:
         self.before = self.state()
 
     def run(self, text: str, reward) -> Outcome:
-        plan: Plan = parse(text).plan(STEPS, random.Random(4))
+        plan = parse(text).plan(STEPS, random.Random(4))
         noise = torch.Generator().manual_seed(0)
-        return rollout(plan, self.backbone, ddim(STEPS), reward, self.batch, self.x, self.updater, generator=noise)
+        return run(plan, self.backbone, ddim(STEPS), reward, self.batch, self.x, self.updater, noise)
 
     def state(self) -> list[dict]:
         return copy.deepcopy(
@@ -246,3 +247,27 @@ def test_gradients_are_clipped_only_above_the_limit(clip):
     moved = torch.cat([(after[name] - before[name]).flatten() for name in before]).norm().item()
     assert norm > 0.1
     assert moved == pytest.approx(min(norm, clip), rel=1e-4)
+
+
+@pytest.mark.parametrize(("text", "updates", "scores"), [("easytune", STEPS, STEPS), ("draft-lv:n=3", 1, 3)])
+def test_each_update_is_told_once_and_nothing_of_it_is_kept(text, updates, scores):
+    """on_update comes after the optimiser step, with the rewards behind it; then the rollout lets go of them, so that
+    memory does not grow with the number of updates."""
+    trial = Trial()
+    told, held, weights = [], [], [trial.denoiser.Wx.detach().clone()]
+
+    def note(rewards: list[Tensor], norm: Tensor) -> None:
+        assert all(reference() is None for reference in held)
+        assert not any(value.requires_grad for value in (*rewards, norm))
+        assert not torch.equal(trial.denoiser.Wx, weights[-1])
+        held.extend(weakref.ref(value) for value in (*rewards, norm))
+        weights.append(trial.denoiser.Wx.detach().clone())
+        told.append((torch.stack(rewards), norm.clone()))
+
+    plan = parse(text).plan(STEPS, random.Random(4))
+    noise = torch.Generator().manual_seed(0)
+    inputs = (trial.backbone, ddim(STEPS), trial.reward, trial.batch, trial.x, trial.updater)
+    rollout(plan, *inputs, generator=noise, on_update=note)
+    assert len(told) == updates
+    assert sum(len(rewards) for rewards, _ in told) == scores
+    assert all(rewards.shape[1:] == (2,) and norm > 0 for rewards, norm in told)

@@ -4,12 +4,12 @@ The denoiser and the decoder are those that the published step functions were re
 one toy serves the recorded numbers and the formulas.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from methods import Batch, Updater
+from methods import Backbone, Batch, Plan, Reward, Sampler, Updater, rollout
 
 WIDTH, TEXT, FRAMES, FEATURES = 4, 6, 5, 3
 SHAPES = {"Wx": (WIDTH, WIDTH), "Wc": (WIDTH, TEXT), "wt": (WIDTH,), "b": (WIDTH,), "Wo": (WIDTH, WIDTH)}
@@ -37,6 +37,8 @@ class ToyBackbone:
         self.guidance = guidance
         self.bend = bend
         """How far from linear the decoder is."""
+        self.decoded: list[Tensor] = []
+        """Every latent that was decoded."""
 
     def predict(self, x: Tensor, timestep: int, batch: Batch) -> Tensor:
         text = torch.cat([batch.text, batch.null_text.expand_as(batch.text)])
@@ -44,6 +46,7 @@ class ToyBackbone:
         return without + self.guidance * (with_text - without)
 
     def decode(self, x0: Tensor, batch: Batch) -> Tensor:
+        self.decoded.append(x0.detach())
         motion = (x0 @ self.decoder.T).reshape(len(batch), FRAMES, FEATURES)
         return (motion + self.bend * torch.sin(motion)) * batch.frame_mask[..., None]
 
@@ -108,3 +111,35 @@ class Recorder(Updater):
         self.gradients.append([p.grad.clone() for p in self.parameters])
         self.rates.append(self.optimizer.param_groups[0]["lr"])
         return super().apply(rewards)
+
+
+@dataclass
+class Outcome:
+    """What one trajectory gave."""
+
+    state: Tensor
+    rewards: list[Tensor] = field(default_factory=list)
+    """`[B]`, in order of scoring."""
+    gradient_norms: list[Tensor] = field(default_factory=list)
+    """Before clipping, one per optimiser step."""
+
+
+def run(
+    plan: Plan,
+    backbone: Backbone,
+    sampler: Sampler,
+    reward: Reward,
+    batch: Batch,
+    x: Tensor,
+    updater: Updater,
+    generator: torch.Generator | None = None,
+) -> Outcome:
+    """methods.rollout, with all that it tells on the way kept."""
+    outcome = Outcome(x)
+
+    def note(rewards: list[Tensor], norm: Tensor) -> None:
+        outcome.rewards += rewards
+        outcome.gradient_norms.append(norm)
+
+    outcome.state = rollout(plan, backbone, sampler, reward, batch, x, updater, generator=generator, on_update=note)
+    return outcome
