@@ -14,17 +14,8 @@ def memory(records: Sequence[dict]) -> pd.DataFrame:
     for record in records:
         if record["kind"] != "memory":
             continue
-        case, reading = record["case"], record.get("reading")
-        row = {
-            "method": case["method"],
-            "profile": case["profile"],
-            "T": case["steps"],
-            "B": case["batch"],
-            "F": case["frames"],
-            "meter": case["meter"],
-            "status": record["status"],
-        }
-        if reading:
+        row = {**_case(record), "meter": record["case"]["meter"], "status": record["status"]}
+        if reading := record.get("reading"):
             row |= {
                 "held": record["plan"]["held"],
                 "peak": reading["peak"] / GIB,
@@ -45,17 +36,8 @@ def step_time(records: Sequence[dict]) -> pd.DataFrame:
     for record in records:
         if record["kind"] != "step_time":
             continue
-        case, timing = record["case"], record.get("timing")
-        row = {
-            "method": case["method"],
-            "profile": case["profile"],
-            "T": case["steps"],
-            "B": case["batch"],
-            "F": case["frames"],
-            "device": record["environment"].get("device"),
-            "status": record["status"],
-        }
-        if timing:
+        row = {**_case(record), "device": record["environment"].get("device"), "status": record["status"]}
+        if timing := record.get("timing"):
             for unit in ("update", "optimiser_step", "sample"):
                 spread = timing[f"per_{unit}"]
                 row[f"s/{unit.replace('_', ' ')}"] = spread["median"]
@@ -65,6 +47,12 @@ def step_time(records: Sequence[dict]) -> pd.DataFrame:
             row["reason"] = record["reason"]
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _case(record: dict) -> dict:
+    case = record["case"]
+    names = {"method": "method", "profile": "profile", "T": "steps", "B": "batch", "F": "frames"}
+    return {column: case[name] for column, name in names.items()}
 
 
 def text(frame: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ are time-first, `[S, B, d]`.
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -40,17 +41,35 @@ def set_attention_kernel(module: nn.Module, kernel: str) -> None:
             part.kernel = kernel
 
 
+@dataclass(frozen=True)
+class TransformerSize:
+    """Sizes of a transformer."""
+
+    width: int = 256
+    feedforward: int = 1024
+    layers: int = 9
+    heads: int = 4
+    dropout: float = 0.1
+
+
+PUBLISHED = TransformerSize()
+"""The sizes of every published network here."""
+
+TINY = TransformerSize(width=16, feedforward=32, layers=3, heads=2)
+"""For tests."""
+
+
 class EncoderLayer(nn.Module):
     """Post-norm transformer encoder layer with GELU; `[S, B, d]` to `[S, B, d]`."""
 
-    def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
+    def __init__(self, size: TransformerSize):
         super().__init__()
-        self.self_attn = Attention(width, heads, dropout=dropout)
-        self.linear1 = nn.Linear(width, feedforward)
-        self.linear2 = nn.Linear(feedforward, width)
-        self.norm1 = nn.LayerNorm(width)
-        self.norm2 = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.self_attn = Attention(size.width, size.heads, dropout=size.dropout)
+        self.linear1 = nn.Linear(size.width, size.feedforward)
+        self.linear2 = nn.Linear(size.feedforward, size.width)
+        self.norm1 = nn.LayerNorm(size.width)
+        self.norm2 = nn.LayerNorm(size.width)
+        self.dropout = nn.Dropout(size.dropout)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.linear2(self.dropout(F.gelu(self.linear1(x)))))
@@ -64,10 +83,10 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(EncoderLayer):
     """Post-norm transformer decoder layer: self-attention, attention to a memory, feed-forward."""
 
-    def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
-        super().__init__(width, heads, feedforward, dropout)
-        self.multihead_attn = Attention(width, heads, dropout=dropout)
-        self.norm3 = nn.LayerNorm(width)
+    def __init__(self, size: TransformerSize):
+        super().__init__(size)
+        self.multihead_attn = Attention(size.width, size.heads, dropout=size.dropout)
+        self.norm3 = nn.LayerNorm(size.width)
 
     def forward(self, x: Tensor, padding: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
         """`memory`: `[M, B, d]`, what is attended to."""
@@ -77,25 +96,19 @@ class DecoderLayer(EncoderLayer):
 
 
 class SkipTransformer(nn.Module):
-    """U-shaped stack of `layers` (odd) transformer layers: the outputs of the first half are concatenated, last in
-    first out, to the inputs of the second half and projected back to `width` (MLD, section 3.1)."""
+    """U-shaped stack of an odd number of transformer layers: the outputs of the first half are concatenated, last in
+    first out, to the inputs of the second half and projected back (MLD, section 3.1)."""
 
-    def __init__(
-        self, layer: type[EncoderLayer], width: int, heads: int, feedforward: int, layers: int, dropout: float
-    ):
+    def __init__(self, layer: type[EncoderLayer], size: TransformerSize):
         super().__init__()
-        if layers % 2 == 0:
-            raise ValueError(f"a skip transformer needs an odd number of layers, not {layers}")
-        half = layers // 2
-
-        def stack() -> nn.ModuleList:
-            return nn.ModuleList(layer(width, heads, feedforward, dropout) for _ in range(half))
-
-        self.norm = nn.LayerNorm(width)
-        self.input_blocks = stack()
-        self.middle_block = layer(width, heads, feedforward, dropout)
-        self.output_blocks = stack()
-        self.linear_blocks = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(half))
+        if size.layers % 2 == 0:
+            raise ValueError(f"a skip transformer needs an odd number of layers, not {size.layers}")
+        half = range(size.layers // 2)
+        self.norm = nn.LayerNorm(size.width)
+        self.input_blocks = nn.ModuleList(layer(size) for _ in half)
+        self.middle_block = layer(size)
+        self.output_blocks = nn.ModuleList(layer(size) for _ in half)
+        self.linear_blocks = nn.ModuleList(nn.Linear(2 * size.width, size.width) for _ in half)
 
     def forward(self, x: Tensor, padding: Tensor | None = None, **kwargs: Tensor) -> Tensor:
         """`[S, B, d]` to `[S, B, d]`; `padding` and the keywords go to every layer."""

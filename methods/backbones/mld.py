@@ -10,8 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods import transformer
 from methods.interface import Batch
-from methods.transformer import DecoderLayer, EncoderLayer, LearnedPositions, SkipTransformer, TimestepEmbedding
+from methods.transformer import (
+    PUBLISHED,
+    DecoderLayer,
+    EncoderLayer,
+    LearnedPositions,
+    SkipTransformer,
+    TimestepEmbedding,
+    TransformerSize,
+)
 
 
 @dataclass(frozen=True)
@@ -20,22 +29,16 @@ class MldConfig:
 
     features: int = 263
     """Motion features a frame: 263 for HumanML3D, 251 for KIT-ML."""
-    latent: tuple[int, int] = (1, 256)
-    """Latent tokens and their width."""
+    tokens: int = 1
+    """Latent tokens a motion; each is as wide as the transformer."""
     text_width: int = 768
     """Width of the sentence embedding; also of the sinusoidal timestep features."""
-    feedforward: int = 1024
-    layers: int = 9
-    heads: int = 4
-    dropout: float = 0.1
+    transformer: TransformerSize = PUBLISHED
     guidance: float = 7.5
     """Guidance scale: ε = ε_null + guidance · (ε_text - ε_null)."""
 
-    def transformer(self, layer: type[EncoderLayer]) -> SkipTransformer:
-        return SkipTransformer(layer, self.latent[1], self.heads, self.feedforward, self.layers, self.dropout)
 
-
-TINY = MldConfig(features=11, latent=(1, 16), text_width=12, feedforward=32, layers=3, heads=2)
+TINY = MldConfig(features=11, text_width=12, transformer=transformer.TINY)
 """A few thousand parameters, for tests."""
 
 
@@ -44,11 +47,11 @@ class MldDenoiser(nn.Module):
 
     def __init__(self, config: MldConfig):
         super().__init__()
-        width = config.latent[1]
+        width = config.transformer.width
         self.time_embedding = TimestepEmbedding(config.text_width, width)
         self.emb_proj = nn.Sequential(nn.ReLU(), nn.Linear(config.text_width, width))
         self.query_pos = LearnedPositions(width)
-        self.encoder = config.transformer(EncoderLayer)
+        self.encoder = SkipTransformer(EncoderLayer, config.transformer)
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
         """`sample` `[B, n, d]`, `timestep` `[B]` integers, `text` `[B, S, text_width]`; returns `[B, n, d]`."""
@@ -63,12 +66,12 @@ class MldVae(nn.Module):
 
     def __init__(self, config: MldConfig):
         super().__init__()
-        tokens, width = config.latent
-        self.global_motion_token = nn.Parameter(torch.randn(2 * tokens, width))
+        width = config.transformer.width
+        self.global_motion_token = nn.Parameter(torch.randn(2 * config.tokens, width))
         self.query_pos_encoder = LearnedPositions(width)
-        self.encoder = config.transformer(EncoderLayer)
+        self.encoder = SkipTransformer(EncoderLayer, config.transformer)
         self.query_pos_decoder = LearnedPositions(width)
-        self.decoder = config.transformer(DecoderLayer)
+        self.decoder = SkipTransformer(DecoderLayer, config.transformer)
         self.skel_embedding = nn.Linear(config.features, width)
         self.final_layer = nn.Linear(width, config.features)
 
@@ -110,7 +113,7 @@ class Mld(nn.Module):
         return self.vae.decode(x0, batch.frame_mask)
 
     def initial_state(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        shape = (len(batch), *self.config.latent)
+        shape = (len(batch), self.config.tokens, self.config.transformer.width)
         return torch.randn(shape, generator=generator, dtype=batch.text.dtype, device=batch.text.device)
 
     def networks(self) -> dict[str, nn.Module]:

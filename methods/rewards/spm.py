@@ -11,8 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods import transformer
 from methods.interface import Batch
-from methods.transformer import DecoderLayer, EncoderLayer, LearnedPositions, SkipTransformer, TimestepEmbedding
+from methods.transformer import (
+    PUBLISHED,
+    DecoderLayer,
+    EncoderLayer,
+    LearnedPositions,
+    SkipTransformer,
+    TimestepEmbedding,
+    TransformerSize,
+)
 
 
 @dataclass(frozen=True)
@@ -20,20 +29,13 @@ class SpmConfig:
     """Sizes of the reward; the defaults are the published HumanML3D model."""
 
     features: int = 263
-    width: int = 256
     token_width: int = 1024
     """Width of the text encoder's token embeddings (sentence-t5-large)."""
     time_features: int = 512
-    feedforward: int = 1024
-    layers: int = 9
-    heads: int = 4
-    dropout: float = 0.1
-
-    def transformer(self, layer: type[EncoderLayer]) -> SkipTransformer:
-        return SkipTransformer(layer, self.width, self.heads, self.feedforward, self.layers, self.dropout)
+    transformer: TransformerSize = PUBLISHED
 
 
-TINY = SpmConfig(features=11, width=16, token_width=10, time_features=8, feedforward=32, layers=3, heads=2)
+TINY = SpmConfig(features=11, token_width=10, time_features=8, transformer=transformer.TINY)
 """A few thousand parameters, for tests."""
 
 Gaussian = tuple[Tensor, Tensor]
@@ -50,15 +52,15 @@ class Spm(nn.Module):
     def __init__(self, config: SpmConfig | None = None):
         super().__init__()
         self.config = config = config or SpmConfig()
-        width = config.width
+        width = config.transformer.width
         self.global_motion_token = nn.Parameter(torch.randn(1, width))
         self.global_text_token = nn.Parameter(torch.randn(1, width))
         self.query_motion_pos_encoder = LearnedPositions(width)
         self.query_text_pos_encoder = LearnedPositions(width)
         self.query_pos_decoder = LearnedPositions(width)
-        self.motion_encoder = config.transformer(EncoderLayer)
-        self.text_encoder = config.transformer(EncoderLayer)
-        self.decoder = config.transformer(DecoderLayer)
+        self.motion_encoder = SkipTransformer(EncoderLayer, config.transformer)
+        self.text_encoder = SkipTransformer(EncoderLayer, config.transformer)
+        self.decoder = SkipTransformer(DecoderLayer, config.transformer)
         self.dist_motion_layer = nn.Linear(width, 2 * width)
         self.dist_text_layer = nn.Linear(width, 2 * width)
         self.skel_embedding = nn.Linear(config.features, width)
