@@ -48,8 +48,8 @@ class AlignProp:
         raise MethodError(f"alignprop: unknown truncation {self.truncation!r}: choose one of {', '.join(TRUNCATIONS)}")
 
     def _kept(self, steps: int, rng: random.Random) -> frozenset[int]:
-        if not 0 < self.p <= 1:
-            raise MethodError(f"alignprop: p must be in (0, 1], not {self.p}")
+        if not 0.001 <= self.p <= 1:
+            raise MethodError(f"alignprop: p must be between 0.001 and 1, not {self.p}")
         kept: frozenset[int] = frozenset()
         while not kept:
             kept = frozenset(i for i in range(steps) if rng.random() < self.p)

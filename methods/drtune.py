@@ -37,10 +37,10 @@ class DRTune:
             raise MethodError(f"drtune: m must be between {least} and the {steps} denoising steps, not {self.m}")
         stride = steps // self.k
         while True:
-            # Drawn in the released order (stop, then offset), so that its published draws can be checked.
-            stop = rng.randint(steps - self.m + least - 1, steps - 1)
+            # Offset first, then stop: the released order, so that its published draws can be checked.
             offsets = steps - 1 - (self.k - 1) * stride if self.variant == "paper" else steps - self.k * stride
             offset = rng.randint(0, offsets)
+            stop = rng.randint(steps - self.m + least - 1, steps - 1)
             # A trajectory that stopped before its first trained step would have no gradient at all.
             if offset <= stop:
                 return drtune_steps(range(offset, offset + self.k * stride, stride), stop, steps)

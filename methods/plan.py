@@ -111,13 +111,19 @@ def trajectory(total: int, steps: Iterable[Step]) -> Plan:
     plan = Plan(tuple(steps), total)
     if any(not 0 <= step.index < total for step in plan.steps):
         raise ValueError(f"a plan's step lies outside 0..{total - 1}")
-    segments = plan.segments()
-    for segment in segments:
-        scored = [step for step in segment if step.score is not None]
-        if scored and not any(step.record for step in segment):
-            raise ValueError("a plan scores a state that no recorded denoiser call leads to")
-        if any(step.update for step in segment[:-1]):
-            raise ValueError("an optimiser step must end its segment: cut the state after it")
+    unstepped = 0
+    for segment in plan.segments():
+        recorded = False
+        for step in segment:
+            recorded |= step.record
+            unstepped += step.score is not None
+            if step.score is not None and not recorded:
+                raise ValueError("a plan scores a state that no recorded denoiser call leads to")
+            if step.update and not unstepped:
+                raise ValueError("an optimiser step needs a score since the last one")
+            if step.update and step is not segment[-1]:
+                raise ValueError("an optimiser step must end its segment: cut the state after it")
+            unstepped *= not step.update
     if not plan.steps or not plan.steps[-1].update:
         raise ValueError("a plan must end in an optimiser step")
     return plan

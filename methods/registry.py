@@ -23,7 +23,10 @@ METHODS: dict[str, type] = {
 
 
 def register(name: str, method: type) -> None:
-    """Adds a method (a frozen dataclass with a `plan`, see methods.interface.Method) under a name of its own."""
+    """Adds a method under a name of its own: a frozen dataclass with a `plan` (see methods.interface.Method).
+
+    Each of its fields has a default; an option is read as its default's type.
+    """
     if name in METHODS:
         raise MethodError(f"a method called {name!r} is registered already: choose another name")
     METHODS[name] = method
@@ -39,11 +42,13 @@ def parse(spec: str) -> Method:
     values = {}
     for option in filter(None, options.split(",")):
         key, equals, text = option.partition("=")
-        if key not in kinds or not equals:
+        if key not in kinds:
             raise MethodError(f"method {name!r} has no option {key!r}: its options are {', '.join(kinds) or 'none'}")
+        if not equals or key in values:
+            raise MethodError(f"method {name!r}: write option {key} once, as {key}=value")
         try:
-            values[key] = kinds[key](text)
-        except ValueError:
+            values[key] = _PARSERS.get(kinds[key], kinds[key])(text)
+        except (ValueError, KeyError):
             raise MethodError(f"method {name!r}: {key}={text!r} is not {_KINDS.get(kinds[key], 'valid')}") from None
     return cls(**values)
 
@@ -58,4 +63,5 @@ def spec(method: Method) -> str:
     return ":".join([name, ",".join(changed)]) if changed else name
 
 
-_KINDS = {int: "a whole number", float: "a number"}
+_KINDS = {int: "a whole number", float: "a number", bool: "True or False"}
+_PARSERS = {bool: {"True": True, "False": False}.__getitem__}

@@ -19,7 +19,7 @@ needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machin
 
 @needs_no_gpu
 def test_without_a_gpu_it_says_so_and_names_the_mend():
-    with pytest.raises(MeterUnavailableError, match="found no GPU.*--meter simulated"):
+    with pytest.raises(MeterUnavailableError, match=r"found no GPU.*--meter simulated"):
         cuda.measure(CASE)
     row = runner.measure(CASE)
     assert row["status"] == "unavailable"

@@ -197,7 +197,7 @@ def test_guided_prediction_decoding_and_initial_state():
         frame_mask=length_mask([8, 5, 1], 8),
     )
     x = mld.initial_state(batch, torch.Generator().manual_seed(1))
-    assert x.shape == (3, *TINY.latent)
+    assert x.shape == (3, TINY.tokens, TINY.transformer.width)
     assert torch.equal(x, mld.initial_state(batch, torch.Generator().manual_seed(1)))
     predicted = mld.predict(x, 501, batch)
     for row in range(3):

@@ -154,7 +154,7 @@ def test_one_table_serves_every_precision():
     [
         ({"steps": 0}, "steps must be between 1 and 999, not 0"),
         ({"steps": 1000}, "steps must be between 1 and 999, not 1000"),
-        ({"steps": 50, "eta": -0.5}, "eta must not be negative, not -0.5"),
+        ({"steps": 50, "eta": -0.5}, "eta must be between 0 (ODE) and 1 (ancestral), not -0.5"),
         (
             {"steps": 50, "prediction_type": "velocity"},
             "unknown prediction type 'velocity': choose one of epsilon, sample",

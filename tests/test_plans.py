@@ -214,9 +214,9 @@ def test_grid_shows_every_kind_of_step():
         ("alignprop:truncation=fixed,k=51", 50, "alignprop: k must be between 1 and the 50 denoising steps"),
         ("alignprop:truncation=fixed,k=-1", 50, "alignprop: k must be between 1 and the 50 denoising steps"),
         ("alignprop:truncation=gaussian", 1, "alignprop: gaussian truncation needs at least 2 denoising steps"),
-        ("alignprop:truncation=bernoulli,p=0", 50, "alignprop: p must be in (0, 1], not 0.0"),
-        ("alignprop:truncation=bernoulli,p=1.5", 50, "alignprop: p must be in (0, 1], not 1.5"),
-        ("alignprop:truncation=bernoulli,p=nan", 50, "alignprop: p must be in (0, 1], not nan"),
+        ("alignprop:truncation=bernoulli,p=0", 50, "alignprop: p must be between 0.001 and 1, not 0.0"),
+        ("alignprop:truncation=bernoulli,p=1.5", 50, "alignprop: p must be between 0.001 and 1, not 1.5"),
+        ("alignprop:truncation=bernoulli,p=nan", 50, "alignprop: p must be between 0.001 and 1, not nan"),
         (
             "alignprop:truncation=half",
             50,
@@ -267,6 +267,14 @@ def test_a_bad_option_is_named_with_its_range(text, steps, says):
                 Step(1, record=True, score=Score.X0_HAT, update=True),
             ],
             "must end its segment",
+        ),
+        (
+            [Step(0, score=Score.X0_HAT), Step(1, record=True, score=Score.X0, update=True)],
+            "no recorded denoiser call leads to",
+        ),
+        (
+            [Step(0, record=True, update=True), Step(1, record=True, cut=True, score=Score.X0, update=True)],
+            "needs a score since the last one",
         ),
     ],
 )
@@ -331,6 +339,8 @@ def test_spec_names_only_what_is_not_default():
         ("draft:k=2.5", "method 'draft': k='2.5' is not a whole number"),
         ("draft:k=", "method 'draft': k='' is not a whole number"),
         ("alignprop:p=often", "method 'alignprop': p='often' is not a number"),
+        ("draft:k", "method 'draft': write option k once, as k=value"),
+        ("draft:k=1,k=2", "method 'draft': write option k once, as k=value"),
     ],
 )
 def test_what_cannot_be_read_is_named(text, says):

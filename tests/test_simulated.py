@@ -185,12 +185,16 @@ class TestLowering:
     def test_fused_attention_takes_the_cuda_kernels(self):
         q = torch.empty(2, 4, 16, 8, device="meta", requires_grad=True)
         with cuda_lowering():
-            assert torch.nn.functional.scaled_dot_product_attention(q, q, q).grad_fn.name().startswith(
-                "ScaledDotProductEfficientAttention"
+            assert (
+                torch.nn.functional.scaled_dot_product_attention(q, q, q)
+                .grad_fn.name()
+                .startswith("ScaledDotProductEfficientAttention")
             )
             half = q.half()
-            assert torch.nn.functional.scaled_dot_product_attention(half, half, half).grad_fn.name().startswith(
-                "ScaledDotProductFlashAttention"
+            assert (
+                torch.nn.functional.scaled_dot_product_attention(half, half, half)
+                .grad_fn.name()
+                .startswith("ScaledDotProductFlashAttention")
             )
 
     def test_it_is_undone(self):

@@ -76,7 +76,8 @@ def test_peak_categories_and_split_add_up():
     assert split["rollout"]["activations"] == 8192
     assert split["reward"]["activations"] == 1024
     assert split["backward"] == {**dict.fromkeys(categories, 0), "gradients": 4096, "other": 16384}
-    assert tracker.phase_peaks == {"rollout": 4096 + 8192 + 2048, "reward": 4096 + 8192 + 1024, "backward": tracker.peak}
+    forward = 4096 + 8192
+    assert tracker.phase_peaks == {"rollout": forward + 2048, "reward": forward + 1024, "backward": tracker.peak}
 
 
 def test_restart_keeps_what_is_alive_and_forgets_the_peak():
