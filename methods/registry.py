@@ -3,6 +3,7 @@
 A method is added by one line in METHODS, or from outside by `register("mine", MyMethod)` in a module of its own.
 """
 
+from collections.abc import Callable
 from dataclasses import fields
 
 from methods.alignprop import AlignProp
@@ -64,4 +65,4 @@ def spec(method: Method) -> str:
 
 
 _KINDS = {int: "a whole number", float: "a number", bool: "True or False"}
-_PARSERS = {bool: {"True": True, "False": False}.__getitem__}
+_PARSERS: dict[type, Callable] = {bool: {"True": True, "False": False}.__getitem__}
