@@ -1,0 +1,89 @@
+"""`python -m bench.report [FILE...] [--out DIR]`: verdicts, tables, figures and one page from results of this suite."""
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import record
+from bench.claims import CLAIMS, Outcome, Verdict
+from bench.report import output, page, sections
+
+REPORTS = Path("reports")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code: 0, or 2 with one sentence on stderr where input or output is of no use."""
+    options = _parser().parse_args(arguments)
+    try:
+        files = options.files or [newest(REPORTS)]
+        records = record.merge(record.load(file) for file in files)
+        folder = options.out or files[0].parent / "report"
+        output.check(folder)
+        report = sections.build(records)
+        rendered = page.render(report)
+        output.write(folder, rendered)
+    except (record.RecordError, output.OutputError) as error:
+        print(f"bench.report: {error}", file=sys.stderr)
+        return 2
+    print(_closing(folder, files, rendered, report.verdicts))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bench.report", description=__doc__.partition(": ")[2])
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="JSON of pytest bench/ --benchmark-json; several are merged, a later one's rows replacing an "
+        "earlier one's (default: the newest under reports/)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to write to (default: report/ beside the first FILE)"
+    )
+    return parser
+
+
+def newest(folder: Path) -> Path:
+    """The result under `folder` that was written last by its own account; RecordError if there is none."""
+    dated = [(_date(path), path) for path in sorted(folder.rglob("*.json"))]
+    found = [(date, path) for date, path in dated if date]
+    if not found:
+        raise record.RecordError(
+            f"no result under {folder}/: name a FILE, or make one with pytest bench/ --benchmark-json=run.json"
+        )
+    return max(found)[1]
+
+
+def _date(path: Path) -> str:
+    """When a pytest-benchmark result was written (UTC, so that dates compare as text); empty for any other file."""
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return ""
+    usable = isinstance(document, dict) and isinstance(document.get("benchmarks"), list)
+    return str(document.get("datetime", "")) if usable else ""
+
+
+def _closing(folder: Path, files: Sequence[Path], rendered: dict[str, bytes], verdicts: Sequence[Verdict]) -> str:
+    """What was written, and the verdicts."""
+    count = {suffix: sum(name.endswith(suffix) for name in rendered) for suffix in (".png", ".csv")}
+    lines = [
+        f"from {', '.join(map(str, files))}",
+        f"wrote {folder / 'index.html'}, {folder / 'summary.md'}, {count['.png']} figures (PNG, SVG) and "
+        f"{count['.csv']} tables (markdown, CSV)",
+        "",
+    ]
+    for claim, verdict in zip(CLAIMS, verdicts, strict=True):
+        lines.append(f"{claim.id:<5}{verdict.outcome.upper():<15}{claim.text}")
+        if verdict.outcome is not Outcome.NOT_JUDGED or claim.judge:
+            lines.append(textwrap.indent(textwrap.fill(verdict.finding, 100), " " * 20))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
