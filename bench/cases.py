@@ -68,8 +68,10 @@ VARIANTS = (
     "easytune:mode=chain",
     "easytune:mode=chain-released",
     "easytune:score=noisy",
+    "alignprop",
+    "drtune:m=20",
 )
-"""What the table leaves out, EasyTune's chain ablation (24.21 GB in the paper) among it."""
+"""What the table leaves out: EasyTune's chain ablation (24.21 GB in the paper), and methods whose plan is random."""
 
 SWEEP_STEPS = (10, 20, 30, 40, 50)
 TRAINED_STEPS = (1, 5, 20, 40)

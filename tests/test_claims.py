@@ -8,7 +8,8 @@ import pytest
 
 from bench import cases, claims, options
 from bench.cases import Case
-from bench.claims import GB, Outcome
+from bench.claims import Outcome, forecast, published
+from bench.claims.published import GB
 from bench.profiles import profile
 from bench.setup import draw_plan
 from bench.units import GIB
@@ -84,7 +85,7 @@ def verdict(records: list[dict], claim: str) -> claims.Verdict:
     return next(v for v in claims.judge(records) if v.claim == claim)
 
 
-def published(draft: int, easytune: int, **environment) -> list[dict]:
+def published_pair(draft: int, easytune: int, **environment) -> list[dict]:
     return [row(Case("draft"), peak=draft, **environment), row(Case("easytune"), peak=easytune, **environment)]
 
 
@@ -92,12 +93,12 @@ def published(draft: int, easytune: int, **environment) -> list[dict]:
 
 
 def test_the_published_share_follows_from_the_published_table():
-    assert round(claims.PUBLISHED_SHARE, 4) == 0.3116
-    assert claims.PUBLISHED["draft"] - claims.PUBLISHED["easytune"] == pytest.approx(claims.PUBLISHED_SAVING)
+    assert round(published.PUBLISHED_SHARE, 4) == 0.3116
+    assert published.PUBLISHED["draft"] - published.PUBLISHED["easytune"] == pytest.approx(published.PUBLISHED_SAVING)
 
 
 def test_c1_is_computed_over_every_base_and_the_matching_base_is_solved():
-    found = verdict(published(30 * GIB, 20 * GIB), "C1")
+    found = verdict(published_pair(30 * GIB, 20 * GIB), "C1")
     share = dict(zip(found.numbers["base"], found.numbers["share"], strict=True))
     assert share["parameters"] == pytest.approx((20 - 0.25) / (30 - 0.25))
     assert share["resident"] == pytest.approx(19.5 / 29.5)
@@ -106,18 +107,18 @@ def test_c1_is_computed_over_every_base_and_the_matching_base_is_solved():
     base = 15.21 * GB / GIB
     assert share["published 15.21 GB"] == pytest.approx((20 - base) / (30 - base))
     solved = found.numbers.iloc[-1]
-    assert solved["share"] == pytest.approx(claims.PUBLISHED_SHARE)
-    assert (20 - solved["GiB"]) / (30 - solved["GiB"]) == pytest.approx(claims.PUBLISHED_SHARE)
+    assert solved["share"] == pytest.approx(published.PUBLISHED_SHARE)
+    assert (20 - solved["GiB"]) / (30 - solved["GiB"]) == pytest.approx(published.PUBLISHED_SHARE)
     assert found.outcome is Outcome.IN_PART  # 32.4% over 15.21 GiB lies within a tenth of 31.16%, 65% does not
     assert found.provenance == "simulated, torch 2.13.0"
 
 
 def test_c1_does_not_hold_where_no_base_gives_the_share():
-    assert verdict(published(30 * GIB, 29 * GIB), "C1").outcome is Outcome.FAILS
+    assert verdict(published_pair(30 * GIB, 29 * GIB), "C1").outcome is Outcome.FAILS
 
 
 def test_c1_shows_the_frozen_profile_beside_the_judged_one():
-    paper = published(30 * GIB, 20 * GIB)
+    paper = published_pair(30 * GIB, 20 * GIB)
     frozen = [row(Case(m, profile="frozen"), peak=p) for m, p in (("draft", 25 * GIB), ("easytune", 15 * GIB))]
     found = verdict([*paper, *frozen], "C1")
     assert found.numbers["share, reward frozen"][2] == pytest.approx(14 / 24)
@@ -131,10 +132,10 @@ def test_c1_shows_the_frozen_profile_beside_the_judged_one():
 
 def table(scale: float, unit: int, chain: float | None = None) -> list[dict]:
     """Rows whose peaks are the published ones times `scale`; the chain's by itself."""
-    peaks = {**claims.PUBLISHED, **dict.fromkeys(claims.CHAINS, chain or claims.PUBLISHED_CHAIN)}
+    peaks = {**published.PUBLISHED, **dict.fromkeys(published.CHAINS, chain or published.PUBLISHED_CHAIN)}
     found = [row(Case(method), peak=int(gb * unit * scale)) for method, gb in peaks.items()]
     for record in found:
-        record["reading"]["sampling"] = int(claims.PUBLISHED_BASE * unit * scale)
+        record["reading"]["sampling"] = int(published.PUBLISHED_BASE * unit * scale)
     return found
 
 
@@ -186,7 +187,7 @@ def test_c2_shows_what_nvidia_smi_would_where_it_was_read():
     ],
 )
 def test_c11_needs_the_saving_and_the_peak(saved, peak, outcome):
-    found = verdict(published(int(peak + saved), int(peak)), "C11")
+    found = verdict(published_pair(int(peak + saved), int(peak)), "C11")
     assert found.outcome is outcome
     calls = found.numbers[found.numbers["figure"] == "saved a held call"].iloc[0]
     assert calls["published"] == pytest.approx(15.22 / 49)
@@ -299,7 +300,7 @@ def test_c3_never_holds_outright_on_a_cpu():
 
 
 def test_measured_rows_are_preferred_and_never_mixed_with_simulated_ones():
-    simulated = published(30 * GIB, 20 * GIB)
+    simulated = published_pair(30 * GIB, 20 * GIB)
     measured = [
         row(Case(m, meter="cuda"), peak=p, device="a GPU") for m, p in (("draft", 33 * GIB), ("easytune", 22 * GIB))
     ]
@@ -331,26 +332,26 @@ def test_unlike_rows_are_refused_and_the_field_is_named(change, words):
 
 
 def test_rows_of_unlike_settings_are_refused():
-    records = published(30 * GIB, 20 * GIB)
+    records = published_pair(30 * GIB, 20 * GIB)
     records[1]["settings"]["matmul_precision"] = "high"
     assert "settings.matmul_precision (None and high)" in verdict(records, "C11").finding
 
 
 def test_simulated_rows_of_two_machines_are_alike():
-    records = published(30 * GIB, 20 * GIB)
+    records = published_pair(30 * GIB, 20 * GIB)
     records[1]["environment"]["device"] = "another machine"
     records[1]["settings"]["threads"] = 8
     assert verdict(records, "C11").numbers["ours, GiB"][0] == pytest.approx(10)
 
 
 def test_of_two_complete_sets_the_later_file_counts():
-    records = [*published(30 * GIB, 20 * GIB, torch="2.12.0"), *published(33 * GIB, 20 * GIB, torch="2.13.0")]
+    records = [*published_pair(30 * GIB, 20 * GIB, torch="2.12.0"), *published_pair(33 * GIB, 20 * GIB, torch="2.13.0")]
     assert verdict(records, "C11").numbers["ours, GiB"][0] == pytest.approx(13)
     assert verdict(records[::-1], "C11").numbers["ours, GiB"][0] == pytest.approx(10)
 
 
 def test_rows_of_two_commits_are_judged_and_the_verdict_says_so():
-    records = published(30 * GIB, 20 * GIB)
+    records = published_pair(30 * GIB, 20 * GIB)
     records[1]["environment"]["commit"] = "def"
     assert "rows of 2 commits (abc, def)" in verdict(records, "C11").provenance
 
@@ -374,7 +375,7 @@ def test_without_records_every_claim_is_listed_as_not_judged_with_what_is_missin
 
 
 def test_the_forecast_starts_from_one_easytune_row_and_is_exact_where_memory_follows_the_plan():
-    frame = claims.forecast(rows(cases.default()))
+    frame = forecast.forecast(rows(cases.default()))
     assert len(frame) == len(cases.default())
     assert frame["error"].abs().max() == 0
     held = frame[(frame["method"] == "draft") & (frame["T"] == 50) & (frame["profile"] == "paper")].iloc[0]
@@ -383,18 +384,18 @@ def test_the_forecast_starts_from_one_easytune_row_and_is_exact_where_memory_fol
 
 def test_the_forecasts_error_is_relative_to_the_row():
     records = [row(Case("easytune")), row(Case("draft"), peak=(FLOOR + 50 * CALL) * 2)]
-    frame = claims.forecast(records)
+    frame = forecast.forecast(records)
     assert frame["error"].tolist() == pytest.approx([0, -0.5])
 
 
 def test_the_forecast_starts_from_the_easytune_row_with_the_most_steps():
     records = [row(Case("easytune")), row(Case("easytune", steps=10), peak=FLOOR), row(Case("draft"))]
-    assert claims.forecast(records)["error"].iloc[2] == 0
+    assert forecast.forecast(records)["error"].iloc[2] == 0
 
 
 def test_nothing_is_foretold_without_an_easytune_row_of_the_same_scale():
-    assert not len(claims.forecast([row(Case("draft"))]))
-    frame = claims.forecast([row(Case("draft")), row(Case("easytune", batch=2))])
+    assert not len(forecast.forecast([row(Case("draft"))]))
+    frame = forecast.forecast([row(Case("draft")), row(Case("easytune", batch=2))])
     assert frame["method"].tolist() == ["easytune"]
 
 

@@ -242,6 +242,13 @@ def test_a_figure_never_mixes_places():
         assert len({r["environment"]["torch"] for r in chosen}) == 1
 
 
+def test_drtune_is_drawn_as_a_line_with_a_fifth_of_the_steps_and_with_a_fixed_k():
+    swept = [Case(f"drtune:k={k}", steps=t) for k, t in ((2, 10), (4, 20), (10, 50), (10, 20), (10, 10))]
+    lines = pick.lines(rows(swept))
+    held = {name: [r["plan"]["held"] for r in of] for name, of in lines.items()}
+    assert held == {"drtune, a fifth": [2, 4, 10], "drtune": [10, 10, 10]}
+
+
 def test_plans_are_read_cell_by_cell():
     assert figures.cells("..|#U") == [".", ".", "|#", "U"]
     assert figures.cells("..~S~U") == [".", ".", "~S", "~U"]

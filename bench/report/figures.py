@@ -13,7 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.path import Path
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from bench import claims
+from bench.claims import compare, forecast, published, table
 from bench.report import rows as pick
 from bench.report import style
 from bench.report.style import FAINT, INK, SOFT
@@ -36,7 +36,7 @@ def headline(text: str, record: dict) -> str:
 
 def _size(record: dict) -> str:
     case = record["case"]
-    return f"batch {case['batch']}, {case['frames']} frames; {claims.provenance(record)}"
+    return f"batch {case['batch']}, {case['frames']} frames; {compare.provenance(record)}"
 
 
 # Peaks.
@@ -87,28 +87,28 @@ def _peak_bar(axes: Axes, row: dict, y: float, thick: float, share: float) -> No
         return
     peak = row["reading"]["peak"] / GIB
     axes.barh(y, peak, thick, color=shade)
-    style.note(axes, f"{peak:.1f}", (peak, y), (-5, 0), ha="right", color=style.on(shade))
+    style.note(axes, style.short(peak), (peak, y), (-5, 0), ha="right", color=style.on(shade))
 
 
 def _published_mark(axes: Axes, row: dict, y: float) -> None:
     """The published figure as the interval between its two readings as GB and as GiB."""
-    value = claims.PUBLISHED.get(row["case"]["method"])
+    value = published.PUBLISHED.get(row["case"]["method"])
     if value is None:
         return
-    low = value * claims.GB / GIB
+    low = value * published.GB / GIB
     axes.plot([low, value], [y, y], color=INK, linewidth=1.6, marker="|", markersize=11, markeredgewidth=1.6)
     style.note(axes, f"{value:.2f}", (value, y), (6, 0))
 
 
 def _base_marks(axes: Axes, row: dict | None) -> None:
     """What the published base is, and what sampling takes here."""
-    low, high = claims.PUBLISHED_BASE * claims.GB / GIB, claims.PUBLISHED_BASE
+    low, high = published.PUBLISHED_BASE * published.GB / GIB, published.PUBLISHED_BASE
     axes.axvspan(low, high, color=FAINT, zorder=0, linewidth=0)
     style.note(axes, f"published base {high}", (high, -0.75), (4, 0), color=SOFT)
     if row:
         sampling = row["reading"]["sampling"] / GIB
         axes.axvline(sampling, color=INK, linewidth=1.2, linestyle=(0, (2, 2)), zorder=3)
-        style.note(axes, f"sampling without gradients {sampling:.2f}", (sampling, -0.75), (4, 0), color=SOFT)
+        style.note(axes, f"sampling without gradients {style.short(sampling)}", (sampling, -0.75), (4, 0), color=SOFT)
 
 
 def _profile_legend(figure: Figure, profiles: Sequence[str], published: bool) -> None:
@@ -149,7 +149,7 @@ def steps(rows: Rows) -> Figure:
     figure = style.canvas(style.HEAD + 4.2)
     left, right = figure.subplots(1, 2, sharey=True, gridspec_kw={"width_ratios": [1.25, 1]})
     style.place(figure, 0.6, 0.2, 0.55, wspace=0.48)
-    start = claims.anchor(rows)
+    start = forecast.anchor(rows)
     for points in pick.lines(rows).values():
         _step_line(left, points, start)
     _held_points(right, rows, start)
@@ -180,7 +180,7 @@ def steps(rows: Rows) -> Figure:
 
 def _steps_title(rows: Rows) -> str:
     """Says what to see only where it is to be seen: every row foretold by its held calls alone."""
-    errors = [row["error"] for row in claims.forecast(rows).to_dict("records")]
+    errors = [row["error"] for row in forecast.forecast(rows).to_dict("records")]
     if errors and max(map(abs, errors)) < 0.02:
         return "Memory grows with the calls held, not with the denoising steps"
     return "Memory against denoising steps, and against the calls held"
@@ -192,7 +192,7 @@ def _hollow(label: str) -> Line2D:
 
 def _common_floor(axes: Axes, start: dict) -> None:
     """What every method needs alike: EasyTune's peak without its one denoiser call."""
-    floor = (start["reading"]["peak"] - claims.one_call(start)) / GIB
+    floor = (start["reading"]["peak"] - forecast.one_call(start)) / GIB
     axes.axhspan(0, floor, color="#F1F3F4", zorder=0, linewidth=0)
     text = "decode, reward and resident\nmemory: alike for every method"
     axes.text(
@@ -205,7 +205,7 @@ def _step_line(axes: Axes, points: Rows, start: dict | None) -> None:
     x, y = [r["case"]["steps"] for r in points], [r["reading"]["peak"] / GIB for r in points]
     axes.plot(x, y, color=shade, marker="o", markersize=4.5, linewidth=1.8)
     if start:
-        expected = [claims.foretold(start, r["plan"]["held"]) / GIB for r in points]
+        expected = [forecast.foretold(start, r["plan"]["held"]) / GIB for r in points]
         axes.plot(x, expected, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.8)
     style.note(axes, _line_label(points), (x[-1], y[-1]), (9, 0), fontsize=9.5, color=style.ink(shade))
 
@@ -229,9 +229,9 @@ def _held_points(axes: Axes, rows: Rows, start: dict | None) -> None:
         axes.plot(x, y, "o", color=style.colour(row), markersize=size, markeredgecolor="white", markeredgewidth=0.7)
     if start:
         ends = [1, max(r["plan"]["held"] for r in rows)]
-        expected = [claims.foretold(start, held) / GIB for held in ends]
+        expected = [forecast.foretold(start, held) / GIB for held in ends]
         axes.plot(ends, expected, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        text = f"foretold: every further\ncall adds {claims.one_call(start) / GIB:.3f} GiB"
+        text = f"foretold: every further\ncall adds {forecast.one_call(start) / GIB:.3g} GiB"
         axes.text(0.05, 0.93, text, transform=axes.transAxes, va="top", fontsize=9.5, color=INK)
 
 
@@ -250,7 +250,9 @@ def split(rows: Rows) -> Figure:
     names = [f"{style.label(r)}  ({r['case']['profile']})" for r in rows]
     axes.set_yticks(heights, names)
     axes.set_ylim(heights[-1] + 0.6, -0.6)
-    resident = sorted({f"{r['reading']['resident'] / GIB:.2f} {r['case']['profile']}" for r in rows}, reverse=True)
+    resident = sorted(
+        {f"{style.short(r['reading']['resident'] / GIB)} {r['case']['profile']}" for r in rows}, reverse=True
+    )
     axes.set_xlabel(f"GiB at the peak beyond resident memory ({', '.join(resident)})")
     axes.grid(axis="x")
     style.bare(axes, "left")
@@ -282,9 +284,9 @@ def _stack(axes: Axes, row: dict, y: float, longest: float) -> bool:
                 hatched |= not plain
                 axes.barh(y, width, 0.72, left=reach, color=shade, hatch=hatch, edgecolor="white", linewidth=0.8)
             if width > 0.04 * longest:
-                style.note(axes, f"{width:.1f}", (reach + width / 2, y), (0, 0), ha="center", color=style.on(shade))
+                style.note(axes, style.short(width), (reach + width / 2, y), (0, 0), ha="center", color=style.on(shade))
             reach += width
-    style.note(axes, f"{reach:.1f}", (reach, y), (5, 0), fontweight="bold")
+    style.note(axes, style.short(reach), (reach, y), (5, 0), fontweight="bold")
     return hatched
 
 
@@ -321,7 +323,13 @@ def _live_bytes(axes: Axes, row: dict) -> None:
     peak = row["reading"]["peak"] / GIB
     axes.axhline(peak, color=style.colour(row), linewidth=0.8, linestyle=(0, (3, 3)))
     axes.text(
-        1.008, peak, f"{peak:.1f}", transform=axes.get_yaxis_transform(), va="center", fontsize=9.5, fontweight="bold"
+        1.008,
+        peak,
+        style.short(peak),
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        fontsize=9.5,
+        fontweight="bold",
     )
     axes.set_yticks([0, 10, 20, 30] if peak > 5 else axes.get_yticks())
     axes.text(
@@ -499,9 +507,11 @@ def base(pairs: Sequence[tuple[dict, dict]]) -> Figure:
         bases = [low * n / 200 for n in range(201)]
         shade = style.tint(style.COLOURS["easytune"], 1 if number == 0 else 0.45)
         axes.plot([b / GIB for b in bases], [(low - b) / (top - b) for b in bases], color=shade, linewidth=2)
-    axes.axhline(claims.PUBLISHED_SHARE, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    axes.text(0.2, claims.PUBLISHED_SHARE + 0.008, f"published: {claims.PUBLISHED_SHARE:.2%}", fontsize=9.5)
-    axes.axvspan(claims.PUBLISHED_BASE * claims.GB / GIB, claims.PUBLISHED_BASE, color=FAINT, zorder=0, linewidth=0)
+    axes.axhline(published.PUBLISHED_SHARE, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    axes.text(0.2, published.PUBLISHED_SHARE + 0.008, f"published: {published.PUBLISHED_SHARE:.2%}", fontsize=9.5)
+    axes.axvspan(
+        published.PUBLISHED_BASE * published.GB / GIB, published.PUBLISHED_BASE, color=FAINT, zorder=0, linewidth=0
+    )
     _base_points(axes, *(row["reading"] for row in pairs[0]))
     axes.set_ylim(0, 0.72)
     axes.set_xlim(0, easytune["reading"]["peak"] / GIB * 1.13)
@@ -522,13 +532,13 @@ def base(pairs: Sequence[tuple[dict, dict]]) -> Figure:
 
 def _base_points(axes: Axes, draft: dict, easytune: dict) -> None:
     """The bases that can be named, on the curve."""
-    match = claims.matching_base(draft, easytune)
+    match = table.matching_base(draft, easytune)
     marks = [
         (easytune["resident"], "resident", (5, 17)),
         (easytune["sampling"], "sampling peak", (9, 6)),
         (match, f"{match / GIB:.2f} GiB", (62, 50)),
-        (claims.PUBLISHED_BASE * claims.GB, "15.21 GB", (51, 27)),
-        (claims.PUBLISHED_BASE * GIB, "15.21 GiB", (15, 8)),
+        (published.PUBLISHED_BASE * published.GB, "15.21 GB", (51, 27)),
+        (published.PUBLISHED_BASE * GIB, "15.21 GiB", (15, 8)),
     ]
     leader = {"arrowstyle": "-", "color": SOFT, "linewidth": 0.8, "shrinkB": 3, "relpos": (0, 0.5)}
     for size, text, offset in marks:
@@ -545,16 +555,17 @@ def random_peaks(pairs: Sequence[tuple[dict, dict]]) -> Figure:
     """Peaks foretold for the draws of methods that hold a random number of calls: least, quartiles, most."""
     figure = style.canvas(style.HEAD + 0.6 + 0.55 * len(pairs))
     axes = figure.add_subplot()
+    axes.use_sticky_edges = False  # room on both sides of the bars
     style.place(figure, 2.0, 0.5, 0.5)
     for y, (row, start) in enumerate(pairs):
         held, shade = row["plan"]["held_over_draws"], style.colour(row)
         least, most, *quartiles = (
-            claims.foretold(start, h) / GIB for h in (held["least"], held["most"], *held["quartiles"])
+            forecast.foretold(start, h) / GIB for h in (held["least"], held["most"], *held["quartiles"])
         )
         axes.plot([least, most], [y, y], color=shade, linewidth=1.6, marker="|", markersize=9)
         axes.barh(y, quartiles[2] - quartiles[0], 0.42, left=quartiles[0], color=style.tint(shade, 0.6))
         axes.plot([quartiles[1]] * 2, [y - 0.21, y + 0.21], color=INK, linewidth=2)
-        style.note(axes, f"{quartiles[1]:.1f}", (quartiles[1], y - 0.21), (0, 3), ha="center", va="bottom")
+        style.note(axes, style.short(quartiles[1]), (quartiles[1], y - 0.21), (0, 3), ha="center", va="bottom")
     axes.set_yticks(range(len(pairs)), [style.label(row) for row, _ in pairs])
     axes.set_ylim(len(pairs) - 0.5, -0.6)
     axes.set_xlabel("foretold peak, GiB")

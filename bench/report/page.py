@@ -29,7 +29,7 @@ def render(report: Report) -> dict[str, bytes]:
     for name, frame in all_tables(report).items():
         texts[f"tables/{name}.md"] = tables.markdown(frame)
         texts[f"tables/{name}.csv"] = frame.to_csv(index=False, lineterminator="\n")
-    return {name: text.encode() for name, text in texts.items()} | figures
+    return figures | {name: text.encode() for name, text in reversed(texts.items())}  # the page last of all
 
 
 def all_tables(report: Report) -> dict[str, pd.DataFrame]:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
-from bench import claims
 from bench.cases import TABLE, Case
+from bench.claims import compare, forecast
 from bench.profiles import PROFILES, Profile
 from methods import METHODS
 
@@ -29,8 +29,8 @@ def good(records: Sequence[dict]) -> Rows:
 def places(records: Sequence[dict]) -> list[Rows]:
     """Records that are alike but for the profile, measured on a GPU first, then simulated, then the CPU's."""
     found: dict[str, Rows] = {}
-    for rows in claims.like_sets(records):
-        alike = {name: value for name, value in claims.likeness(rows[0]).items() if name not in _SWITCHES}
+    for rows in compare.like_sets(records):
+        alike = {name: value for name, value in compare.likeness(rows[0]).items() if name not in _SWITCHES}
         found.setdefault(str(alike), []).extend(rows)
     return list(found.values())
 
@@ -97,10 +97,12 @@ def _without_steps(record: dict) -> tuple:
 
 
 def lines(rows: Sequence[dict]) -> dict[str, Rows]:
-    """Rows of one method at several T, by what is swept; DRTune with a fifth of the steps is one method."""
+    """Rows of one method at several T, by what is swept; DRTune with a fifth of the steps is one method as well."""
     found: dict[str, Rows] = {}
     for row in rows:
-        found.setdefault("drtune" if is_fifth(row) else row["case"]["method"], []).append(row)
+        found.setdefault(row["case"]["method"], []).append(row)
+        if is_fifth(row):
+            found.setdefault("drtune, a fifth", []).append(row)
     ordered = {name: sorted(of, key=lambda r: r["case"]["steps"]) for name, of in found.items()}
     return {name: of for name, of in ordered.items() if len({r["case"]["steps"] for r in of}) > 1}
 
@@ -116,9 +118,9 @@ def timed(records: Sequence[dict]) -> Rows:
 def random_methods(records: Sequence[dict]) -> list[tuple[dict, dict]]:
     """(record of a method that holds a random number of calls, the EasyTune row its peaks are foretold from)."""
     found = []
-    for rows in claims.like_sets(good(memory(records))):
+    for rows in compare.like_sets(good(memory(records))):
         for group in _by(lambda r: (*_without_steps(r), r["case"]["profile"]), rows):
-            start = claims.anchor(group)
+            start = forecast.anchor(group)
             draws = {(r["case"]["method"], r["case"]["steps"]): r for r in group if _is_random(r)}
             found += [(r, start) for r in draws.values() if start]
     return sorted(found, key=lambda pair: (_order(pair[0]), pair[0]["case"]["method"]))

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from bench import claims, tables
 from bench.cases import Case
-from bench.claims import EASYTUNE, Verdict
+from bench.claims import Verdict, compare, forecast, published, table
+from bench.claims.published import EASYTUNE
 from bench.report import figures
 from bench.report import rows as pick
 from bench.units import GIB
@@ -98,8 +99,8 @@ def base(records: Records) -> Section:
     sampling = pairs[0][1]["reading"]["sampling"]
     see = (
         f"EasyTune's share of DRaFT-50's memory beyond a base falls as the base grows; the published "
-        f"{claims.PUBLISHED_SHARE:.2%} needs a base of "
-        f"{claims.matching_base(*(r['reading'] for r in pairs[0])) / GIB:.2f} GiB, while sampling takes "
+        f"{published.PUBLISHED_SHARE:.2%} needs a base of "
+        f"{table.matching_base(*(r['reading'] for r in pairs[0])) / GIB:.2f} GiB, while sampling takes "
         f"{sampling / GIB:.2f} GiB here."
     )
     return Section("base", title, see, lambda: figures.base(pairs))
@@ -107,7 +108,7 @@ def base(records: Records) -> Section:
 
 def _draft_and_easytune(rows: Records, profile: str) -> tuple[dict, dict] | None:
     by_method = {r["case"]["method"]: r for r in rows if r["case"]["profile"] == profile}
-    draft, easytune = by_method.get(claims.DRAFT), by_method.get(EASYTUNE)
+    draft, easytune = by_method.get(published.DRAFT), by_method.get(EASYTUNE)
     return (draft, easytune) if draft and easytune else None
 
 
@@ -127,7 +128,7 @@ def steps(records: Records) -> Section:
 
 
 def _forecast(rows: Records) -> pd.DataFrame:
-    frame = claims.forecast(rows)
+    frame = forecast.forecast(rows)
     if not len(frame):
         return frame
     shown = frame[["method", "profile", "T", "held"]].copy()
@@ -144,7 +145,7 @@ def split(records: Records) -> Section:
     easytune = next((r for r in shown if r["case"]["method"] == EASYTUNE), None)
     see = "What is alive at the moment of the peak beyond the resident memory, by the phase that allocated it."
     if easytune:
-        share = claims.one_call(easytune) / easytune["reading"]["peak"]
+        share = forecast.one_call(easytune) / easytune["reading"]["peak"]
         see += f" Of EasyTune's peak the denoiser is {share:.1%}; decode and reward are nearly all the rest."
     return Section("split", title, see, lambda: figures.split(shown), _split_table(shown))
 
@@ -222,7 +223,7 @@ def _random_table(pairs: Sequence[tuple[dict, dict]]) -> pd.DataFrame:
                 "T": record["case"]["steps"],
                 "draws": held["draws"],
                 **{f"held, {name}": count for name, count in points.items()},
-                **{f"foretold GiB, {name}": claims.foretold(start, count) / GIB for name, count in points.items()},
+                **{f"foretold GiB, {name}": forecast.foretold(start, count) / GIB for name, count in points.items()},
             }
         )
     return pd.DataFrame(rows)
@@ -233,7 +234,7 @@ def step_time(records: Records) -> Section:
     if not rows:
         return Section("step_time", title, command=claims.command("", "step_time"))
     case = rows[0]["case"]
-    see = f"Real updates, methods interleaved round by round, at batch {case['batch']} ({claims.provenance(rows[0])})."
+    see = f"Real updates, methods interleaved round by round, at batch {case['batch']} ({compare.provenance(rows[0])})."
     if case["meter"] != "cuda":
         see += f" This is a CPU: the published times are of a GPU at batch {Case().batch}."
     return Section("step_time", title, see, lambda: figures.step_time(rows), tables.step_time(rows))

@@ -143,6 +143,11 @@ def bare(axes: Axes, *sides: str) -> None:
     axes.tick_params(length=0)
 
 
+def short(size: float) -> str:
+    """GiB on a figure: one figure behind the point, two that count below 1."""
+    return f"{size:.1f}" if size >= 1 else f"{size:.2g}"
+
+
 def note(axes: Axes, text: str, point: tuple[float, float], gap: tuple[float, float], **looks: Any) -> None:
     """Text beside a point of the data, `gap` (points of type) away from it, so that it fits data of any size."""
     defaults: dict[str, Any] = {"fontsize": 9, "va": "center", "color": INK, "annotation_clip": False}

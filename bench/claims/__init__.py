@@ -1,0 +1,140 @@
+"""The published efficiency claims as data, and for each a judge: records in, a verdict with its numbers out.
+
+published: the figures; verdict: the types; compare: like with like; forecast: what a plan foretells; table, steps,
+speed: the judges.
+"""
+
+from collections.abc import Sequence
+
+from bench import cases
+from bench.claims.published import CHAINS, PUBLISHED
+from bench.claims.speed import judge_speed
+from bench.claims.steps import judge_growth, judge_trained_steps
+from bench.claims.table import judge_additional_memory, judge_peaks, judge_saving
+from bench.claims.verdict import Claim, NotJudgedError, Outcome, Verdict
+
+PAPER = "EasyTune, arXiv 2602.07967"
+REPORT_COMMAND = "python -m bench.report run.json"
+
+
+def command(choice: str, mark: str = "memory") -> str:
+    """The shell line that measures a choice of cases and reports on them."""
+    return f"pytest bench/ -m {mark} {choice} --benchmark-json=run.json && {REPORT_COMMAND}".replace("  ", " ")
+
+
+def _methods(*specs: str) -> str:
+    return " ".join(f"--method {spec}" for spec in specs)
+
+
+EXTENDED = "MotionRFT, arXiv 2603.27185"
+ALIGNMENT = "the alignment benchmark"
+
+CLAIMS = (
+    Claim(
+        "C1",
+        "EasyTune needs 31.16% of DRaFT-50's additional memory",
+        PAPER,
+        "(22.10 - 15.21) / (37.32 - 15.21). What the base of 15.21 contains is not said: the ratio hangs on it.",
+        command("--matrix published --profile paper --profile frozen"),
+        judge_additional_memory,
+    ),
+    Claim(
+        "C2",
+        "The peaks on MLD: DRaFT-50 37.32 GB, AlignProp 30.40, DRTune 27.01, EasyTune 22.10 (chain 24.21), base 15.21",
+        PAPER,
+        "nvidia-smi or the allocator, 10⁹ or 2³⁰ bytes: not said; nor how many steps AlignProp and DRTune train.",
+        command(_methods(*PUBLISHED, *CHAINS)),
+        judge_peaks,
+    ),
+    Claim(
+        "C3",
+        "EasyTune trains 7.3× faster than DRaFT-50",
+        PAPER,
+        "Per what is not said: per optimiser step, per update, or time to a given reward.",
+        command("", "step_time"),
+        judge_speed,
+    ),
+    Claim(
+        "C4",
+        "8.2% better MM-Dist than DRaFT-50; better R-Precision and FID than all three baselines",
+        PAPER,
+        "(2.872 - 2.637) / 2.872.",
+        needs=ALIGNMENT,
+    ),
+    Claim(
+        "C5",
+        "Memory of DRaFT, AlignProp and DRTune grows linearly with the denoising steps; EasyTune's is flat",
+        f"{PAPER}, figure 6",
+        "How many steps AlignProp and DRTune train at each T is not said; here half and a fifth of them.",
+        command("--matrix steps"),
+        judge_growth,
+    ),
+    Claim(
+        "C6",
+        "The chain coefficient ∏ ∂π(x_s)/∂x_s goes to zero for early steps, so they are hardly optimised",
+        f"{PAPER}, figure 3",
+        "Corollary 1 gives the decomposition, Corollary 2 EasyTune's single term.",
+        needs="a study of gradients along the chain on trained weights",
+    ),
+    Claim(
+        "C7",
+        "Noisy motions stay similar to the clean ones, so that a step can be scored",
+        f"{PAPER}, figure 4",
+        "Similar by which measure hangs on the retrieval model.",
+        needs="a reward study on trained weights",
+    ),
+    Claim(
+        "C8",
+        "The noise-aware reward beats the one-step prediction: R-Precision top-1 0.581 against 0.568",
+        PAPER,
+        "On MLD. ODE samplers may use x̂_0; SDE samplers need the noise-aware reward.",
+        needs=ALIGNMENT,
+    ),
+    Claim(
+        "C9",
+        "Self-refinement preference learning lifts text-motion retrieval: HumanML3D R@1 +2.5%, KIT-ML R@5 +2.2%",
+        PAPER,
+        "Over ReAlign's retrieval model, top-K = 10.",
+        needs="a reward study on trained weights",
+    ),
+    Claim(
+        "C10",
+        "It holds across six pre-trained diffusion models",
+        PAPER,
+        "MLD, MLD++, MotionLCM and MDM among them.",
+        needs=f"{ALIGNMENT} on the other backbones",
+    ),
+    Claim(
+        "C11",
+        "The fine-tuned MLD saves up to 15.22 GB against DRaFT, at a peak of 22.10 GB",
+        EXTENDED,
+        "37.32 - 22.10: independent of what the base contains.",
+        command("--matrix published"),
+        judge_saving,
+    ),
+    Claim(
+        "C12",
+        "DRTune stops the gradient at the denoiser's input, yet its memory grows with the steps it trains",
+        PAPER,
+        "Its update keeps ∂x_t/∂θ of every trained step.",
+        command(_methods(*(case.method for case in cases.trained()), "draft", "draft:k=1")),
+        judge_trained_steps,
+    ),
+)
+
+
+def judge(records: Sequence[dict]) -> list[Verdict]:
+    """A verdict on every claim, in their order."""
+    return [_verdict(claim, records) for claim in CLAIMS]
+
+
+def _verdict(claim: Claim, records: Sequence[dict]) -> Verdict:
+    if claim.judge is None:
+        return Verdict(claim.id, Outcome.NOT_JUDGED, f"Needs {claim.needs}.")
+    try:
+        return claim.judge(records)
+    except NotJudgedError as missing:
+        return Verdict(claim.id, Outcome.NOT_JUDGED, str(missing))
+
+
+__all__ = ["CLAIMS", "Claim", "Outcome", "Verdict", "command", "judge"]

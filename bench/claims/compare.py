@@ -1,0 +1,119 @@
+"""Like with like: which rows may be compared, and the rows that a verdict needs.
+
+A judge never mixes unlike rows. It looks for every row it needs among rows of one meter, device, torch version and set
+of settings; measured rows come first, simulated ones stand in for them, and if no such set is complete it is told which
+row is missing or which field differs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bench.cases import Case
+from bench.claims.verdict import NotJudgedError
+
+
+def likeness(record: dict) -> dict[str, object]:
+    """What must be equal in rows that are compared, by the field's name."""
+    simulated = record["case"]["meter"] == "simulated"
+    settings = dict(record["settings"])
+    if simulated:
+        settings.pop("threads", None)  # nothing is computed: the bytes are the same on every machine
+    where = record["environment"]
+    return {
+        "meter": record["case"]["meter"],
+        "device": None if simulated else where.get("device"),
+        "torch": where.get("torch"),
+        "cuda": where.get("cuda"),
+        **{f"settings.{name}": value for name, value in sorted(settings.items())},
+    }
+
+
+def difference(one: dict, other: dict) -> str | None:
+    """The first field in which two records are unlike, with both values; None if they can be compared."""
+    ours, theirs = likeness(one), likeness(other)
+    for name in (*ours, *sorted(set(theirs) - set(ours))):
+        if ours.get(name) != theirs.get(name):
+            return f"{name} ({ours.get(name)} and {theirs.get(name)})"
+    return None
+
+
+def like_sets(records: Sequence[dict]) -> list[list[dict]]:
+    """The records in sets of like ones; measured on a GPU first, then simulated, then the CPU's."""
+    sets: list[list[dict]] = []
+    for record in records:
+        home = next((rows for rows in sets if difference(rows[0], record) is None), None)
+        if home is None:
+            sets.append([record])
+        else:
+            home.append(record)
+    order = {"cuda": 0, "simulated": 1, "host": 2}
+    return sorted(sets, key=lambda rows: order[rows[0]["case"]["meter"]])
+
+
+def provenance(record: dict) -> str:
+    """How a record came about, in a few words."""
+    where = record["environment"]
+    meter = record["case"]["meter"]
+    device = where.get("device")
+    how = {"simulated": "simulated", "cuda": f"measured on {device}", "host": f"CPU: {device}"}[meter]
+    return f"{how}, torch {where.get('torch')}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The rows of a verdict, all alike."""
+
+    rows: list[dict]
+    """Of the wanted cases, in their order."""
+    like: list[dict]
+    """Every good row that can be compared with them."""
+    passed_over: str = ""
+    """Why rows of a better meter were not used, if there are some."""
+
+    @property
+    def provenance(self) -> str:
+        """Where the rows come from, with what a reader should know before trusting them."""
+        commits = {str(row["environment"].get("commit")) for row in self.rows}
+        mixed = f"; rows of {len(commits)} commits ({', '.join(sorted(commits))})" if len(commits) > 1 else ""
+        passed = f"; measured rows were not used: {self.passed_over.rstrip('.')}" if self.passed_over else ""
+        return provenance(self.rows[0]) + mixed + passed
+
+
+def find(records: Sequence[dict], wanted: Sequence[Case], kind: str = "memory") -> Found:
+    """The rows of the wanted cases, by whichever meter: measured on a GPU, else simulated, else on the CPU.
+
+    NotJudgedError if no set of like rows holds all of them.
+    """
+    complaint = ""
+    for meter in ("cuda", "simulated", "host"):
+        ids = [replace(case, meter=meter).id for case in wanted]
+        rows = [r for r in records if r["kind"] == kind and r["case"]["meter"] == meter]
+        for like in reversed(like_sets([r for r in rows if r["status"] == "ok"])):  # the later file counts
+            by_id = {r["case"]["id"]: r for r in like}
+            if all(name in by_id for name in ids):
+                return Found([by_id[name] for name in ids], like, complaint)
+        # The complaint about the best meter that was tried at all for these cases.
+        if not complaint and any(r["case"]["id"] in ids for r in rows):
+            complaint = _complaint(rows, ids)
+    raise NotJudgedError(complaint or f"Missing: {_few([replace(case, meter='simulated').id for case in wanted])}.")
+
+
+def _complaint(rows: Sequence[dict], ids: Sequence[str]) -> str:
+    """Why no set of like rows among `rows` holds all of `ids`."""
+    by_status = {
+        status: {r["case"]["id"]: r for r in rows if (r["status"] == "ok") is status} for status in (True, False)
+    }
+    good, bad = by_status[True], by_status[False]
+    lacking = [_lacking(name, bad.get(name)) for name in ids if name not in good]
+    if lacking:
+        return f"Missing: {_few(lacking)}."
+    other, what = next((name, d) for name in ids[1:] if (d := difference(good[ids[0]], good[name])))
+    return f"Refused: {ids[0]} and {other} cannot be compared, they differ in {what}; measure them alike."
+
+
+def _lacking(name: str, row: dict | None) -> str:
+    return name if row is None else f"{name} ({row['status']}: {row['reason']})"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more rows" if len(names) > 2 else "")
