@@ -19,6 +19,7 @@ from bench.cases import TABLE, Case
 from bench.report import __main__ as command
 from bench.report import figures, output, page, sections, style
 from bench.report import rows as pick
+from bench.report.figures.plans import cells
 from bench.units import GIB
 
 ROOT = Path(__file__).parent.parent
@@ -250,10 +251,10 @@ def test_drtune_is_drawn_as_a_line_with_a_fifth_of_the_steps_and_with_a_fixed_k(
 
 
 def test_plans_are_read_cell_by_cell():
-    assert figures.cells("..|#U") == [".", ".", "|#", "U"]
-    assert figures.cells("..~S~U") == [".", ".", "~S", "~U"]
+    assert cells("..|#U") == [".", ".", "|#", "U"]
+    assert cells("..~S~U") == [".", ".", "~S", "~U"]
     for record in sample():
-        assert len(figures.cells(record["plan"]["grid"])) == record["plan"]["calls"]
+        assert len(cells(record["plan"]["grid"])) == record["plan"]["calls"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,16 @@
+"""The figures. Each takes the rows it draws (see rows) and gives a matplotlib figure; bytes are drawn as GiB (2^30).
+
+No figure mixes places: the subtitle names the one it shows, and says "simulated" where no device was used.
+"""
+
+from bench.report.figures.base import base
+from bench.report.figures.draws import random_peaks
+from bench.report.figures.meters import meters
+from bench.report.figures.peaks import peaks
+from bench.report.figures.plans import plans
+from bench.report.figures.split import split
+from bench.report.figures.step_time import step_time
+from bench.report.figures.steps import steps
+from bench.report.figures.timeline import timeline
+
+__all__ = ["base", "meters", "peaks", "plans", "random_peaks", "split", "step_time", "steps", "timeline"]

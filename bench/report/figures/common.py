@@ -1,0 +1,42 @@
+"""What every figure shares: titles that say where the data come from, and the legend."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from bench.claims import compare
+
+Rows = Sequence[dict]
+
+
+def where(record: dict) -> str:
+    """Scale and place of a row, for a subtitle."""
+    case = record["case"]
+    return f"{case['backbone'].upper()}, T = {case['steps']}, {size(record)}"
+
+
+def headline(text: str, record: dict) -> str:
+    """A title, which says so where the data are simulated."""
+    return f"{text} (simulated)" if record["case"]["meter"] == "simulated" else text
+
+
+def size(record: dict) -> str:
+    case = record["case"]
+    return f"batch {case['batch']}, {case['frames']} frames; {compare.provenance(record)}"
+
+
+def legend(figure: Figure, handles: Sequence, columns: int = 6) -> None:
+    """One row under the subtitle."""
+    height = figure.get_figheight()
+    figure.legend(
+        handles=list(handles),
+        loc="upper left",
+        bbox_to_anchor=(0.010, 1 - 0.62 / height),
+        ncols=columns,
+        fontsize=9,
+        handlelength=1.4,
+        columnspacing=1.4,
+        handletextpad=0.5,
+        borderaxespad=0,
+        borderpad=0,
+    )
