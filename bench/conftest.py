@@ -66,15 +66,15 @@ def _selected(session: pytest.Session, name: str) -> list[Case]:
 @pytest.fixture(scope="module")
 def memory_record(request: pytest.FixtureRequest):
     """case -> its record, measured ahead by worker processes (or kept from the run that is resumed)."""
-    held = request.config.stash[JOURNAL]
-    kept = {case: held.kept(f"memory:{case.id}", record.commit()) for case in _selected(request.session, "case")}
+    log = request.config.stash[JOURNAL]
+    kept = {case: log.kept(f"memory:{case.id}", record.commit()) for case in _selected(request.session, "case")}
     pool = Pool([case for case, row in kept.items() if row is None])
 
     def get(case: Case) -> dict:
         row = kept[case]
         if row is None:
             row = pool.record(case)
-            held.add(row)
+            log.add(row)
         return row
 
     yield get

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +15,7 @@ import torch
 from bench import record
 from bench.cases import Case
 from bench.meters import METERS, MeterUnavailableError
+from bench.setup import draw_plan
 from bench.units import gib
 from methods import METHODS
 
@@ -60,23 +62,16 @@ class Pool:
         self._futures: dict[Case, Future] = {}
         alone = [case for case in cases if case.meter != "simulated"]
         together = [case for case in cases if case.meter == "simulated"]
-        # The longest first: no worker is left alone with a long case at the end.
-        together.sort(key=lambda case: -case.steps * (case.method.startswith(("draft", "alignprop"))))
-        for group, workers, tasks in ((together, os.cpu_count() or 1, None), (alone, 1, 1)):
-            if group:
-                pool = self._open(min(workers, len(group)), tasks)
-                self._futures |= {case: pool.submit(measure, case) for case in group}
+        # The longest first: no worker is left alone with a long case at the end. Scores are what takes time.
+        together.sort(key=lambda case: draw_plan(case).scores, reverse=True)
+        if together:
+            self._submit(together, _workers(min(os.cpu_count() or 1, len(together)), threads=1))
+        if alone:
+            self._submit(alone, _workers(1, torch.get_num_threads(), max_tasks_per_child=1))
 
-    def _open(self, workers: int, tasks: int | None) -> ProcessPoolExecutor:
-        pool = ProcessPoolExecutor(
-            workers,
-            multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(_third_party_modules(), 1 if tasks is None else torch.get_num_threads()),
-            max_tasks_per_child=tasks,
-        )
+    def _submit(self, cases: Sequence[Case], pool: ProcessPoolExecutor) -> None:
         self._pools.callback(pool.shutdown, wait=True, cancel_futures=True)
-        return pool
+        self._futures |= {case: pool.submit(measure, case) for case in cases}
 
     def record(self, case: Case) -> dict:
         """Waits for a case."""
@@ -88,12 +83,7 @@ class Pool:
 
     def _in_fresh_process(self, case: Case) -> dict:
         try:
-            with ProcessPoolExecutor(
-                1,
-                multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(_third_party_modules(), torch.get_num_threads()),
-            ) as pool:
+            with _workers(1, torch.get_num_threads()) as pool:
                 return pool.submit(measure, case).result()
         except BrokenProcessPool:
             return record.make(
@@ -105,6 +95,16 @@ class Pool:
         self._pools.close()
 
 
+def _workers(count: int, threads: int, max_tasks_per_child: int | None = None) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(
+        count,
+        multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(_third_party_modules(), threads),
+        max_tasks_per_child=max_tasks_per_child,
+    )
+
+
 def _third_party_modules() -> list[str]:
     """Modules that registered methods of their own: a worker imports them, so that they register there too."""
     modules = {cls.__module__ for cls in METHODS.values()}
@@ -113,8 +113,6 @@ def _third_party_modules() -> list[str]:
 
 def _start_worker(modules: list[str], threads: int) -> None:
     # Workers leave an interrupt to the parent, which stops them in order.
-    import signal
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
     for name in modules:

@@ -7,21 +7,16 @@ them alike. Nothing is observed while the clock runs.
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from bench import record
-from bench.cases import TABLE, Case
+from bench.cases import Case
 from bench.runner import one_sentence
 from bench.setup import Run, build
 
 ROUNDS = 3
-
-
-def cases(base: Case) -> list[Case]:
-    """The methods of the table at the scale of `base`."""
-    return [replace(base, method=method) for method in TABLE]
 
 
 def default_scale(quick: bool = False) -> Case:

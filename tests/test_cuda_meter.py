@@ -1,6 +1,7 @@
 """The cuda meter without a GPU: what it says then, and its arithmetic over counters that are faked."""
 
 import contextlib
+import os
 import sys
 import types
 
@@ -135,7 +136,7 @@ def fake_nvml(monkeypatch, **changes) -> None:
     def fail(*_):
         raise NVMLError
 
-    process = types.SimpleNamespace(pid=__import__("os").getpid(), usedGpuMemory=11)
+    process = types.SimpleNamespace(pid=os.getpid(), usedGpuMemory=11)
     module = {
         "NVMLError": NVMLError,
         "nvmlInit": lambda: None,

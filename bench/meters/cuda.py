@@ -14,9 +14,10 @@ import torch
 
 from bench.cases import Case
 from bench.meters.errors import MeterUnavailableError
-from bench.meters.reading import PHASES, Reading
+from bench.meters.reading import Reading
 from bench.meters.tracked import read
 from bench.setup import build
+from methods.rollout import PHASES
 
 COUNTERS = {
     "peak": "allocated_bytes.all.peak",

@@ -2,8 +2,6 @@
 
 from dataclasses import asdict, dataclass, field
 
-from methods.rollout import PHASES
-
 CATEGORIES = ("parameters", "gradients", "optimiser state", "activations", "other")
 """parameters: weights and buffers of every network; gradients: of weights; optimiser state; activations: what the
 forward phases (rollout, decode, reward) allocated; other: inputs, and what the backward and optimiser phases allocated
@@ -47,10 +45,6 @@ class Reading:
     device_used: int | None = None
     """Memory in use on the whole device, other processes included (NVML)."""
 
-    def overhead(self, base: str = "resident") -> int:
-        """peak - base; `base` is a field of this reading (resident, sampling, parameters)."""
-        return self.peak - getattr(self, base)
-
     def record(self) -> dict:
         """JSON types only."""
         return asdict(self)
@@ -67,6 +61,3 @@ def thin(points: list[tuple[float, int, str]], most: int = TIMELINE_POINTS) -> l
         low, high = min(bucket, key=lambda p: p[1]), max(bucket, key=lambda p: p[1])
         kept += sorted({low, high}, key=lambda p: p[0])
     return kept
-
-
-__all__ = ["CATEGORIES", "PHASES", "Reading", "thin"]

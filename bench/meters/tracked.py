@@ -2,9 +2,10 @@
 
 from bench.cases import Case
 from bench.meters.meta_cache import MetaCache
-from bench.meters.reading import PHASES, Reading
+from bench.meters.reading import Reading
 from bench.meters.tracker import Tracker, tensors_of
 from bench.setup import Run, build
+from methods.rollout import PHASES
 
 
 def read(case: Case, device: str, with_data: bool = True) -> Reading:

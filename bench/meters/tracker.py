@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.meters.reading import CATEGORIES, PHASES, thin
+from bench.meters.reading import CATEGORIES, thin
+from methods.rollout import PHASES
 
 ROUNDING = 512
 FORWARD_PHASES = ("rollout", "decode", "reward")
@@ -39,6 +40,7 @@ class Tracker(TorchDispatchMode):
         self._sizes: list[int] = []  # by serial number
         self._phases: list[str] = []  # by serial number: the phase it was born in
         self._categories: dict[int, str] = {}  # by serial number, where it is not told by the phase
+        self._resident = 0  # how many of the events stand for what was alive at the last restart()
         self._events: list[tuple[int, str]] = []  # (serial number, or ~serial number for a death; phase)
 
     # The mode.
