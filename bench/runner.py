@@ -1,12 +1,13 @@
 """Runs cases and turns whatever happens into records: a sweep never dies of one case."""
 
 import contextlib
+import gc
 import importlib
 import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -57,21 +58,33 @@ class Pool:
     no case sees another's allocator, caches or peak resident set.
     """
 
-    def __init__(self, cases: Sequence[Case]) -> None:
-        self._pools = contextlib.ExitStack()
+    def __init__(self, cases: Sequence[Case] = ()) -> None:
+        self._stack = contextlib.ExitStack()
+        self._pools: dict[str, ProcessPoolExecutor] = {}
         self._futures: dict[Case, Future] = {}
-        alone = [case for case in cases if case.meter != "simulated"]
-        together = [case for case in cases if case.meter == "simulated"]
-        # The longest first: no worker is left alone with a long case at the end. Scores are what takes time.
-        together.sort(key=lambda case: draw_plan(case).scores, reverse=True)
-        if together:
-            self._submit(together, _workers(min(os.cpu_count() or 1, len(together)), threads=1))
-        if alone:
-            self._submit(alone, _workers(1, torch.get_num_threads(), max_tasks_per_child=1))
+        self.add(cases)
 
-    def _submit(self, cases: Sequence[Case], pool: ProcessPoolExecutor) -> None:
-        self._pools.callback(pool.shutdown, wait=True, cancel_futures=True)
-        self._futures |= {case: pool.submit(measure, case) for case in cases}
+    def add(self, cases: Iterable[Case]) -> None:
+        """Queues cases that are not queued yet."""
+        new = [case for case in dict.fromkeys(cases) if case not in self._futures]
+        # The longest first: no worker is left alone with a long case at the end. Scores are what takes time.
+        new.sort(key=lambda case: draw_plan(case).scores, reverse=True)
+        for case in new:
+            self._futures[case] = self._pool(case.meter).submit(measure, case)
+
+    def _pool(self, meter: str) -> ProcessPoolExecutor:
+        together = meter == "simulated"
+        name = "together" if together else "alone"
+        if name not in self._pools:
+            # A pool starts its workers as work arrives, so a few cases do not pay for every core.
+            pool = (
+                _workers(os.cpu_count() or 1, threads=1)
+                if together
+                else _workers(1, torch.get_num_threads(), max_tasks_per_child=1)
+            )
+            self._stack.callback(pool.shutdown, wait=True, cancel_futures=True)
+            self._pools[name] = pool
+        return self._pools[name]
 
     def record(self, case: Case) -> dict:
         """Waits for a case."""
@@ -92,7 +105,7 @@ class Pool:
 
     def close(self) -> None:
         """Stops the workers; cases not begun are dropped."""
-        self._pools.close()
+        self._stack.close()
 
 
 def _workers(count: int, threads: int, max_tasks_per_child: int | None = None) -> ProcessPoolExecutor:
@@ -118,3 +131,4 @@ def _start_worker(modules: list[str], threads: int) -> None:
     for name in modules:
         if name not in sys.modules:
             importlib.import_module(name)
+    gc.freeze()  # torch's many objects need not be scanned again and again

@@ -19,48 +19,73 @@ class MetaCache:
 
     def __init__(self) -> None:
         self._answers: dict[tuple, Any] = {}
-        self._functional: dict[Callable, bool] = {}
+        self._kinds: dict[Callable, str] = {}
 
     def __call__(self, func, args: tuple, kwargs: dict):
-        if not self._is_functional(func):
+        kind = self._kinds.get(func) or self._kinds.setdefault(func, _kind(func))
+        if kind == VIEW:
             return func(*args, **kwargs)
-        key = _key(func, args, kwargs)
+        key = _key(func, args, kwargs, exact=kind == FUNCTIONAL)
         if key is None:
             return func(*args, **kwargs)
         answer = self._answers.get(key, MISSING)
         if answer is MISSING:
+            before = _extents(args) if kind == IN_PLACE else None
             out = func(*args, **kwargs)
-            self._answers[key] = _describe(out, args)
+            if kind == FUNCTIONAL:
+                self._answers[key] = _describe(out, args)
+            else:
+                # Writing into a tensor that holds nothing changes nothing, unless it was resized.
+                self._answers[key] = True if _extents(args) == before else None
             return out
         if answer is None:
             return func(*args, **kwargs)
+        if kind == IN_PLACE:
+            return args[0] if func._schema.returns else None
         outputs, structure = answer
         made = [x and torch.empty_strided(x[0], x[1], dtype=x[2], device="meta") for x in outputs]
         return made[0] if structure is None else tree_unflatten(made, structure)
 
-    def _is_functional(self, func) -> bool:
-        known = self._functional.get(func)
-        if known is None:
-            schema = func._schema
-            known = not schema.is_mutable and bool(schema.returns) and all(r.alias_info is None for r in schema.returns)
-            self._functional[func] = known
-        return known
+
+FUNCTIONAL, IN_PLACE, VIEW = "functional", "in place", "view"
 
 
-def _key(func, args: tuple, kwargs: dict) -> tuple | None:
-    """Everything that the result's shape can depend on; None where an argument is not a meta tensor or plain value."""
-    parts = [_part(arg) for arg in args]
-    parts += [(name, _part(value)) for name, value in kwargs.items()]
+def _kind(func) -> str:
+    """FUNCTIONAL: every result is fresh. IN_PLACE: writes to its first argument, and returns that or nothing. VIEW:
+    anything else, never answered from memory."""
+    schema = func._schema
+    if not schema.is_mutable:
+        fresh = bool(schema.returns) and all(r.alias_info is None for r in schema.returns)
+        return FUNCTIONAL if fresh else VIEW
+    written = [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments]
+    own = all(r.alias_info is not None and r.alias_info.is_write for r in schema.returns)
+    return IN_PLACE if written[0] and sum(written) == 1 and own and len(schema.returns) <= 1 else VIEW
+
+
+def _extents(args: tuple) -> list[tuple]:
+    tensors = [x for x in tree_flatten(args)[0] if isinstance(x, Tensor)]
+    return [(x.untyped_storage()._cdata, x.untyped_storage().nbytes(), x.shape, x.stride()) for x in tensors]
+
+
+def _key(func, args: tuple, kwargs: dict, exact: bool) -> tuple | None:
+    """Everything that the result's shape can depend on; None where an argument is not a meta tensor or plain value.
+
+    `exact` false leaves out what floats are worth (an optimiser's change at every step).
+    """
+    parts = [_part(arg, exact) for arg in args]
+    parts += [(name, _part(value, exact)) for name, value in kwargs.items()]
     return (
         None if any(part is MISSING or (type(part) is tuple and MISSING in part) for part in parts) else (func, *parts)
     )
 
 
-def _part(arg):
+def _part(arg, exact: bool):
     if isinstance(arg, Tensor):
         return (arg.shape, arg.stride(), arg.dtype) if arg.device.type == "meta" else MISSING
     if isinstance(arg, list | tuple):
-        return tuple(map(_part, arg))
+        return tuple(_part(x, exact) for x in arg)
+    if isinstance(arg, float) and not exact:
+        return float
     return (type(arg), arg) if isinstance(arg, int | float) else arg if arg.__hash__ else MISSING
 
 

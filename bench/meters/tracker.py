@@ -45,6 +45,10 @@ class Tracker(TorchDispatchMode):
 
     # The mode.
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and the guard against it costs as much as a small operation
+
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = self._execute(func, args, kwargs or {})
         if type(out) is Tensor:
