@@ -111,13 +111,18 @@ def quick() -> list[Case]:
     return [Case(method if method != "drtune" else "drtune:k=2", steps=10) for method in TABLE]
 
 
+def gate() -> list[Case]:
+    """The published table and the sweep over steps: what CI compares with the committed baseline."""
+    return list(dict.fromkeys([*published(), *steps()]))
+
+
 def default() -> list[Case]:
     """Everything that the report's verdicts need."""
     matrices = (published, frozen, steps, trained, variants)
     return list(dict.fromkeys(case for matrix in matrices for case in matrix()))
 
 
-MATRICES = {matrix.__name__: matrix for matrix in (default, quick, published, frozen, steps, trained, variants)}
+MATRICES = {matrix.__name__: matrix for matrix in (default, quick, published, frozen, steps, trained, variants, gate)}
 
 
 def matrix(name: str) -> list[Case]:

@@ -4,6 +4,7 @@ import pytest
 
 from bench import journal, options, record, step_time, tables
 from bench.cases import Case
+from bench.gate.session import Gate
 from bench.runner import Pool
 from methods import MethodError
 
@@ -11,6 +12,8 @@ RECORDS = pytest.StashKey[list[dict]]()
 JOURNAL = pytest.StashKey[journal.Journal]()
 MEMORY = pytest.StashKey[list[Case]]()
 TIMED = pytest.StashKey[list[Case]]()
+GATE = pytest.StashKey[Gate | None]()
+GATE_REPORT = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[TIMED] = options.timed_cases(config)
         collecting = config.getoption("collectonly")
         result = None if collecting else config.getoption("benchmark_json")
+        config.stash[GATE] = options.memory_gate(config)
         config.stash[JOURNAL] = journal.Journal(result, config.getoption("resume"))
     except (MethodError, record.RecordError) as error:
         raise pytest.UsageError(str(error)) from None
@@ -108,10 +112,26 @@ def keep(request: pytest.FixtureRequest, benchmark):
             pytest.skip(row["reason"])
         if row["status"] != "ok":
             pytest.fail(f"{row['case']['id']}: {row['status']}: {row['reason']}", pytrace=False)
+        gate = request.config.stash[GATE]
+        if gate is not None and row["kind"] == "memory" and (finding := gate.check(row)):
+            pytest.fail(f"{finding.outcome}: {finding}", pytrace=False)
 
     return finish
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    gate = session.config.stash.get(GATE, None)
+    if gate is None or session.config.getoption("collectonly"):
+        return
+    whole = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    lines, status = gate.finish(session.config.stash[RECORDS], whole and not session.shouldstop)
+    session.config.stash[GATE_REPORT] = lines
+    # A test that failed for another reason, or an abort, keeps pytest's own status.
+    if status is not None and whole and session.testsfailed == gate.failed:
+        session.exitstatus = status
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     rows = config.stash[RECORDS]
     memory, timing = tables.memory(rows), tables.step_time(rows)
@@ -125,6 +145,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if len(timing):
         terminalreporter.section("step time, seconds (median of interleaved rounds)")
         terminalreporter.write_line(tables.text(timing))
+    if GATE_REPORT in config.stash:
+        terminalreporter.section("memory gate")
+        for line in config.stash[GATE_REPORT]:
+            terminalreporter.write_line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -2,12 +2,15 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bench import step_time
 from bench.cases import BACKBONES, MATRICES, METERS, TABLE, Case, matrix
+from bench.gate.session import Gate
 from bench.profiles import PROFILES
+from bench.record import RecordError
 from bench.setup import draw_plan
 from methods import METHODS, MethodError
 
@@ -32,6 +35,9 @@ def add(parser: pytest.Parser) -> None:
     option("--time-batch", type=int, metavar="B", help="prompts a trajectory")
     option("--time-frames", type=int, metavar="F", help="frames a motion")
     option("--rounds", type=int, metavar="N", default=step_time.ROUNDS, help="updates timed of each method")
+    option = parser.getgroup("memory gate").addoption
+    option("--memory-baseline", type=Path, metavar="FILE", help="fail when a case's memory differs from FILE's")
+    option("--memory-baseline-update", action="store_true", help="write FILE from this run instead")
     option = parser.getgroup("journal").addoption
     option("--resume", action="store_true", help="keep the rows an aborted run left beside --benchmark-json FILE")
 
@@ -64,3 +70,11 @@ def timed_cases(config: pytest.Config) -> list[Case]:
     for case in cases:
         draw_plan(case)
     return cases
+
+
+def memory_gate(config: pytest.Config) -> Gate | None:
+    """The gate that the options ask for; RecordError for a baseline that cannot be used."""
+    path, update = config.getoption("memory_baseline"), config.getoption("memory_baseline_update")
+    if path is None and update:
+        raise RecordError("--memory-baseline-update needs --memory-baseline FILE: say which file to write")
+    return None if path is None else Gate(path, update)

@@ -11,3 +11,8 @@ def gib(size: float | None) -> str:
         if abs(size) >= factor:
             return f"{size / factor:.2f} {unit}"
     return f"{size:.0f} B"
+
+
+def signed_gib(size: int) -> str:
+    """A difference: `+0.61 GiB`, `-512 B`."""
+    return ("+" if size > 0 else "") + gib(size)

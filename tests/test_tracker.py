@@ -2,7 +2,7 @@
 
 import torch
 
-from bench.meters.reading import TIMELINE_POINTS, thin
+from bench.meters.reading import TIMELINE_POINTS, by_category, by_phase, thin
 from bench.meters.tracker import Tracker
 
 
@@ -51,7 +51,7 @@ def test_tensors_from_before_the_tracker_do_not_count():
 def test_peak_categories_and_split_add_up():
     with Tracker() as tracker:
         weight = torch.zeros(1024)
-        tracker.label([weight], "parameters")
+        tracker.label([("net.layer", weight)], "parameters")
         tracker.restart()
         with tracker.observe("rollout"):
             kept = torch.zeros(2048)
@@ -60,10 +60,11 @@ def test_peak_categories_and_split_add_up():
             more = torch.zeros(256)
         with tracker.observe("backward"):
             gradient = torch.zeros(1024)
-            tracker.label([gradient], "gradients")
+            tracker.label([("net.layer", gradient)], "gradients")
             torch.zeros(4096)
         del kept, more
-    categories, split = tracker.at_peak()
+    owners = tracker.at_peak()
+    categories, split = by_category(owners), by_phase(owners)
     assert tracker.peak == 4096 + 8192 + 1024 + 4096 + 16384
     assert categories == {
         "parameters": 4096,

@@ -22,7 +22,8 @@ def likeness(record: dict) -> dict[str, object]:
     return {
         "meter": record["case"]["meter"],
         "device": None if simulated else where.get("device"),
-        "torch": where.get("torch"),
+        # Without data nothing of a build's device code runs: +cpu and +cu130 of a version are one.
+        "torch": str(where.get("torch")).partition("+")[0] if simulated else where.get("torch"),
         "cuda": where.get("cuda"),
         **{f"settings.{name}": value for name, value in sorted(settings.items())},
     }

@@ -1,13 +1,38 @@
 """What a meter gives back: one type for all of them."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+
+from methods.rollout import PHASES
 
 CATEGORIES = ("parameters", "gradients", "optimiser state", "activations", "other")
 """parameters: weights and buffers of every network; gradients: of weights; optimiser state; activations: what the
 forward phases (rollout, decode, reward) allocated; other: inputs, and what the backward and optimiser phases allocated
 on the way (gradients of activations, temporaries)."""
 
+RESIDENT = "resident"
+"""In place of a phase: alive before the update began."""
+
 TIMELINE_POINTS = 400
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Live bytes at the moment of the peak that one line of code allocated."""
+
+    phase: str
+    """The phase that allocated them (methods.rollout.PHASES), or RESIDENT."""
+    category: str
+    """One of CATEGORIES."""
+    module: str
+    """Path of the module that allocated them, or whose backward did, or whose weights they belong to; numbered modules
+    are one: `reward.motion_encoder.input_blocks.*.linear1`. Empty outside of any module."""
+    operator: str
+    """The ATen operator, e.g. `addmm`."""
+    where: str
+    """`file:line` of the code that called it. Inside the backward pass, the line that started it."""
+    bytes: int
+    tensors: int
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,8 @@ class Reading:
     """Peak of each phase (methods.rollout.PHASES)."""
     categories: dict[str, int]
     """Live bytes at the moment of the peak by category (CATEGORIES); they add up to `peak`. Empty if unknown."""
+    owners: list[Owner] = field(default_factory=list)
+    """Who holds the bytes at the moment of the peak, the largest first; they add up to `peak`. Empty if unknown."""
     split: dict[str, dict[str, int]] = field(default_factory=dict)
     """Bytes at the peak beyond `resident`, by the phase that allocated them and category. Empty if unknown."""
     timeline: list[tuple[float, int, str]] = field(default_factory=list)
@@ -48,6 +75,16 @@ class Reading:
     def record(self) -> dict:
         """JSON types only."""
         return asdict(self)
+
+
+def by_category(owners: Sequence[Owner]) -> dict[str, int]:
+    """Bytes by category."""
+    return {category: sum(o.bytes for o in owners if o.category == category) for category in CATEGORIES}
+
+
+def by_phase(owners: Sequence[Owner]) -> dict[str, dict[str, int]]:
+    """Bytes beyond the resident ones by phase and category."""
+    return {phase: by_category([o for o in owners if o.phase == phase]) for phase in PHASES}
 
 
 def thin(points: list[tuple[float, int, str]], most: int = TIMELINE_POINTS) -> list[tuple[float, int, str]]:

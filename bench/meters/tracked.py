@@ -1,9 +1,15 @@
 """The protocol shared by the two meters that count live tensors: simulated and host."""
 
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
 from bench.cases import Case
 from bench.meters.meta_cache import MetaCache
-from bench.meters.reading import Reading
-from bench.meters.tracker import Tracker, tensors_of
+from bench.meters.origin import named_modules
+from bench.meters.reading import Reading, by_category, by_phase
+from bench.meters.tracker import Tracker
 from bench.setup import Run, build
 from methods.rollout import PHASES
 
@@ -16,18 +22,18 @@ def read(case: Case, device: str, with_data: bool = True) -> Reading:
     tracker = Tracker(MetaCache()) if device == "meta" else Tracker()
     with tracker:
         run = build(case, device, with_data)
-        run.warm_up()
-        optimiser_state = tracker.label(tensors_of(run.updater.optimizer.state), "optimiser state")
-        weights = [t for n in run.networks().values() for t in (*n.parameters(), *n.buffers())]
-        parameters = tracker.label(weights, "parameters")
-        tracker.restart()
-        resident = tracker.live
-        run.sample()
-        sampling = tracker.peak
-        tracker.restart()
-        run.update(phases=_phases(tracker, run))
-        _label_gradients(tracker, run)
-    categories, split = tracker.at_peak()
+        with tracker.watch(run.networks):
+            run.warm_up()
+            optimiser_state = tracker.label(_optimiser_state(run), "optimiser state")
+            parameters = tracker.label(_weights(run, with_buffers=True), "parameters")
+            tracker.restart()
+            resident = tracker.live
+            run.sample()
+            sampling = tracker.peak
+            tracker.restart()
+            run.update(phases=_phases(tracker, run))
+            _label_gradients(tracker, run)
+    owners = tracker.at_peak()
     return Reading(
         peak=tracker.peak,
         resident=resident,
@@ -35,8 +41,9 @@ def read(case: Case, device: str, with_data: bool = True) -> Reading:
         parameters=parameters,
         optimiser_state=optimiser_state,
         phases={phase: tracker.phase_peaks.get(phase, 0) for phase in PHASES},
-        categories=categories,
-        split=split,
+        categories=by_category(owners),
+        owners=owners,
+        split=by_phase(owners),
         timeline=tracker.timeline(),
     )
 
@@ -53,4 +60,20 @@ def _phases(tracker: Tracker, run: Run):
 
 
 def _label_gradients(tracker: Tracker, run: Run) -> None:
-    tracker.label((p.grad for network in run.networks().values() for p in network.parameters()), "gradients")
+    tracker.label(((module, weight.grad) for module, weight in _weights(run)), "gradients")
+
+
+def _weights(run: Run, with_buffers: bool = False) -> Iterator[tuple[str, Tensor]]:
+    """Weights, and buffers if asked for, of every network, each with the module that owns it."""
+    for name, module in named_modules(run.networks()):
+        yield from ((name, weight) for weight in module.parameters(recurse=False))
+        if with_buffers:
+            yield from ((name, buffer) for buffer in module.buffers(recurse=False))
+
+
+def _optimiser_state(run: Run) -> Iterator[tuple[str, Tensor]]:
+    """The optimiser's state that lives on the device (step counts may not), each with the module whose weight it is
+    about."""
+    modules = {weight: module for module, weight in _weights(run)}
+    for weight, slots in run.updater.optimizer.state.items():
+        yield from ((modules.get(weight, ""), x) for x in slots.values() if torch.is_tensor(x) and x.dim() > 0)

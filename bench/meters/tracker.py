@@ -7,15 +7,14 @@ the same for meta tensors, which hold nothing (the simulated meter), and for rea
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.meters.reading import CATEGORIES, thin
-from methods.rollout import PHASES
+from bench.meters.origin import Modules, calling_line
+from bench.meters.reading import RESIDENT, Owner, thin
 
 ROUNDING = 512
 FORWARD_PHASES = ("rollout", "decode", "reward")
@@ -39,6 +38,8 @@ class Tracker(TorchDispatchMode):
         self._born: dict[int, tuple[int, weakref.ref]] = {}  # live storages: address -> (serial number, weak reference)
         self._sizes: list[int] = []  # by serial number
         self._phases: list[str] = []  # by serial number: the phase it was born in
+        self._origins: list[tuple[str, str, str]] = []  # by serial number: module, operator, line of code
+        self._modules: Modules | None = None
         self._categories: dict[int, str] = {}  # by serial number, where it is not told by the phase
         self._resident = 0  # how many of the events stand for what was alive at the last restart()
         self._events: list[tuple[int, str]] = []  # (serial number, or ~serial number for a death; phase)
@@ -52,14 +53,14 @@ class Tracker(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = self._execute(func, args, kwargs or {})
         if type(out) is Tensor:
-            self._see(out)
+            self._see(out, func)
         else:
             for leaf in tree_leaves(out):
                 if isinstance(leaf, Tensor):
-                    self._see(leaf)
+                    self._see(leaf, func)
         return out
 
-    def _see(self, tensor: Tensor) -> None:
+    def _see(self, tensor: Tensor, func) -> None:
         storage = tensor.untyped_storage()
         address = storage._cdata
         if address in self._born:
@@ -69,9 +70,14 @@ class Tracker(TorchDispatchMode):
         self._born[address] = (serial, weakref.ref(storage, lambda _: self._die(address, serial)))
         self._sizes.append(size)
         self._phases.append(self.phase)
+        self._origins.append(self._origin(func))
         self._events.append((serial, self.phase))
         self.live += size
         self._raise_peak()
+
+    def _origin(self, func) -> tuple[str, str, str]:
+        module = self._modules.current() if self._modules else ""
+        return module, func.overloadpacket.__name__, calling_line()
 
     def _die(self, address: int, serial: int) -> None:
         if self._born.get(address, (None,))[0] == serial:
@@ -97,13 +103,25 @@ class Tracker(TorchDispatchMode):
         finally:
             self.phase = ""
 
-    def label(self, tensors: Iterable[Tensor | None], category: str) -> int:
-        """Says what live tensors are (one of CATEGORIES); returns their rounded bytes, each storage once."""
+    @contextlib.contextmanager
+    def watch(self, networks: Callable[[], Mapping[str, nn.Module]]) -> Iterator[None]:
+        """Inside, what is allocated is known by the module that did (see origin.Modules)."""
+        with Modules(networks) as self._modules:
+            try:
+                yield
+            finally:
+                self._modules = None
+
+    def label(self, tensors: Iterable[tuple[str, Tensor | None]], category: str) -> int:
+        """Says what live tensors are: one of CATEGORIES, and the module that each belongs to. Returns their rounded
+        bytes, each storage once."""
         serials = set()
-        for tensor in tensors:
+        for module, tensor in tensors:
             known = None if tensor is None else self._born.get(tensor.untyped_storage()._cdata)
             if known is not None:
-                serials.add(known[0])
+                serial = known[0]
+                serials.add(serial)
+                self._origins[serial] = (module, *self._origins[serial][1:])
         self._categories |= dict.fromkeys(serials, category)
         return sum(self._sizes[serial] for serial in serials)
 
@@ -117,9 +135,8 @@ class Tracker(TorchDispatchMode):
 
     # What the tracker tells the meter, about the time since restart().
 
-    def at_peak(self) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
-        """Live bytes at the (first) moment of the peak: by category, and beyond the resident ones by phase of birth and
-        category."""
+    def at_peak(self) -> list[Owner]:
+        """Who holds the live bytes at the (first) moment of the peak, the largest first."""
         live = 0
         best, moment = -1, 0
         for position, (event, _) in enumerate(self._events):
@@ -133,14 +150,12 @@ class Tracker(TorchDispatchMode):
             else:
                 del alive[~event]
         resident = {event for event, _ in self._events[: self._resident]}
-        categories = dict.fromkeys(CATEGORIES, 0)
-        split: dict[str, dict[str, int]] = {phase: dict.fromkeys(CATEGORIES, 0) for phase in PHASES}
+        held: dict[tuple[str, str, str, str, str], list[int]] = {}
         for serial in alive:
-            category = self._category(serial)
-            categories[category] += self._sizes[serial]
-            if serial not in resident:
-                split[self._phases[serial] or "rollout"][category] += self._sizes[serial]
-        return categories, split
+            phase = RESIDENT if serial in resident else self._phases[serial] or "rollout"
+            held.setdefault((phase, self._category(serial), *self._origins[serial]), []).append(self._sizes[serial])
+        owners = [Owner(*origin, sum(sizes), len(sizes)) for origin, sizes in held.items()]
+        return sorted(owners, key=lambda o: (-o.bytes, o.phase, o.category, o.module, o.operator, o.where))
 
     def _category(self, serial: int) -> str:
         return self._categories.get(serial) or ("activations" if self._phases[serial] in FORWARD_PHASES else "other")
@@ -154,9 +169,3 @@ class Tracker(TorchDispatchMode):
             live += self._sizes[event] if event >= 0 else -self._sizes[~event]
             points.append((round(position / len(events), 5), live, phase))
         return thin(points)
-
-
-def tensors_of(state: dict) -> Iterator[Tensor]:
-    """Tensors of an optimiser's state that live on the device (step counts may not)."""
-    for slots in state.values():
-        yield from (value for value in slots.values() if torch.is_tensor(value) and value.dim() > 0)

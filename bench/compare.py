@@ -1,0 +1,142 @@
+"""`python -m bench.compare OLD NEW`: what changed between two files of memory rows, as markdown for a pull request.
+
+A file is a result (JSON of pytest bench/ --benchmark-json, or its .partial journal) or a baseline of the memory gate.
+The exit status is diff's: 0 nothing changed, 1 something did, 2 the files cannot be compared.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench import record, tables
+from bench.gate import baseline
+from bench.gate.growth import size_change
+from bench.gate.judge import HEADINGS, Finding, Outcome, judge_all
+from bench.units import GIB
+from methods import MethodError, parse, spec
+
+REFERENCE = "easytune"
+SCALE = ("backbone", "steps", "batch", "frames", "profile", "meter", "seed")
+"""What a row shares with the row of the reference method beside it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; prints markdown, returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        old, new = read(options.old), read(options.new)
+        reference = spec(parse(options.relative_to))
+    except (record.RecordError, MethodError) as error:
+        print(f"bench.compare: {error}", file=sys.stderr)
+        return 2
+    findings = judge_all(new, old)
+    unlike = [f for f in findings if f.outcome is Outcome.UNLIKE]
+    if unlike:
+        others = f" (and {len(unlike) - 1} more rows)" if len(unlike) > 1 else ""
+        sentence = unlike[0].lines[0].replace("the baseline", str(options.old)).replace("baseline's", "old")
+        print(f"bench.compare: {sentence}{others}; measure both alike", file=sys.stderr)
+        return 2
+    print(markdown(findings, old, new, reference, (str(options.old), str(options.new))))
+    return 0 if all(f.outcome is Outcome.SAME for f in findings) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bench.compare", description=__doc__.partition(": ")[2].split("\n")[0])
+    for name in ("old", "new"):
+        parser.add_argument(name, type=Path, metavar=name.upper(), help="a result, or a baseline of the memory gate")
+    parser.add_argument(
+        "--relative-to",
+        default=REFERENCE,
+        metavar="METHOD",
+        help=f"method whose overhead the others' are given in (default: {REFERENCE})",
+    )
+    return parser
+
+
+def read(path: Path) -> list[dict]:
+    """The good memory rows of a result or a baseline; RecordError where there are none."""
+    rows = baseline.load(path) if _is_baseline(path) else record.load(path)
+    rows = [row for row in rows if row["kind"] == "memory" and row["status"] == "ok"]
+    if not rows:
+        raise record.RecordError(f"{path} holds no memory row that was measured: run pytest bench/ -m memory")
+    return rows
+
+
+def _is_baseline(path: Path) -> bool:
+    try:
+        return baseline.is_baseline(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return False  # whatever is wrong with it, record.load says
+
+
+def markdown(
+    findings: Sequence[Finding], old: Sequence[dict], new: Sequence[dict], reference: str, names: tuple[str, str]
+) -> str:
+    """The findings: a count, a table of what changed with who holds it, and the unchanged rows folded away."""
+    counts = {outcome: sum(f.outcome is outcome for f in findings) for outcome in Outcome}
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+    parts = [f"### Memory: {summary}", f"`{names[0]}` → `{names[1]}`{_simulated(new)}"]
+    changed = [f for f in findings if f.outcome is not Outcome.SAME]
+    if changed:
+        parts.append(_table(changed, old, new, reference))
+    for f in changed:
+        if f.outcome in (Outcome.GREW, Outcome.SHRANK):
+            parts.append(f"**{f.lines[0]}**\n" + "\n".join(f"- {line}" for line in f.lines[1:]))
+    same = [f for f in findings if f.outcome is Outcome.SAME]
+    if same:
+        parts.append(f"<details><summary>{len(same)} {HEADINGS[Outcome.SAME]}</summary>")
+        parts += [_table(same, old, new, reference), "</details>"]
+    return "\n\n".join(parts)
+
+
+def _simulated(rows: Sequence[dict]) -> str:
+    return " (simulated: no device was used)" if all(row["case"]["meter"] == "simulated" for row in rows) else ""
+
+
+def _table(findings: Sequence[Finding], old: Sequence[dict], new: Sequence[dict], reference: str) -> str:
+    rows = []
+    for f in findings:
+        before, after = _peak(f.old), _peak(f.new)
+        rows.append(
+            {
+                "case": f.id,
+                "": str(f.outcome),
+                "old, GiB": None if before is None else before / GIB,
+                "new, GiB": None if after is None else after / GIB,
+                "peak": _change(before, after),
+                f"overhead / {reference}'s, old": _ratio(f.old, old, reference),
+                "new": _ratio(f.new, new, reference),
+            }
+        )
+    return tables.markdown(pd.DataFrame(rows)).rstrip()
+
+
+def _change(before: int | None, after: int | None) -> str | None:
+    return None if before is None or after is None else size_change(before, after).partition("(")[2].rstrip(")")
+
+
+def _peak(row: dict | None) -> int | None:
+    return None if row is None else row["reading"]["peak"]
+
+
+def _ratio(row: dict | None, rows: Sequence[dict], reference: str) -> float | None:
+    """A row's overhead (peak less resident) in that of the reference method at the same scale and settings."""
+    if row is None:
+        return None
+    scale = {**{name: row["case"][name] for name in SCALE}, "method": reference}
+    for other in rows:
+        if all(other["case"][name] == value for name, value in scale.items()):
+            return _overhead(row) / _overhead(other) if _overhead(other) else None
+    return None
+
+
+def _overhead(row: dict) -> int:
+    return row["reading"]["peak"] - row["reading"]["resident"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
