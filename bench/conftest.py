@@ -4,6 +4,7 @@ import pytest
 
 from bench import journal, options, record, step_time, tables
 from bench.cases import Case
+from bench.gate import paired
 from bench.gate.session import Gate
 from bench.runner import Pool
 from methods import MethodError
@@ -95,7 +96,12 @@ def timed_record(request: pytest.FixtureRequest):
         if terminal is not None and terminal.verbosity >= 0:
             terminal.write_line(f"  step time, {line}")
 
-    rows = dict(zip(cases, step_time.measure(cases, request.config.getoption("rounds"), progress), strict=True))
+    rounds, revision = request.config.getoption("rounds"), request.config.getoption("step_time_against")
+    if revision is None:
+        measured = step_time.measure(cases, rounds, progress)
+    else:
+        measured = paired.measure(cases, rounds, revision, progress)
+    rows = dict(zip(cases, measured, strict=True))
     for row in rows.values():
         request.config.stash[JOURNAL].add(row)
     return rows.__getitem__
@@ -112,6 +118,8 @@ def keep(request: pytest.FixtureRequest, benchmark):
             pytest.skip(row["reason"])
         if row["status"] != "ok":
             pytest.fail(f"{row['case']['id']}: {row['status']}: {row['reason']}", pytrace=False)
+        if sentence := paired.slower(row, request.config.getoption("step_time_margin")):
+            pytest.fail(sentence, pytrace=False)
         gate = request.config.stash[GATE]
         if gate is not None and row["kind"] == "memory" and (finding := gate.check(row)):
             pytest.fail(f"{finding.outcome}: {finding}", pytrace=False)

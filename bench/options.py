@@ -8,6 +8,7 @@ import pytest
 
 from bench import step_time
 from bench.cases import BACKBONES, MATRICES, METERS, TABLE, Case, matrix
+from bench.gate import paired
 from bench.gate.session import Gate
 from bench.profiles import PROFILES
 from bench.record import RecordError
@@ -35,6 +36,8 @@ def add(parser: pytest.Parser) -> None:
     option("--time-batch", type=int, metavar="B", help="prompts a trajectory")
     option("--time-frames", type=int, metavar="F", help="frames a motion")
     option("--rounds", type=int, metavar="N", default=step_time.ROUNDS, help="updates timed of each method")
+    option("--step-time-against", metavar="REVISION", help="pair each update with one of this git revision")
+    option("--step-time-margin", type=float, metavar="X", default=paired.MARGIN, help="fail beyond X times as long")
     option = parser.getgroup("memory gate").addoption
     option("--memory-baseline", type=Path, metavar="FILE", help="fail when a case's memory differs from FILE's")
     option("--memory-baseline-update", action="store_true", help="write FILE from this run instead")
@@ -59,6 +62,10 @@ def timed_cases(config: pytest.Config) -> list[Case]:
     """The step-time cases: the table's methods, or --method, at the scale of --time-*."""
     if config.getoption("rounds") < 1:
         raise MethodError(f"--rounds must be at least 1, not {config.getoption('rounds')}")
+    if revision := config.getoption("step_time_against"):
+        paired.check(revision)
+    if not config.getoption("step_time_margin") >= 1:
+        raise MethodError(f"--step-time-margin must be at least 1, not {config.getoption('step_time_margin')}")
     scale = {name: config.getoption(f"time_{name}") for name in TIME_OPTIONS}
     for name in ("backbone", "profile", "seed"):
         scale[name] = (config.getoption(name) or [None])[0]

@@ -14,7 +14,7 @@ import torch
 from bench import record
 from bench.cases import Case
 from bench.runner import one_sentence
-from bench.setup import Run, build
+from bench.setup import Run, build, draw_plan
 
 ROUNDS = 3
 
@@ -55,7 +55,7 @@ def measure(
                 records[item.case] = record.make("step_time", item.case, _status(error), one_sentence(error))
                 clocked.remove(item)
     for item in clocked:
-        records[item.case] = record.make("step_time", item.case, "ok", timing=summary(item.run, item.seconds))
+        records[item.case] = record.make("step_time", item.case, "ok", timing=summary(item.case, item.seconds))
     return [records[case] for case in cases]
 
 
@@ -74,9 +74,9 @@ def _timed(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def summary(run: Run, seconds: list[float]) -> dict:
+def summary(case: Case, seconds: list[float]) -> dict:
     """Seconds per update, per optimiser step and per sample (one motion of one trajectory), with median and spread."""
-    per = {"update": 1, "optimiser_step": run.plan.updates, "sample": len(run.batch)}
+    per = {"update": 1, "optimiser_step": draw_plan(case).updates, "sample": case.batch}
     return {
         "rounds": len(seconds),
         "interleaved": True,

@@ -43,6 +43,8 @@ def step_time(records: Sequence[dict]) -> pd.DataFrame:
                 row[f"s/{unit.replace('_', ' ')}"] = spread["median"]
                 row[f"IQR {unit.replace('_', ' ')}"] = spread["iqr"]
             row["rounds"] = timing["rounds"]
+            if against := timing.get("against"):
+                row[f"times {against['revision']}"] = against["ratio"]
         else:
             row["reason"] = record["reason"]
         rows.append(row)
