@@ -1,0 +1,232 @@
+"""BVH files written here, positions worked out by hand; broken ones each give their sentence; real ones, if any."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.alignment.data import DataError, bvh
+
+MOTION_DATA = os.environ.get("MOTION_DATA")
+
+HEADER = """HIERARCHY
+ROOT Hips
+{
+  OFFSET 0 0 0
+  CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation
+  JOINT Arm
+  {
+    OFFSET 0 2 0
+    CHANNELS 3 Yrotation Xrotation Zrotation
+    End Site
+    {
+      OFFSET 0 0 1
+    }
+  }
+}
+MOTION
+"""
+
+
+def write(path: Path, *frames: str, header: str = HEADER, count: int | None = None, seconds: str = "0.05") -> Path:
+    shown = len(frames) if count is None else count
+    path.write_text(f"{header}Frames: {shown}\nFrame Time: {seconds}\n" + "".join(f"{frame}\n" for frame in frames))
+    return path
+
+
+def positions(path: Path) -> dict[str, np.ndarray]:
+    found = bvh.read(path)
+    place = bvh.positions(found.parents, *bvh.transforms(found))
+    return {name: place[:, joint] for joint, name in enumerate(found.names)}
+
+
+def test_positions_by_hand(tmp_path):
+    found = positions(
+        write(
+            tmp_path / "a.bvh",
+            "1 2 3 0 0 0 0 0 0",
+            "1 2 3 90 0 0 0 0 0",  # about z: the arm's offset turns to -x
+            "0 0 0 90 90 0 0 0 0",  # z, then x: a point at +y goes by Rx to +z, which Rz leaves
+            "0 0 0 0 0 0 90 0 0",  # the arm about y: its end at +z turns to +x
+        )
+    )
+    assert found["Arm"] == pytest.approx(np.array([[1, 4, 3], [-1, 2, 3], [0, 0, 2], [0, 2, 0]]), abs=1e-12)
+    assert found["Arm_end"] == pytest.approx(np.array([[1, 4, 4], [-1, 2, 4], [1, 0, 2], [1, 2, 0]]), abs=1e-12)
+
+
+def test_order_of_channels_counts(tmp_path):
+    frame = "0 0 0 0 0 0 90 90 0"  # the arm: 90 about y and 90 about x
+    one = positions(write(tmp_path / "a.bvh", frame))["Arm_end"]
+    swapped = HEADER.replace("3 Yrotation Xrotation", "3 Xrotation Yrotation")
+    other = positions(write(tmp_path / "b.bvh", frame, header=swapped))["Arm_end"]
+    assert one == pytest.approx(np.array([[0, 1, 0]]), abs=1e-12)
+    assert other == pytest.approx(np.array([[1, 2, 0]]), abs=1e-12)
+
+
+def test_position_channels_stand_for_the_offset(tmp_path):
+    header = HEADER.replace("CHANNELS 3 Yrotation", "CHANNELS 6 Xposition Yposition Zposition Yrotation")
+    found = positions(write(tmp_path / "a.bvh", "0 0 0 0 0 0 5 6 7 0 0 0", header=header))
+    assert found["Arm"].tolist() == [[5, 6, 7]]
+
+
+def test_resampling_keeps_bones_and_takes_whole_frames_as_they_are(tmp_path):
+    frames = [f"{n} 0 0 0 0 0 {40 * n} 0 0" for n in range(7)]
+    found = bvh.read(write(tmp_path / "a.bvh", *frames, seconds="0.0333333"))
+    rotation, translation = bvh.resample(*bvh.transforms(found), found.fps)
+    assert len(rotation) == bvh.resampled(7, found.fps) == 5  # 0.2 s from the first frame to the last
+    place = bvh.positions(found.parents, rotation, translation)
+    end = place[:, 2] - place[:, 1]
+    assert np.linalg.norm(end, axis=-1) == pytest.approx(np.ones(5))
+    angles = np.degrees(np.unwrap(np.arctan2(end[:, 0], end[:, 2])))
+    assert angles == pytest.approx([0, 60, 120, 180, 240], abs=1e-3)
+    assert place[:, 0, 0] == pytest.approx([0, 1.5, 3, 4.5, 6], abs=1e-3)
+
+
+BROKEN = {
+    "not a BVH file": "solid cube\n",
+    "cut off before MOTION": HEADER.replace("MOTION\n", ""),
+    "cut off within its hierarchy": HEADER.replace("  }\n}\n", ""),
+    "broken hierarchy at joint Arm": HEADER.replace("OFFSET 0 2 0", "OFFSET 0 two 0"),
+    "unknown channel 'Wrotation' at joint Arm": HEADER.replace("3 Yrotation", "3 Wrotation"),
+    "cut off after MOTION": HEADER,
+    "cut off in frame 2 (line 20)": HEADER + "Frames: 2\nFrame Time: 0.05\n0 0 0 0 0 0 0 0 0\n0 0 0 0\n",
+    "8 values in line 19, its joints have 9 channels": HEADER
+    + "Frames: 2\nFrame Time: 0.05\n0 0 0 0 0 0 0 0\n0 0 0 0 0 0 0 0 0\n",
+    "says 3 frames and holds 1": HEADER + "Frames: 3\nFrame Time: 0.05\n0 0 0 0 0 0 0 0 0\n",
+    "a value that is no number": HEADER + "Frames: 1\nFrame Time: 0.05\n0 0 0 0 zero 0 0 0 0\n",
+    "not finite": HEADER + "Frames: 1\nFrame Time: 0.05\n0 0 0 0 nan 0 0 0 0\n",
+}
+
+
+@pytest.mark.parametrize("said", BROKEN)
+def test_broken_files(said, tmp_path):
+    path = tmp_path / "broken.bvh"
+    path.write_text(BROKEN[said])
+    with pytest.raises(DataError, match=re.escape(said)) as error:
+        bvh.read(path)
+    assert str(path) in str(error.value)
+
+
+def test_missing_file_and_unknown_skeleton(tmp_path):
+    with pytest.raises(DataError, match="cannot read"):
+        bvh.read(tmp_path / "none.bvh")
+    with pytest.raises(DataError, match="has no joint"):
+        bvh.joints(bvh.read(write(tmp_path / "a.bvh", "0 0 0 0 0 0 0 0 0")))
+
+
+# A made-up figure of each family: joints with their offsets, in file units, each under the one whose indent is smaller.
+BANDAI = """joint_Root 0 0 0
+ Hips 0 95 0
+  Spine 0 16 0
+   Chest 0 10 0
+    Neck 0 16 0
+     Head 0 8 0
+    {arms}
+  {legs}""".format(
+    arms="\n    ".join(
+        f"Shoulder_{s} {x}5 12 0\n     UpperArm_{s} {x}6 0 0\n      LowerArm_{s} {x}24 0 0\n       Hand_{s} {x}22 0 0"
+        for s, x in (("L", ""), ("R", "-"))
+    ),
+    legs="\n  ".join(
+        f"UpperLeg_{s} {x}7 -5 0\n   LowerLeg_{s} 0 -40 0\n    Foot_{s} 0 -40 0\n     Toes_{s} 0 -5 12"
+        for s, x in (("L", ""), ("R", "-"))
+    ),
+)
+MOTIONBUILDER = """Hips 0 16 0
+ LowerBack 0 0 0
+  Spine 0 2 0
+   Spine1 0 2 0
+    Neck 0 0 0
+     Neck1 0 1.6 0
+      Head 0 1.6 0
+    {arms}
+ {legs}""".format(
+    arms="\n    ".join(
+        f"{s}Shoulder 0 0 0\n     {s}Arm {x}3 1.5 0\n      {s}ForeArm {x}4 0 0\n       {s}Hand {x}3 0 0"
+        for s, x in (("Left", ""), ("Right", "-"))
+    ),
+    legs="\n ".join(
+        f"{s}UpLeg {x}1.2 -1.6 0\n  {s}Leg 0 -7 0\n   {s}Foot 0 -7 0\n    {s}ToeBase 0 -0.4 2"
+        for s, x in (("Left", ""), ("Right", "-"))
+    ),
+)
+
+
+def figure(path: Path, outline: str, frames: int = 3, seconds: str = "0.05") -> Path:
+    """A file of a figure that stands still; ends of bones get an end site a unit further up."""
+    lines = [(len(line) - len(line.lstrip()), *line.split()) for line in outline.splitlines()]
+    text, channels = "HIERARCHY\n", 0
+    for n, (depth, name, *offset) in enumerate(lines):
+        root = depth == 0
+        kinds = "6 Xposition Yposition Zposition" if root else "3"
+        text += f"{'ROOT' if root else 'JOINT'} {name}\n{{\nOFFSET {' '.join(offset)}\n"
+        text += f"CHANNELS {kinds} Zrotation Xrotation Yrotation\n"
+        channels += 6 if root else 3
+        deeper = lines[n + 1][0] if n + 1 < len(lines) else 0
+        if deeper <= depth:
+            text += "End Site\n{\nOFFSET 0 1 0\n}\n" + "}\n" * (depth - deeper + 1)
+    rows = [" ".join([*lines[0][2:], *["0"] * (channels - 3)])] * frames
+    return write(path, *rows, header=text + "MOTION\n", seconds=seconds)
+
+
+def test_bandai_names_and_units(tmp_path):
+    found = bvh.joints(bvh.read(figure(tmp_path / "a.bvh", BANDAI)))
+    assert found.shape == (3, 22, 3)
+    assert found.dtype == np.float32
+    head, left_wrist, right_wrist, left_foot = (found[0, joint] for joint in (15, 20, 21, 10))
+    assert left_foot == pytest.approx([0.07, 0.0, 0.12], abs=1e-6)  # the floor is put under the lowest joint
+    assert head == pytest.approx([0, 0.90 + 0.16 + 0.10 + 0.16 + 0.08, 0], abs=1e-6)
+    assert left_wrist == pytest.approx([0.57, 0.90 + 0.26 + 0.12, 0], abs=1e-6)
+    assert right_wrist == pytest.approx([-0.57, 0.90 + 0.26 + 0.12, 0], abs=1e-6)
+    assert found[0, 3] == pytest.approx([0, 0.90 + 0.85 * 0.16, 0], abs=1e-6)
+
+
+def test_cgspeed_gets_its_thorax_and_forearms_back(tmp_path):
+    unit = 0.0254 / 0.45
+    found = bvh.joints(bvh.read(figure(tmp_path / "a.bvh", MOTIONBUILDER))) / unit
+    pelvis = found[0, 0]
+    assert found[0, 6] - pelvis == pytest.approx([0, 4, 0], abs=1e-5)
+    assert found[0, 16] - pelvis == pytest.approx([3, 4 + 2 + 1.5, 0], abs=1e-5)  # 2: the upper back's length again
+    assert found[0, 20] - found[0, 18] == pytest.approx([4.5, 0, 0], abs=1e-5)
+    assert found[0, 15] - pelvis == pytest.approx([0, 4 + 2 + 3.2 + 1, 0], abs=1e-5)
+
+
+def test_folder_with_captions(tmp_path):
+    figure(tmp_path / "stand.bvh", BANDAI, frames=61, seconds="0.0166667")
+    figure(tmp_path / "idle.bvh", BANDAI)
+    rows = [
+        {"id": "stand", "split": "train", "captions": [{"text": "a person stands"}]},
+        {"id": "slow", "file": "stand.bvh", "split": "train", "fps": 30, "captions": [{"text": "a person stands"}]},
+        {"file": "gone.bvh", "split": "train", "captions": [{"text": "a person leaves"}]},
+        {"id": "other", "file": "stand.bvh", "split": "test", "captions": [{"text": "someone stands"}]},
+    ]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.warns(UserWarning, match=r"1 captions without a file.*gone\.bvh.*1 files without captions.*idle\.bvh"):
+        clips = bvh.load(tmp_path, "train")
+    assert [entry.frames for entry in clips.entries] == [clip.frames for clip in clips] == [21, 41]
+    assert clips[0].joints.shape == (21, 22, 3)
+    assert clips[1].captions[0].text == "a person stands"
+
+
+@pytest.mark.skipif(MOTION_DATA is None, reason="MOTION_DATA does not name a folder of real motion")
+@pytest.mark.parametrize(("part", "raw"), [("cmu", "cmu_bvh"), ("bandai_namco", "bandai_bvh")])
+def test_real_files_agree_with_the_arrays(part, raw):
+    """Horizontally the first frame's pelvis is laid on the arrays' (they were cut and centred); nothing else is."""
+    folder = Path(str(MOTION_DATA))
+    arrays = np.load(folder / part / "joints.npz", allow_pickle=False)
+    rows = [json.loads(line) for line in (folder / part / "captions.jsonl").read_text().splitlines()]
+    compared = 0
+    for path in sorted((folder / "raw" / raw).glob("*.bvh")):
+        own = {path.stem, f"{path.stem} max"}
+        for n, row in enumerate(rows):
+            if own & {row.get("source_id"), f"{row.get('trial')} {row.get('form')}"}:
+                wanted = arrays["joints"][arrays["offsets"][n] : arrays["offsets"][n + 1]]
+                start = row.get("start_frame", 0)
+                found = bvh.joints(bvh.read(path))[start : start + len(wanted)]
+                shift = (wanted[0, 0] - found[0, 0]) * [1, 0, 1]
+                assert np.linalg.norm(found + shift - wanted, axis=-1).mean(axis=0).max() < 0.01, path.name
+                compared += 1
+    assert compared >= 3
