@@ -8,6 +8,8 @@ from methods.registry import parse, spec
 
 BACKBONES = ("mld", "mld-tiny")
 METERS = ("simulated", "host", "cuda")
+MOST_FRAMES = 499
+"""The longest motion: the models have 500 learned positions, and the reward's motion token takes one."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Case:
         for name, known in (("backbone", BACKBONES), ("meter", METERS)):
             if getattr(self, name) not in known:
                 raise MethodError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
-        limits = {"steps": (1, 999), "batch": (1, None), "frames": (1, 500)}
+        limits = {"steps": (1, 999), "batch": (1, None), "frames": (1, MOST_FRAMES)}
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if value < least or (most is not None and value > most):

@@ -2,8 +2,9 @@
 
 import pytest
 
-from bench.cases import MATRICES, Case, matrix
+from bench.cases import MATRICES, MOST_FRAMES, Case, matrix
 from bench.profiles import Profile, profile
+from bench.runner import measure
 from bench.setup import draw_plan
 from methods import MethodError
 
@@ -44,7 +45,7 @@ def test_the_published_table_is_the_papers_setting():
         (lambda: Case(batch=-4), ["batch", "at least 1", "-4"]),
         (lambda: Case(batch=0), ["batch", "at least 1"]),
         (lambda: Case(steps=0), ["steps", "1 to 999"]),
-        (lambda: Case(frames=501), ["frames", "1 to 500", "501"]),
+        (lambda: Case(frames=500), ["frames", "1 to 499", "500"]),
         (lambda: Case(profile="fast"), ["'fast'", "paper", "frozen"]),
         (lambda: Case(profile="paper+attention=flash"), ["'flash'", "explicit", "fused"]),
         (lambda: Case(profile="paper+speed=1"), ["'speed'", "reward_frozen"]),
@@ -66,3 +67,10 @@ def test_bad_input_is_one_sentence_with_the_known_values(make, words):
 def test_profiles_are_switches():
     assert profile("paper") == Profile()
     assert profile("frozen+attention=fused+train_mode=false") == Profile(True, False, "fused")
+
+
+def test_the_longest_motion_of_a_case_is_what_the_models_take():
+    longest = Case("refl:m=2", "mld-tiny", steps=2, batch=1, frames=MOST_FRAMES)
+    assert measure(longest)["status"] == "ok"
+    object.__setattr__(longest, "frames", MOST_FRAMES + 1)
+    assert measure(longest)["status"] == "failed"

@@ -1,0 +1,6 @@
+"""The planner: what fits in a memory budget, from simulation alone.
+
+`python -m bench.plan --budget 24GiB` foretells every method's peak from a handful of small simulations (forecast),
+looks for the limits on the three axes (batch, K, frames; search), confirms each by simulating it and its neighbour, and
+names the cheapest change that would make a method fit which does not (levers).
+"""

@@ -1,0 +1,108 @@
+"""`python -m bench.plan --budget 24GiB`: what fits on a card, from simulation, without the card."""
+
+import argparse
+import importlib
+import multiprocessing
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.cases import BACKBONES, TABLE, Case
+from bench.plan import check, document, headroom, table
+from bench.plan.headroom import Budget
+from bench.plan.planner import Planner, requested
+from bench.plan.simulator import SimulationError, Simulator
+from bench.plan.size import FORMS
+from methods.interface import MethodError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code: 0; 1 where a simulation gave no figure, or the card refutes the plan; 2 with
+    one sentence on stderr for input of no use; 130 when interrupted."""
+    options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+    simulator = Simulator()
+    try:
+        return _plan(options, simulator)
+    except (MethodError, SimulationError) as error:
+        print(f"bench.plan: {error}", file=sys.stderr)
+        return 2 if isinstance(error, MethodError) else 1
+    except KeyboardInterrupt:
+        for worker in multiprocessing.active_children():  # they ignore the interrupt, and would finish their case first
+            worker.terminate()
+        print("bench.plan: interrupted", file=sys.stderr)
+        return 130
+    finally:
+        simulator.close()
+
+
+def _plan(options: argparse.Namespace, simulator: Simulator) -> int:
+    _import(options.modules)
+    budget = Budget(check.budget_size(options.budget), headroom.parse(options.headroom))
+    if options.check:
+        check.require_gpu("--check")
+    for path in filter(None, (options.json, options.figure)):
+        document.check_writable(path)
+    like = Case(
+        backbone=options.backbone,
+        steps=options.steps,
+        batch=options.batch,
+        frames=options.frames,
+        profile=options.profile,
+    )
+    cases = requested(options.methods or TABLE, like)
+    answers = Planner(cases, budget, simulator, quick=options.quick).answers()
+    how = {"quick": options.quick, "simulations": simulator.count}
+    print(table.text(answers, budget, **how))
+    checks = check.run(answers, budget) if options.check else []
+    if checks:
+        print(f"\n{check.text(checks, budget)}")
+    if options.json:
+        document.write(options.json, document.build(answers, budget, checks, **how))
+    if options.figure:
+        from bench.plan.figure import region  # matplotlib takes a second to import
+
+        document.write(options.figure, region(answers, budget))
+    return 1 if any(answer.reason for answer in answers) or not all(c.good for c in checks) else 0
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """`--budget -3GiB` as one word: argparse would take a negative size for an option, and not say what is wrong."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined and joined[-1] in ("--budget", "--headroom"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _import(modules: Sequence[str]) -> None:
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise MethodError(f"--import {name}: {error}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = Case()
+    parser = argparse.ArgumentParser("python -m bench.plan", description=__doc__.partition(": ")[2])
+    add = parser.add_argument
+    add("--budget", required=True, metavar="SIZE", help=f"memory of the card: {FORMS}; auto: of this machine's GPU")
+    add("--method", action="append", dest="methods", metavar="SPEC", help=f"repeatable (default: {', '.join(TABLE)})")
+    add("--import", action="append", dest="modules", default=[], metavar="MODULE", help="registers methods of its own")
+    add("--backbone", default=default.backbone, metavar="NAME", help=f"one of {', '.join(BACKBONES)}")
+    add("--steps", type=int, default=default.steps, metavar="T", help="denoising steps (default: %(default)s)")
+    add("--batch", type=int, default=default.batch, metavar="B", help="for K, frames and levers (default: %(default)s)")
+    add("--frames", type=int, default=default.frames, metavar="F", help="frames a motion (default: %(default)s)")
+    add("--profile", default=default.profile, metavar="SPEC", help="e.g. frozen+attention=fused (default: %(default)s)")
+    add("--headroom", default="default", metavar="SIZE", help="instead of the stated figures; 0 for none")
+    add("--quick", action="store_true", help="stop at the forecast")
+    add("--check", action="store_true", help="run the answers on this machine's GPU")
+    add("--json", type=Path, metavar="FILE", help="write the answers")
+    add("--figure", type=Path, metavar="FILE.png", help="draw batch against K")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Holds answers against a real card: runs each method at its largest batch, and says by how much the plan was off."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from bench.cases import Case
+from bench.plan.headroom import Budget
+from bench.plan.planner import Answer
+from bench.plan.size import parse
+from bench.runner import Pool
+from bench.units import gib
+from methods.interface import MethodError
+
+NO_GPU = "needs a GPU, and this machine has none (torch.cuda.is_available() is false)"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One answer on the card."""
+
+    method: str
+    batch: int
+    planned: int
+    """Peak by the plan, bytes."""
+    measured: int | None
+    """Peak by the allocator, cuBLAS workspaces apart; None if the run gave no figure."""
+    process: int | None
+    """What the process took of the card (NVML), context and workspaces included; None where the driver does not say."""
+    good: bool
+    """The run gave a figure, and the process stayed within the budget."""
+    reason: str | None
+    """Why there is no figure."""
+
+
+def require_gpu(option: str) -> None:
+    """MethodError, which names the option, without a GPU."""
+    if not torch.cuda.is_available():
+        raise MethodError(f"{option} {NO_GPU}")
+
+
+def budget_size(text: str) -> int:
+    """Bytes of a budget as it was given; `auto`: all that the first card has."""
+    if text != "auto":
+        return parse(text)
+    require_gpu("--budget auto")
+    return torch.cuda.mem_get_info(0)[1]
+
+
+def run(answers: Sequence[Answer], budget: Budget) -> list[Check]:
+    """Measures every answer that has a batch, one at a time, each in a fresh process."""
+    cases = {
+        replace(limit.case, meter="cuda"): limit.peak
+        for answer in answers
+        if (limit := answer.limits.get("batch")) and limit.case and limit.peak
+    }
+    pool = Pool(list(cases))
+    try:
+        return [_check(case, planned, pool.record(case), budget) for case, planned in cases.items()]
+    finally:
+        pool.close()
+
+
+def _check(case: Case, planned: int, record: dict, budget: Budget) -> Check:
+    reading = record.get("reading") or {}
+    process = reading.get("process")
+    good = record["status"] == "ok" and (process is None or process <= budget.size)
+    return Check(case.method, case.batch, planned, reading.get("peak"), process, good, record["reason"])
+
+
+def text(checks: Sequence[Check], budget: Budget) -> str:
+    """A line for each."""
+    return "\n".join(["On this card:", *(f"  {_line(check, budget)}" for check in checks)])
+
+
+def _line(check: Check, budget: Budget) -> str:
+    name = f"{check.method} at batch {check.batch}:"
+    if check.measured is None:
+        return f"{name} {check.reason}"
+    off = check.planned / check.measured - 1
+    process = f"the process took {gib(check.process)}" if check.process is not None else "NVML names no process memory"
+    verdict = "" if check.process is None else ", within the budget" if check.good else f", over {gib(budget.size)}"
+    return f"{name} peak {gib(check.measured)}, planned {gib(check.planned)} ({off:+.2%}); {process}{verdict}"

@@ -1,0 +1,109 @@
+"""Answers as JSON, and files that are never half-written."""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from bench import record
+from bench.cases import Case
+from bench.plan import draws
+from bench.plan.check import Check
+from bench.plan.headroom import Budget
+from bench.plan.levers import Lever
+from bench.plan.planner import Answer
+from bench.plan.search import Limit
+from methods.interface import MethodError
+
+SCHEMA = 1
+
+
+def build(
+    answers: Sequence[Answer], budget: Budget, checks: Sequence[Check], *, quick: bool, simulations: int
+) -> bytes:
+    """The whole plan as JSON text."""
+    case = answers[0].case
+    document = {
+        "schema": SCHEMA,
+        "kind": "plan",
+        "simulated": True,
+        "status": "forecast" if quick else "confirmed",
+        "simulations": simulations,
+        "budget": budget.record(),
+        "setting": {name: getattr(case, name) for name in ("backbone", "steps", "batch", "frames", "profile")},
+        "answers": [_answer(answer, budget) for answer in answers],
+        "checks": [asdict(check) for check in checks],
+        "settings": record.settings(case),
+        "environment": record.environment(with_gpu=bool(checks)),
+    }
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def _answer(answer: Answer, budget: Budget) -> dict:
+    return {
+        "method": answer.case.method,
+        "seed": answer.case.seed,
+        "held": draws.held(answer.case),
+        "random": draws.is_random(answer.case.method, answer.case.steps),
+        "fits": answer.fits,
+        "limits": {name: _limit(limit, budget) for name, limit in answer.limits.items()},
+        "lever": answer.lever and _lever(answer.lever, budget),
+        "least_budget": answer.least,
+        "region": [{"held": held, "batch": batch} for held, batch in answer.region],
+        "reason": answer.reason,
+    }
+
+
+def _limit(limit: Limit, budget: Budget) -> dict:
+    return {
+        "value": limit.value,
+        "most": limit.most,
+        "status": "confirmed" if limit.confirmed else "forecast",
+        "case": limit.case and _case(limit.case),
+        "peak": limit.peak,
+        "needs": None if limit.peak is None else budget.needs(limit.peak),
+        "phases": limit.phases,
+        "next_peak": limit.next_peak,
+        "next_needs": None if limit.next_peak is None else budget.needs(limit.next_peak),
+    }
+
+
+def _lever(lever: Lever, budget: Budget) -> dict:
+    return {
+        "text": lever.text,
+        "status": "confirmed" if lever.confirmed else "forecast",
+        "case": _case(lever.case),
+        "simulated_steps": lever.simulated_steps,
+        "peak": lever.peak,
+        "needs": budget.needs(lever.peak),
+    }
+
+
+def _case(case: Case) -> dict:
+    return {**asdict(case), "id": case.id}
+
+
+def check_writable(path: Path) -> None:
+    """MethodError, before anything is simulated, where no file can be made beside `path`."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise MethodError(f"cannot write {path}: {error.strerror}; choose another file") from None
+    if path.is_dir():
+        raise MethodError(f"cannot write {path}: it is a folder; name a file")
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes beside `path` and moves it into place."""
+    handle, new = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(new, 0o644)
+        os.replace(new, path)
+    except BaseException:
+        Path(new).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,173 @@
+"""The feasible region as a picture: the largest batch against the denoiser calls held."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from bench.plan import draws
+from bench.plan.headroom import Budget
+from bench.plan.planner import Answer
+from bench.report import style
+from bench.report.figures.common import legend
+from bench.report.style import FAINT, INK, SOFT
+from bench.units import gib
+
+DASH = 7
+"""Points of a dash, where several methods share a line: each shows through the gaps of the others."""
+TICKS = [round(m * 10**power) for power in range(7) for m in (1, 1.5, 2, 3, 5, 7)]
+"""Batches that may be marked on the axis."""
+
+
+def region(answers: Sequence[Answer], budget: Budget) -> bytes:
+    """PNG: below its line a method fits, above it does not."""
+    shown = [answer for answer in answers if any(batch for _, batch in answer.region)]
+    case = answers[0].case
+    with style.look():
+        figure = style.canvas(style.HEAD + 4.4)
+        axes = figure.add_subplot()
+        style.place(figure, 0.75, 0.85, 0.55)
+        axes.set_yscale("log")
+        _lines(axes, shown)
+        _asked(axes, case.batch, case.steps)
+        _points(axes, shown)
+        _scales(axes, shown, case.batch, case.steps)
+        style.title(
+            figure,
+            f"What fits in {gib(budget.size)} (simulated)",
+            f"{case.backbone.upper()}, T = {case.steps}, {case.frames} frames, profile {case.profile}; "
+            f"{_headroom(budget)}; lines are foretold",
+        )
+        legend(figure, _handles(shown), columns=len(shown) + 2)
+        return style.png(figure)
+
+
+def _headroom(budget: Budget) -> str:
+    free = budget.size - _room(budget)
+    return f"headroom of {gib(free)} kept free" if free else "no headroom"
+
+
+def _room(budget: Budget) -> int:
+    """The largest peak that fits."""
+    low, high = 0, budget.size + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if budget.fits(middle) else (low, middle)
+    return low
+
+
+def _lines(axes: Axes, answers: Sequence[Answer]) -> None:
+    """A line for each method; methods whose lines are the same to a percent are dashed in turn."""
+    drawn = [(answer, _curve(answer)) for answer in answers]
+    for answer, (x, y) in drawn:
+        same = [other for other, (u, v) in drawn if u == x and _near(v[0], y[0]) and _near(v[-1], y[-1])]
+        dash = (same.index(answer) * DASH, (DASH, DASH * (len(same) - 1))) if len(same) > 1 else "-"
+        if answer is same[0]:
+            axes.fill_between(x, y, 0.1, color=FAINT, alpha=0.3, linewidth=0, zorder=0)
+        axes.plot(x, y, color=_colour(answer), linewidth=2.2, linestyle=dash, dash_capstyle="butt", zorder=2)
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(one - other) <= max(1, 0.01 * other)
+
+
+def _curve(answer: Answer) -> tuple[list[float], list[float]]:
+    """Batches that fit by calls held; across the whole picture for a method that always holds the same."""
+    points = [(held, batch) for held, batch in answer.region if batch]
+    if len(answer.region) == 1:
+        points = [(1, points[0][1]), (answer.case.steps, points[0][1])]
+    return [float(held) for held, _ in points], [float(batch) for _, batch in points]
+
+
+def _asked(axes: Axes, batch: int, steps: int) -> None:
+    axes.axhline(batch, color=SOFT, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
+    style.note(axes, f"batch {batch}", (steps, batch), (10, 0), color=SOFT, ha="left")
+
+
+def _points(axes: Axes, answers: Sequence[Answer]) -> None:
+    """The answers: each method as it was asked for at its largest batch, and the largest K at the batch asked for."""
+    found = []
+    for answer in answers:
+        for limit in (answer.limits["batch"], answer.limits.get("k")):
+            if limit and limit.case:
+                found.append((draws.held(limit.case), limit.case.batch, limit.axis, answer, limit.confirmed))
+    found.sort(key=lambda point: (point[2], point[0], point[1]))
+    for (held, batch, axis), group in groupby(found, key=lambda point: point[:3]):
+        of = list(group)
+        answer, confirmed = of[0][3:]
+        shade = _colour(answer) if len(of) == 1 else INK
+        axes.plot(
+            held,
+            batch,
+            marker="D" if axis == "k" else "o",
+            markersize=7,
+            color=shade,
+            markerfacecolor=shade if confirmed else "white",
+            markeredgewidth=1.3,
+            linestyle="none",
+            zorder=3,
+            clip_on=False,
+        )
+        _name(axes, of, style.ink(shade), last=held > 0.8 * answer.case.steps)
+
+
+def _name(axes: Axes, of: Sequence[tuple], shade: str, last: bool) -> None:
+    """Names a point on the side of its line that is free: a falling line leaves the upper right for the K, and the
+    lower left for the batch; a level one all that is above it."""
+    held, batch, axis, answer = of[0][:4]
+    batches = f"{', '.join(_label(point[3]) for point in of)}: {batch}"
+    side = "right" if last else "left"
+    if axis == "k":
+        style.note(axes, f"K = {held}", (held, batch), (-8 if last else 8, 9), ha=side, color=shade)
+    elif len(answer.region) == 1:
+        style.note(axes, batches, (held, batch), (4 if last else 8, 11), ha=side, color=shade)
+    else:
+        gap, align = ((4, -15), "right") if last else ((-18, -16), "center")
+        style.note(axes, batches, (held, batch), gap, ha=align, color=shade)
+
+
+def _scales(axes: Axes, answers: Sequence[Answer], batch: int, steps: int) -> None:
+    batches = [b for answer in answers for _, b in answer.region if b] + [batch]
+    axes.set_xlim(1, max(steps, 2))
+    axes.set_ylim(min(batches) / 1.5, max(batches) * 1.5)
+    axes.yaxis.set_major_locator(FixedLocator(TICKS))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(sorted({1, *range(10, steps + 1, 10), steps} if steps > 12 else range(1, max(steps, 2) + 1)))
+    axes.set_xlabel("K: denoiser calls held at once (those that record a graph)")
+    axes.set_ylabel("largest batch")
+    axes.grid(axis="y")
+    for height, text in ((0.965, "does not fit"), (0.035, "fits")):
+        axes.text(0.985, height, text, transform=axes.transAxes, ha="right", va="center", fontsize=9.5, color=SOFT)
+    axes.tick_params(length=0, pad=6)
+
+
+def _handles(answers: Sequence[Answer]) -> list[Line2D]:
+    lines = [Line2D([], [], color=_colour(answer), linewidth=2.2, label=_family(answer)) for answer in answers]
+    confirmed = all(answer.limits["batch"].confirmed for answer in answers)
+    looks = {"color": INK, "linestyle": "none", "markerfacecolor": INK if confirmed else "white"}
+    how = "confirmed" if confirmed else "foretold"
+    return [
+        *lines,
+        Line2D([], [], marker="o", label=f"largest batch, {how}", **looks),  # type: ignore[arg-type]
+        Line2D([], [], marker="D", label=f"largest K, {how}", **looks),  # type: ignore[arg-type]
+    ]
+
+
+def _colour(answer: Answer) -> str:
+    return style.colour(_as_record(answer))
+
+
+def _label(answer: Answer) -> str:
+    return style.label(_as_record(answer))
+
+
+def _family(answer: Answer) -> str:
+    """The method without the K that the line runs over."""
+    return _label(answer).partition("-")[0].partition(", K")[0] if len(answer.region) > 1 else _label(answer)
+
+
+def _as_record(answer: Answer) -> dict:
+    return {"case": {"method": answer.case.method, "steps": answer.case.steps}}

@@ -1,0 +1,157 @@
+"""From a budget to an answer for every method."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from bench.cases import Case
+from bench.plan import axes, draws, levers
+from bench.plan.axes import Axis
+from bench.plan.forecast import Forecast, foretell, probes
+from bench.plan.headroom import Budget
+from bench.plan.levers import Lever, Levers
+from bench.plan.search import Confirmation, Limit, confirm, foretold, largest
+from bench.plan.simulator import SimulationError, Simulator
+from bench.plan.size import enough
+from bench.setup import draw_plan
+from methods.interface import MethodError
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a budget allows one method."""
+
+    case: Case
+    """The method in the setting that was asked for, under its worst draw."""
+    limits: dict[str, Limit] = field(default_factory=dict)
+    """By axis: `batch`, `frames`, and `k` for methods that have it. Empty if a simulation gave no figure."""
+    fits: bool = False
+    """Whether the batch that was asked for fits."""
+    lever: Lever | None = None
+    """For a method that does not fit: the cheapest change that makes it."""
+    least: int | None = None
+    """Where nothing fits: the budget that batch 1 needs."""
+    region: tuple[tuple[int, int], ...] = ()
+    """(calls held, largest batch) as foretold: for every K, or for the calls that the method always holds."""
+    reason: str | None = None
+    """Why there is no answer: the reason of a simulation that gave no figure."""
+
+    @property
+    def note(self) -> str:
+        """What to know before the figures are believed."""
+        random = draws.is_random(self.case.method, self.case.steps)
+        return f"worst of {draws.PLAN_DRAWS} draws" if random else ""
+
+
+def requested(methods: Sequence[str], like: Case) -> list[Case]:
+    """The methods' cases in the setting of `like`, each once, under their worst draws; MethodError for one that is
+    none."""
+    cases = dict.fromkeys(replace(like, method=method) for method in methods)
+    for case in cases:
+        draw_plan(case)
+    return [draws.worst(case) for case in cases]
+
+
+class Planner:
+    """Answers for cases of one setting, from the forecast (`quick`) or confirmed by simulation."""
+
+    def __init__(self, cases: Sequence[Case], budget: Budget, simulator: Simulator, *, quick: bool) -> None:
+        self._cases = cases
+        self._budget = budget
+        self._simulator = simulator
+        self._quick = quick
+        self._levers = Levers(budget, simulator, quick=quick)
+
+    def answers(self) -> list[Answer]:
+        """One for each case, in order; MethodError, which names a budget that would do, where no method fits at all."""
+        self._simulator.read(probes(self._cases))
+        known: dict[Case, Forecast] = {}
+        answers = {}
+        for case in self._cases:
+            try:
+                known[case] = foretell(case, self._simulator)
+            except SimulationError as error:
+                answers[case] = Answer(case, reason=str(error))
+        limits = self._limits(known)
+        answers |= {
+            case: Answer(case, reason=str(found)) for case, found in limits.items() if not isinstance(found, dict)
+        }
+        found = {case: found for case, found in limits.items() if isinstance(found, dict)}
+        tight = {case: known[case] for case in found if found[case]["batch"].value < case.batch}
+        pulled = self._pull(tight, found)
+        if found and len(tight) == len(found) and not any(pulled.values()):
+            self._refuse_if_nothing_fits(found, known)
+        for case, by_axis in found.items():
+            lever = pulled.get(case)
+            nothing = case in tight and not lever
+            answers[case] = Answer(
+                case,
+                by_axis,
+                fits=case not in tight,
+                lever=lever if isinstance(lever, Lever) else None,
+                least=self._least(case) if nothing else None,
+                region=self._region(known[case], case, by_axis.get("k")),
+                reason=lever if isinstance(lever, str) else None,
+            )
+        return [answers[case] for case in self._cases]
+
+    def _limits(self, forecasts: dict[Case, Forecast]) -> dict[Case, dict[str, Limit] | SimulationError]:
+        every: dict[Case, dict[str, Axis]] = {case: axes.of(case) for case in forecasts}
+        first = {
+            case: {name: foretold(axis, forecasts[case], self._budget) for name, axis in of.items()}
+            for case, of in every.items()
+        }
+        if self._quick:
+            return dict(first)
+        self._begin_levers({case: forecasts[case] for case, of in first.items() if of["batch"].value < case.batch})
+        searches = {
+            case: [Confirmation(axis, self._budget, first[case][name].value) for name, axis in of.items()]
+            for case, of in every.items()
+        }
+        confirm([search for of in searches.values() for search in of], self._simulator)
+        return {
+            case: next((s.error for s in of if s.error), None) or {s.axis.name: s.limit() for s in of}
+            for case, of in searches.items()
+        }
+
+    def _begin_levers(self, tight: dict[Case, Forecast]) -> None:
+        """Starts what `_pull` will ask for, so that no core idles while the limits are confirmed."""
+        with contextlib.suppress(SimulationError):  # said when it is asked for
+            self._levers.begin(self._levers.switches(tight))
+
+    def _pull(self, tight: dict[Case, Forecast], found: dict[Case, dict[str, Limit]]) -> dict[Case, Lever | str | None]:
+        """The cheapest lever of each method that does not fit; None where there is none, or the reason of a simulation
+        that gave no figure."""
+        try:
+            switches = self._levers.switches(tight)
+            best = (
+                {case: next(filter(self._levers.foretold_to_fit, of), None) for case, of in switches.items()}
+                if self._quick
+                else self._levers.confirm(switches)
+            )
+        except SimulationError as error:
+            return dict.fromkeys(tight, str(error))
+        return {
+            case: lever or levers.fewer([found[case].get("k"), found[case]["batch"]]) for case, lever in best.items()
+        }
+
+    def _refuse_if_nothing_fits(self, found: dict[Case, dict[str, Limit]], forecasts: dict[Case, Forecast]) -> None:
+        if any(limit.value for of in found.values() for limit in of.values()):
+            return
+        cheapest = min(found, key=lambda case: forecasts[case].peak(replace(case, batch=1)))
+        least = self._least(cheapest)
+        raise MethodError(
+            f"a budget of {enough(self._budget.size)} holds no method even at batch 1: the least that would do is "
+            f"{enough(least)}, for {cheapest.method}"
+        )
+
+    def _least(self, case: Case) -> int:
+        return self._budget.needs(self._simulator.reading(replace(case, batch=1))["peak"])
+
+    def _region(self, forecast: Forecast, case: Case, k: Limit | None) -> tuple[tuple[int, int], ...]:
+        calls = range(1, case.steps + 1) if k else [draws.held(case)]
+        return tuple((held, self._most(forecast, held, case.frames)) for held in calls)
+
+    def _most(self, forecast: Forecast, held: int, frames: int) -> int:
+        fits = self._budget.fits
+        return largest(lambda n: fits(max(forecast.phases(held, n, frames).values())), axes.MOST_BATCH)

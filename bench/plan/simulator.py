@@ -1,0 +1,58 @@
+"""Simulations in worker processes, each plan and scale once, with progress on stderr."""
+
+import sys
+from collections.abc import Iterable
+
+from bench.cases import Case
+from bench.runner import Pool
+from bench.setup import draw_plan
+from bench.units import gib
+
+
+class SimulationError(RuntimeError):
+    """A simulation gave no figure; the message is the record's reason."""
+
+
+class Simulator:
+    """Answers cases with their readings. Cases that run the same plan at the same scale are simulated once: the bytes
+    are a matter of the plan, not of the method's name."""
+
+    def __init__(self) -> None:
+        self._pool = Pool()
+        self._same: dict[tuple, Case] = {}
+        self._readings: dict[Case, dict | str] = {}
+
+    def add(self, cases: Iterable[Case]) -> None:
+        """Begins to simulate, in parallel, those that were not simulated yet."""
+        self._pool.add(map(self._stand_for, cases))
+
+    def read(self, cases: Iterable[Case]) -> None:
+        """Simulates those that were not simulated yet, in parallel, and waits for them."""
+        new = [case for case in dict.fromkeys(map(self._stand_for, cases)) if case not in self._readings]
+        self.add(new)
+        for case in sorted(new, key=lambda case: -draw_plan(case).scores):  # as the pool takes them, so that lines flow
+            record = self._pool.record(case)
+            reading = record.get("reading")
+            self._readings[case] = reading or f"{case.id}: {record['reason']}"
+            figure = gib(reading["peak"]) if reading else record["status"]
+            print(f"  [{len(self._readings)}] {case.id}: {figure}", file=sys.stderr, flush=True)
+
+    def reading(self, case: Case) -> dict:
+        """The reading of one case, simulated now if need be; SimulationError with the reason if there is none."""
+        self.read([case])
+        reading = self._readings[self._stand_for(case)]
+        if isinstance(reading, str):
+            raise SimulationError(reading)
+        return reading
+
+    @property
+    def count(self) -> int:
+        """Simulations so far."""
+        return len(self._readings)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _stand_for(self, case: Case) -> Case:
+        scale = (case.backbone, case.batch, case.frames, case.profile)
+        return self._same.setdefault((draw_plan(case), *scale), case)

@@ -1,0 +1,336 @@
+"""`python -m bench.plan` as a user runs it, at a tiny size: what fits while one more does not, files, sentences."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.cases import TABLE, Case
+from bench.plan import __main__ as command
+from bench.plan import check, draws, levers, size
+from bench.plan.forecast import foretell, probes
+from bench.plan.headroom import Budget
+from bench.plan.planner import Planner, requested
+from bench.plan.simulator import Simulator
+from bench.runner import measure
+from bench.setup import draw_plan
+from methods.interface import MethodError
+from methods.rollout import PHASES
+
+ROOT = Path(__file__).parent.parent
+MIB = 2**20
+ASKED = Case(backbone="mld-tiny", steps=3, batch=16, frames=40)
+SCALE = ["--backbone", "mld-tiny", "--steps", "3", "--batch", "16", "--frames", "40", "--headroom", "0"]
+SMALL = {"drtune": "drtune:k=2", "refl": "refl:m=2"}
+METHODS = [*(SMALL.get(method, method) for method in TABLE), "alignprop"]
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    """One for all tests: workers take seconds to start."""
+    simulator = Simulator()
+    close, simulator.close = simulator.close, lambda: None
+    yield simulator
+    close()
+
+
+@pytest.fixture
+def main(simulator, monkeypatch):
+    """The command in this process, with the simulations that other tests made."""
+    monkeypatch.setattr(command, "Simulator", lambda: simulator)
+    return command.main
+
+
+def plan(simulator, budget, *methods, quick=False, asked=ASKED):
+    return Planner(requested(methods, asked), Budget(budget, ()), simulator, quick=quick).answers()
+
+
+PEAKS: dict = {}
+
+
+def peak(case):
+    """Simulated here, without the planner; a plan at one scale only once."""
+    key = draw_plan(case), replace(case, method="easytune", seed=0)
+    if key not in PEAKS:
+        PEAKS[key] = measure(case)["reading"]["peak"]
+    return PEAKS[key]
+
+
+@pytest.mark.parametrize("mebibytes", [7])
+def test_every_answer_fits_and_the_next_does_not(simulator, mebibytes, monkeypatch):
+    monkeypatch.setattr(levers, "SWITCHES", ())
+    budget = mebibytes * MIB
+    for answer in plan(simulator, budget, *METHODS):
+        assert answer.fits == (peak(answer.case) <= budget)
+        assert ("k" in answer.limits) == ("k=" in answer.case.method or answer.case.method in METHODS[:2])
+        for limit in answer.limits.values():
+            assert limit.confirmed
+            at = {
+                "batch": lambda n, c=answer.case: replace(c, batch=n),
+                "frames": lambda n, c=answer.case: replace(c, frames=n),
+            }
+            case_of = at.get(limit.axis, lambda n, c=answer.case: draws.with_k(c, n))
+            if limit.value:
+                assert limit.case == case_of(limit.value)
+                assert limit.peak == peak(limit.case) <= budget
+                assert set(limit.phases) == set(PHASES)
+            if not limit.most:
+                assert limit.next_peak == peak(case_of(limit.value + 1)) > budget
+
+
+def test_a_random_method_says_that_its_worst_draw_was_planned(simulator):
+    (answer,) = plan(simulator, 7 * MIB, "alignprop", quick=True)
+    assert draws.held(answer.case) == 3
+    assert answer.note == "worst of 1000 draws"
+
+
+def test_a_quick_answer_is_the_confirmed_one_or_next_to_it(simulator):
+    quick = plan(simulator, 30 * MIB, "draft", "easytune", quick=True)
+    sure = plan(simulator, 30 * MIB, "draft", "easytune")
+    for one, other in zip(quick, sure, strict=True):
+        assert not any(limit.confirmed for limit in one.limits.values())
+        assert one.limits["batch"].value == pytest.approx(other.limits["batch"].value, abs=1)
+
+
+def test_freezing_the_reward_is_the_first_lever(simulator):
+    frozen = peak(replace(ASKED, profile="frozen"))
+    assert frozen < peak(replace(ASKED, profile="paper+attention=fused"))
+    (answer,) = plan(simulator, int(1.05 * frozen), "easytune")
+    assert answer.lever.text == "--profile paper+reward_frozen=true"  # fused attention alone would not do
+    assert answer.lever.peak == frozen
+    assert answer.lever.confirmed
+    assert answer.lever.simulated_steps == 2
+
+
+def test_switches_that_the_profile_has_are_not_tried():
+    assert levers.candidates("paper") == [
+        "paper+reward_frozen=true",
+        "paper+attention=fused",
+        "paper+precision=bf16",
+        "paper+reward_frozen=true+attention=fused",
+        "paper+reward_frozen=true+attention=fused+precision=bf16",
+    ]
+    assert levers.candidates("frozen") == [
+        "frozen+attention=fused",
+        "frozen+precision=bf16",
+        "frozen+attention=fused+precision=bf16",
+    ]
+    assert levers.candidates("frozen+attention=fused+precision=bf16") == []
+
+
+def test_two_switches_together_where_neither_is_enough(simulator, monkeypatch):
+    monkeypatch.setattr(levers, "SWITCHES", levers.SWITCHES[:2])  # bf16 takes long
+    both = "frozen+attention=fused"
+    (answer,) = plan(simulator, peak(replace(ASKED, profile=both)), "easytune")
+    assert answer.lever.text == "--profile paper+reward_frozen=true+attention=fused"
+
+
+def test_fewer_steps_held_and_then_a_smaller_batch_are_the_last_levers(simulator, monkeypatch):
+    monkeypatch.setattr(levers, "SWITCHES", ())
+    budget = peak(replace(ASKED, method="draft:k=2"))
+    draft, easytune = plan(simulator, budget, "draft", "easytune:mode=chain")
+    assert draft.lever.text == "--method draft:k=2"
+    assert easytune.lever.text == f"--batch {easytune.limits['batch'].value}"
+    assert 0 < easytune.limits["batch"].value < ASKED.batch
+
+
+def test_a_budget_that_holds_nothing_names_one_that_does(simulator, monkeypatch):
+    monkeypatch.setattr(levers, "SWITCHES", ())
+    with pytest.raises(MethodError, match="holds no method even at batch 1") as refused:
+        plan(simulator, MIB // 10, "draft", "easytune", asked=replace(ASKED, batch=1))
+    named = re.search(r"would do is (\w+), for ([\w-]+)", str(refused.value))
+    (answer,) = plan(simulator, size.parse(named[1]), named[2], asked=replace(ASKED, batch=1))
+    assert answer.limits["batch"].value >= 1
+
+
+def test_a_method_that_fits_nowhere_is_a_row_that_says_what_it_needs(simulator, monkeypatch):
+    monkeypatch.setattr(levers, "SWITCHES", ())
+    one = replace(ASKED, batch=1)
+    budget = peak(one)
+    easytune, chain = plan(simulator, budget, "easytune", "easytune:mode=chain", asked=one)
+    assert easytune.fits
+    assert not chain.fits
+    assert chain.lever is None
+    assert chain.least == peak(chain.case)
+
+
+def test_the_forecast_is_the_simulation_at_the_published_size(simulator):
+    points = [
+        Case("draft:k=5", steps=6, batch=300, frames=150),
+        Case("easytune", steps=3, batch=40, frames=250),
+    ]
+    asked = [replace(case, frames=196) for case in points]
+    simulator.read([*probes(asked), *points])
+    for case, at_196 in zip(points, asked, strict=True):
+        reading = simulator.reading(case)
+        forecast = foretell(at_196, simulator)
+        assert forecast.peak(case) == pytest.approx(reading["peak"], rel=0.005)
+        for phase, peak in forecast.of(case).items():
+            assert peak == pytest.approx(reading["phases"][phase], rel=0.02)
+
+
+def test_the_same_plan_at_the_same_scale_is_simulated_once(simulator):
+    before = simulator.count
+    one = simulator.reading(Case("draft:k=2", "mld-tiny", 4, 3, 10))
+    same = simulator.reading(Case("alignprop:truncation=fixed", "mld-tiny", 4, 3, 10))
+    assert one is same
+    assert simulator.count == before + 1
+
+
+def run(*arguments, folder=ROOT):
+    line = [sys.executable, "-m", "bench.plan", *SCALE, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    return subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+THIRD_PARTY = """
+from dataclasses import dataclass
+from methods import Score, Step, register, trajectory
+
+
+@dataclass(frozen=True)
+class LastTwo:
+    k: int = 2
+
+    def plan(self, steps, rng):
+        if steps < 3:
+            raise IndexError("a method may refuse few steps in its own way")
+        kept = range(steps - self.k, steps)
+        return trajectory(steps, (Step(i, record=True, score=Score.X0 if i == steps - 1 else None,
+                                       update=i == steps - 1) for i in kept))
+
+
+register("last-two", LastTwo)
+"""
+
+
+def test_a_method_from_outside_is_planned_and_written_to_both_files(tmp_path):
+    (tmp_path / "last_two.py").write_text(THIRD_PARTY)
+    files = tmp_path / "plan.json", tmp_path / "plan.png"
+    done = run(
+        "--budget", "5MiB", "--import", "last_two", "--method", "last-two", "--method", "easytune",
+        "--json", files[0], "--figure", files[1], folder=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "What fits in 5.00 MiB" in done.stdout
+    assert "Confirmed" in done.stdout
+    assert "[1]" in done.stderr  # progress
+    document = json.loads(files[0].read_text())
+    assert (document["schema"], document["status"], document["budget"]["bytes"]) == (1, "confirmed", 5 * MIB)
+    assert document["environment"]["torch"] == torch.__version__
+    assert [answer["method"] for answer in document["answers"]] == ["last-two", "easytune"]
+    for answer in document["answers"]:
+        for limit in answer["limits"].values():
+            assert limit["status"] == "confirmed"
+            assert limit["needs"] is None or limit["needs"] <= 5 * MIB
+            assert limit["most"] or limit["next_needs"] > 5 * MIB
+    assert set(document["answers"][0]["limits"]) == {"batch", "k", "frames"}
+    assert files[1].read_bytes().startswith(b"\x89PNG")
+    assert len(files[1].read_bytes()) > 10_000
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != "") == [
+        "last_two.py",
+        "plan.json",
+        "plan.png",
+    ]
+
+
+def test_quick_says_that_it_is_a_forecast_and_a_failure_is_a_row(main, simulator, tmp_path, capsys, monkeypatch):
+    file = tmp_path / "plan.json"
+    assert main([*SCALE, "--budget", "2GiB", "--quick", "--method", "easytune", "--json", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "FORECAST" in out
+    assert "499 frames are the most the model takes" in out
+    assert json.loads(file.read_text())["answers"][0]["limits"]["batch"]["status"] == "forecast"
+    record = simulator._pool.record
+    monkeypatch.setattr(
+        simulator._pool, "record", lambda case: {**record(case), "reading": None, "status": "failed", "reason": "why"}
+    )
+    assert main([*SCALE, "--budget", "2GiB", "--quick", "--method", "easytune", "--frames", "50"]) == 1
+    assert "no figure: draft-k1-mld-tiny-T2-B128-F50-paper-simulated: why" in capsys.readouterr().out
+
+
+BAD = [
+    (["--budget", "24"], "'24' is not a size above zero with its unit: write it as 24GiB"),
+    (["--budget", "-3GiB"], "'-3GiB' is not a size above zero"),
+    (["--budget", "0GiB"], "'0GiB' is not a size above zero"),
+    (["--budget", "much"], "'much' is not a size above zero"),
+    (["--budget", "1GiB", "--headroom", "some"], "headroom 'some' is not a size above zero.*or 0 for none"),
+    (["--budget", "1GiB", "--method", "nope"], "unknown method 'nope'"),
+    (["--budget", "1GiB", "--method", "draft:k=9"], "k must be between 1 and the 3 denoising steps"),
+    (["--budget", "1GiB", "--backbone", "big"], "unknown backbone 'big'"),
+    (["--budget", "1GiB", "--profile", "paper+x=1"], "unknown switch 'x'"),
+    (["--budget", "1GiB", "--frames", "500"], "frames must be 1 to 499"),
+    (["--budget", "1GiB", "--batch", "0"], "batch must be at least 1"),
+    (["--budget", "1GiB", "--import", "no_such_module"], "--import no_such_module"),
+    (["--budget", "1GiB", "--json", "no/such/folder/plan.json"], "cannot write no/such/folder/plan.json"),
+    (["--budget", "1GiB", "--figure", "tests"], "cannot write tests: it is a folder"),
+    (["--budget", "auto"], "--budget auto needs a GPU"),
+    (["--budget", "1GiB", "--check"], "--check needs a GPU"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), BAD)
+def test_bad_input_is_one_sentence(main, arguments, sentence, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(ROOT)
+    assert main([*SCALE, *arguments]) == 2
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.count("\n") == 1
+    assert re.search(sentence, captured.err)
+
+
+def test_an_interrupt_ends_without_a_traceback(main, capsys, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Planner, "answers", interrupted)
+    monkeypatch.setattr("multiprocessing.active_children", lambda: [])  # other tests still need theirs
+    assert main([*SCALE, "--budget", "1GiB", "--method", "easytune"]) == 130
+    assert capsys.readouterr().err == "bench.plan: interrupted\n"
+
+
+def test_a_card_is_read_and_the_answers_are_held_against_it(main, capsys, monkeypatch, tmp_path):
+    class Card:
+        """Stands in for the pool that measures on a GPU."""
+
+        def __init__(self, cases):
+            assert all(case.meter == "cuda" for case in cases)
+
+        def record(self, case):
+            if case.method != "easytune":
+                return {"status": "oom", "reason": "it does not fit"}
+            reading = {"peak": 5 * MIB, "process": 9 * MIB if case.seed else 6 * MIB}
+            return {"status": "ok", "reason": None, "reading": reading}
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(check, "Pool", Card)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (MIB, 7 * MIB))
+    monkeypatch.setattr("bench.record.environment", lambda with_gpu: {"device": "a card" if with_gpu else None})
+    file = tmp_path / "plan.json"
+    asked = [*SCALE, "--quick", "--budget", "auto", "--check", "--json", str(file), "--method", "easytune"]
+    assert main(asked) == 0
+    assert re.search(
+        r"peak 5.00 MiB, planned 6\.\d+ MiB \(\+\d\d\.\d+%\); the process took 6.00 MiB, within",
+        capsys.readouterr().out,
+    )
+    (done,) = json.loads(file.read_text())["checks"]
+    assert done["measured"] == 5 * MIB
+    assert main([*asked, "--method", "draft"]) == 1
+    assert re.search(r"draft at batch \d+: it does not fit", capsys.readouterr().out)
+
+
+def test_a_process_over_the_budget_refutes_the_plan():
+    record = {"status": "ok", "reason": None, "reading": {"peak": MIB, "process": 3 * MIB}}
+    found = check._check(ASKED, MIB, record, Budget(2 * MIB))
+    assert not found.good
+    assert "over 2.00 MiB" in check.text([found], Budget(2 * MIB))
