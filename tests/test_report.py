@@ -370,3 +370,22 @@ def test_a_report_that_cannot_be_finished_leaves_the_earlier_one(tmp_path, monke
 def test_the_files_a_report_may_have_are_all_known():
     names = {section.name for section in sections.build([]).sections}
     assert names == set(sections.FILES)
+
+
+def test_the_owners_of_easytunes_peak_add_up_to_it():
+    owners = [
+        {"phase": "reward", "category": "activations", "module": f"reward.layer{n % 20}.linear", "operator": "addmm"}
+        for n in range(40)
+    ]
+    owners = [
+        {**o, "where": "methods/transformer.py:75", "bytes": (n + 1) * GIB, "tensors": 1} for n, o in enumerate(owners)
+    ]
+    record = row(Case("easytune"))
+    record["reading"] = {**record["reading"], "owners": owners, "peak": sum(o["bytes"] for o in owners)}
+    section = sections.owners([record])
+    assert len(section.table) == sections.OWNERS + 1
+    assert section.table["GiB"].sum() == pytest.approx(sum(range(1, 41)))
+    assert section.table["share, %"].sum() == pytest.approx(100)
+    assert section.table.iloc[0]["module"] == "reward.layer19.linear"
+    assert section.table.iloc[-1]["module"] == "8 others"
+    assert "reward.layer19.linear" in section.see

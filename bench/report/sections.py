@@ -166,6 +166,46 @@ def _split_table(rows: Records) -> pd.DataFrame:
     )
 
 
+OWNERS = 12
+"""Modules that are named; the rest is one row."""
+
+
+def owners(records: Records) -> Section:
+    title, rows = "Who holds them", [r for r in pick.good(pick.table(records)) if r["reading"].get("owners")]
+    row = next((r for r in rows if r["case"]["method"] == EASYTUNE), None)
+    if row is None:
+        return Section("owners", title, command=claims.command("--matrix published"))
+    frame = _owners_table(row)
+    first = frame.iloc[0]
+    see = (
+        f"EasyTune's peak ({row['case']['profile']}) by the module that allocated it, numbered layers as one. The "
+        f"largest single owner, {first['module']}, has {first['share, %']:.1f}% of it: no one layer is to blame."
+    )
+    return Section("owners", title, see, None, frame)
+
+
+def _owners_table(row: dict) -> pd.DataFrame:
+    held: dict[tuple[str, str, str], list[dict]] = {}
+    for owner in row["reading"]["owners"]:
+        held.setdefault((owner["phase"], owner["category"], owner["module"]), []).append(owner)
+    named = sorted(held.items(), key=lambda item: -sum(o["bytes"] for o in item[1]))
+    peak = row["reading"]["peak"]
+    shown = [
+        {
+            "phase of birth": phase,
+            "category": category,
+            "module": module or "(no module)",
+            "GiB": sum(o["bytes"] for o in group) / GIB,
+            "share, %": 100 * sum(o["bytes"] for o in group) / peak,
+            "largest": f"{group[0]['operator']}, {group[0]['where']}",
+        }
+        for (phase, category, module), group in named[:OWNERS]
+    ]
+    rest = sum(o["bytes"] for _, group in named[OWNERS:] for o in group)
+    others = {"module": f"{len(named) - OWNERS} others", "GiB": rest / GIB, "share, %": 100 * rest / peak}
+    return pd.DataFrame([*shown, *([others] if len(named) > OWNERS else [])])
+
+
 def timeline(records: Records) -> Section:
     title, rows = "Over one update", pick.table(records)
     profile = next((p for p in pick.profiles(rows) if pick.table_rows(pick.good(rows), p)), "")
@@ -286,7 +326,7 @@ def memory(records: Records) -> Section:
     return Section("memory", title, see, None, tables.memory(rows))
 
 
-SECTIONS = (peaks, base, steps, split, timeline, plans, random_methods, step_time, meters, memory)
+SECTIONS = (peaks, base, steps, split, owners, timeline, plans, random_methods, step_time, meters, memory)
 
-FILES = ("peaks", "base", "steps", "split", "timeline", "plans", "random", "step_time", "meters", "memory")
+FILES = ("peaks", "base", "steps", "split", "owners", "timeline", "plans", "random", "step_time", "meters", "memory")
 """Stems of the sections' files."""
