@@ -1,0 +1,229 @@
+"""The embedded world in one piece: a pre-trained backbone, its reward, an independent evaluator, and prompts."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from bench.alignment.data import procedural
+from bench.alignment.data.clip import SPLITS, UNIT, Clip, check_split
+from bench.alignment.evaluator import Evaluator
+from bench.alignment.representation import joints_from_features
+from bench.alignment.world import data
+from bench.alignment.world.data import Captions, Statistics
+from bench.alignment.world.model import WorldBackbone, WorldConfig, WorldReward
+from methods.checkpoint import CheckpointError
+from methods.interface import Batch, MethodError
+from methods.samplers import Sampler, ddim
+from methods.transformer import timestep_features
+
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+"""The committed world."""
+FULL_PRECISION = ("statistics.", "clips.", "backbone.vae.latent_", "backbone.vae.scale", "backbone.denoiser.variances")
+"""Names that are not stored in half precision."""
+PADDED = data.LONGEST + UNIT
+"""Frames that the evaluator's motions are padded to: it sees past a motion's end, the same for every batch."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What to generate: N captions, each with the length of its clip."""
+
+    texts: tuple[str, ...]
+    meanings: tuple[str, ...]
+    """Equal for captions that say the same in other words."""
+    lengths: Tensor
+    """`[N]` frames."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass
+class World:
+    """Everything that a fine-tuning run and its measurement need. Motions are normalised features everywhere."""
+
+    config: WorldConfig
+    backbone: WorldBackbone
+    reward: WorldReward
+    evaluator: Evaluator
+    statistics: Statistics
+    clips: dict[str, Tensor]
+    """Of each split: the numbers of its clips, in order."""
+    captions: Captions
+    about: dict
+    """How the weights came to be: command, seed, seconds, versions, metrics."""
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"backbone": self.backbone, "reward": self.reward, "evaluator": self.evaluator}
+
+    def batch(self, texts: Sequence[str], lengths: Tensor | Sequence[int]) -> Batch:
+        """The inputs of one trajectory; F is the longest length.
+
+        `batch.text` is the sentence vector, the length's features, and then one vector a word, zeros past the end; the
+        null text is zeros.
+        DataError for a text that is no caption of the world, MethodError for a length that it does not have.
+        """
+        lengths = torch.as_tensor(lengths)
+        wrong = (lengths < data.SHORTEST) | (lengths > data.LONGEST) | (lengths % UNIT != 0)
+        if wrong.any():
+            raise MethodError(
+                f"motions of the embedded world have {data.SHORTEST} to {data.LONGEST} frames in steps of {UNIT}, not "
+                f"{int(lengths[wrong][0])}: round to one of these"
+            )
+        words, mask = self.captions.words(texts)
+        text = torch.cat(
+            [self.captions.sentences(texts)[:, None], timestep_features(lengths, words.shape[-1])[:, None], words],
+            dim=1,
+        )
+        return Batch(
+            text=text,
+            null_text=torch.zeros_like(text[:1]),
+            tokens=words,
+            token_mask=mask,
+            frame_mask=frame_mask(lengths, int(lengths.max())),
+        )
+
+    @staticmethod
+    def sampler(steps: int = 50) -> Sampler:
+        """Deterministic DDIM for this backbone, which predicts x_0."""
+        return ddim(steps, prediction_type="sample")
+
+    def embed_motions(self, motion: Tensor, lengths: Tensor) -> Tensor:
+        """The evaluator's `[N, E]` of motions `[N, F, 263]` whose first `lengths` `[N]` frames are valid."""
+        motion = motion * frame_mask(lengths, motion.shape[1])[..., None]
+        return self.evaluator.embed_motions(F.pad(motion, (0, 0, 0, PADDED - motion.shape[1])), lengths)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """The evaluator's `[N, E]` of captions."""
+        words, mask = self.captions.words(texts)
+        return self.evaluator.embed_texts(words, torch.zeros(*mask.shape, 1), mask.sum(dim=1))
+
+    def joints(self, motion: Tensor) -> NDArray[np.float32]:
+        """Joints `[B, F, 22, 3]` in metres; past a motion's length they mean nothing."""
+        return joints_from_features(self.statistics.restore(motion.detach()).numpy()).astype(np.float32)
+
+    def prompts(self, split: str, count: int = 512) -> Prompts:
+        """The first `count` clips of a split, each with its first caption (all of the split, if it has fewer)."""
+        check_split(split)
+        clips = [_clip(number) for number in self.clips[split][:count].tolist()]
+        return Prompts(
+            tuple(clip.captions[0].text for clip in clips),
+            tuple(clip.captions[0].meaning for clip in clips),
+            torch.tensor([clip.frames - UNIT for clip in clips]),
+        )
+
+    def real(self, split: str, count: int, seed: int) -> tuple[Tensor, Prompts]:
+        """Motions `[N, F, 263]` of `count` random clips of a split, padded with zeros, and a caption of each."""
+        check_split(split)
+        rng = np.random.default_rng(seed)
+        chosen = rng.permutation(len(self.clips[split]))[:count]
+        clips = [_clip(number) for number in self.clips[split][torch.from_numpy(chosen)].tolist()]
+        captions = [clip.captions[rng.integers(len(clip.captions))] for clip in clips]
+        motions = [self.statistics.normalise(torch.from_numpy(data.clip_features(clip))) for clip in clips]
+        return pad_sequence(motions, batch_first=True), Prompts(
+            tuple(caption.text for caption in captions),
+            tuple(caption.meaning for caption in captions),
+            torch.tensor([len(motion) for motion in motions]),
+        )
+
+    def save(self, path: Path | str = WEIGHTS) -> None:
+        """Writes one safetensors file, atomically; weights in half precision."""
+        path = Path(path)
+        temporary = path.with_name(path.name + ".tmp")
+        tensors = {
+            name: value.contiguous() if name.startswith(FULL_PRECISION) else value.half().contiguous()
+            for name, value in _state(self).items()
+        }
+        # One entry: several would be written in an order that changes from run to run.
+        made = json.dumps({"config": self.config.as_dict(), "about": self.about})
+        save_file(tensors, temporary, {"world": made})
+        temporary.replace(path)
+
+
+def untrained(config: WorldConfig, statistics: Statistics, clips: dict[str, Tensor]) -> World:
+    """A world with random weights, drawn from torch's global generator."""
+    return World(
+        config,
+        WorldBackbone(config),
+        WorldReward(config.text_width, config.reward),
+        Evaluator(config.evaluator),
+        statistics,
+        clips,
+        _captions(),
+        {},
+    )
+
+
+def load(path: Path | str = WEIGHTS) -> World:
+    """The world of a file that World.save wrote: in eval mode, all but the denoiser frozen.
+
+    CheckpointError for a file that is missing, cut off, or is no such world; nothing pickled is ever read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no world at {path}: make one with python -m bench.alignment.pretrain")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the file is no mapping
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again") from None
+    try:
+        read = json.loads(metadata["world"])
+        config, about = WorldConfig.from_dict(read["config"]), read["about"]
+        made = untrained(
+            config,
+            Statistics(state["statistics.mean"], state["statistics.std"]),
+            {split: state[f"clips.{split}"] for split in SPLITS},
+        )
+        for name, network in made.networks().items():
+            own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+            network.load_state_dict({key: value.float() for key, value in own.items()})
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} holds no embedded world ({' '.join(str(error).split())[:200]}): "
+            "make one with python -m bench.alignment.pretrain"
+        ) from None
+    made.about = about
+    for network in made.networks().values():
+        network.eval().requires_grad_(False)
+    made.backbone.denoiser.requires_grad_(True)
+    return made
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """`[B, frames]`, true in each row's first `lengths` `[B]`."""
+    return torch.arange(frames) < lengths[:, None]
+
+
+def _state(world: World) -> dict[str, Tensor]:
+    state = {
+        f"{name}.{key}": value
+        for name, network in world.networks().items()
+        for key, value in network.state_dict().items()
+    }
+    state |= {"statistics.mean": world.statistics.mean, "statistics.std": world.statistics.std}
+    return state | {f"clips.{split}": numbers for split, numbers in world.clips.items()}
+
+
+@cache
+def _captions() -> Captions:
+    """Read once."""
+    return Captions()
+
+
+@cache
+def _clip(number: int) -> Clip:
+    """Kept: a run asks for the same prompts again and again."""
+    return procedural.clip(data.SEED, number)
