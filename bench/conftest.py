@@ -1,8 +1,11 @@
 """`pytest bench/`: options, the workers behind the tests, the journal, and the tables at the end."""
 
+from pathlib import Path
+
 import pytest
 
 from bench import journal, options, record, step_time, tables
+from bench.alignment.benchmark import CLOCK, AlignmentCase, Benchmark, digest
 from bench.cases import Case
 from bench.gate import paired
 from bench.gate.session import Gate
@@ -13,6 +16,7 @@ RECORDS = pytest.StashKey[list[dict]]()
 JOURNAL = pytest.StashKey[journal.Journal]()
 MEMORY = pytest.StashKey[list[Case]]()
 TIMED = pytest.StashKey[list[Case]]()
+ALIGNED = pytest.StashKey[list[AlignmentCase]]()
 GATE = pytest.StashKey[Gate | None]()
 GATE_REPORT = pytest.StashKey[list[str]]()
 
@@ -26,6 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         config.stash[MEMORY] = options.memory_cases(config)
         config.stash[TIMED] = options.timed_cases(config)
+        config.stash[ALIGNED] = options.alignment_cases(config)
         collecting = config.getoption("collectonly")
         result = None if collecting else config.getoption("benchmark_json")
         config.stash[GATE] = options.memory_gate(config)
@@ -34,9 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    return True if collection_path.name == "test_alignment.py" and not config.stash[ALIGNED] else None
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     stash = metafunc.config.stash
-    for fixture, cases in (("case", stash[MEMORY]), ("timed_case", stash[TIMED])):
+    fixtures: dict[str, list] = {"case": stash[MEMORY], "timed_case": stash[TIMED], "alignment_case": stash[ALIGNED]}
+    for fixture, cases in fixtures.items():
         if fixture in metafunc.fixturenames:
             metafunc.parametrize(fixture, cases, ids=lambda case: case.id)
 
@@ -62,10 +72,10 @@ class ReplayClock:
         return self.now
 
 
-def _selected(session: pytest.Session, name: str) -> list[Case]:
+def _selected(session: pytest.Session, name: str) -> list:
     functions = [item for item in session.items if isinstance(item, pytest.Function) and name in item.fixturenames]
     cases = [item.callspec.params[name] for item in functions]
-    return [case for case in cases if isinstance(case, Case)]
+    return [case for case in cases if isinstance(case, Case | AlignmentCase)]
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +117,37 @@ def timed_record(request: pytest.FixtureRequest):
     return rows.__getitem__
 
 
+@pytest.fixture(scope="module")
+def alignment_record(request: pytest.FixtureRequest):
+    """case -> its record, from runs that worker processes are ahead with (or kept from the run that is resumed)."""
+    config = request.config
+    log, weights = config.stash[JOURNAL], config.getoption("align_world")
+    cases = _selected(request.session, "alignment_case")
+    kept = {}
+    for case in cases:
+        row = log.kept(f"alignment:{case.id}", record.commit())
+        if row is not None and row["settings"]["world"] == digest(weights):
+            kept[case] = row
+    terminal, capture = map(config.pluginmanager.get_plugin, ("terminalreporter", "capturemanager"))
+
+    def progress(line: str) -> None:
+        if terminal is not None and capture is not None and terminal.verbosity >= 0:
+            with capture.global_and_fixture_disabled():  # within a test the terminal is captured
+                terminal.write_line(f"  alignment, {line}")
+
+    benchmark = Benchmark([case for case in cases if case not in kept], weights, progress, list(kept.values()))
+
+    def get(case: AlignmentCase) -> dict:
+        if case in kept:
+            return kept[case]
+        row = benchmark.record(case)
+        log.add(row)
+        return row
+
+    yield get
+    benchmark.close()
+
+
 @pytest.fixture
 def keep(request: pytest.FixtureRequest, benchmark):
     """Puts a record where it belongs: the benchmark's extra_info and the terminal table; then says how it went."""
@@ -142,7 +183,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     rows = config.stash[RECORDS]
-    memory, timing = tables.memory(rows), tables.step_time(rows)
+    memory, timing, aligned = tables.memory(rows), tables.step_time(rows), tables.alignment(rows)
     if len(memory):
         terminalreporter.section("memory, GiB (peak of one update, and of each phase)")
         terminalreporter.write_line(tables.text(memory))
@@ -153,6 +194,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if len(timing):
         terminalreporter.section("step time, seconds (median of interleaved rounds)")
         terminalreporter.write_line(tables.text(timing))
+    if len(aligned):
+        terminalreporter.section("alignment of the embedded world (test prompts, 95% intervals over seeds)")
+        terminalreporter.write_line(tables.text(aligned))
+        terminalreporter.write_line(f"s: {CLOCK}; goal: the validation reward that DRaFT ends with")
     if GATE_REPORT in config.stash:
         terminalreporter.section("memory gate")
         for line in config.stash[GATE_REPORT]:

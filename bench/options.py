@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench import step_time
+from bench.alignment import world
+from bench.alignment.benchmark import METHODS as ALIGNED
+from bench.alignment.benchmark import SEEDS, SIZES, AlignmentCase
 from bench.cases import BACKBONES, MATRICES, METERS, TABLE, Case, matrix
 from bench.gate import paired
 from bench.gate.session import Gate
@@ -38,6 +41,10 @@ def add(parser: pytest.Parser) -> None:
     option("--rounds", type=int, metavar="N", default=step_time.ROUNDS, help="updates timed of each method")
     option("--step-time-against", metavar="REVISION", help="pair each update with one of this git revision")
     option("--step-time-margin", type=float, metavar="X", default=paired.MARGIN, help="fail beyond X times as long")
+    option = parser.getgroup("alignment", "fine-tuning of the embedded world by each method").addoption
+    option("--align", metavar="SIZE", help=f"{', '.join(SIZES)} (default, where no other cases are chosen: quick)")
+    option("--align-seeds", type=int, metavar="N", default=SEEDS, help="runs of each method (default: %(default)s)")
+    option("--align-world", type=Path, metavar="FILE", default=world.WEIGHTS, help="another world's weights")
     option = parser.getgroup("memory gate").addoption
     option("--memory-baseline", type=Path, metavar="FILE", help="fail when a case's memory differs from FILE's")
     option("--memory-baseline-update", action="store_true", help="write FILE from this run instead")
@@ -77,6 +84,16 @@ def timed_cases(config: pytest.Config) -> list[Case]:
     for case in cases:
         draw_plan(case)
     return cases
+
+
+def alignment_cases(config: pytest.Config) -> list[AlignmentCase]:
+    """The alignment cases: the table's methods and DRaFT-10, or --method. None where other cases were chosen and these
+    were not asked for: their settings have no meaning here, and a look at memory should not take minutes more."""
+    others = config.getoption("matrix") or any(config.getoption(name) for name in CASE_OPTIONS)
+    if config.getoption("align") is None and others and "alignment" not in config.getoption("markexpr"):
+        return []
+    size, seeds = config.getoption("align") or "quick", config.getoption("align_seeds")
+    return list(dict.fromkeys(AlignmentCase(name, size, seeds) for name in config.getoption("method") or ALIGNED))
 
 
 def memory_gate(config: pytest.Config) -> Gate | None:

@@ -25,6 +25,8 @@ SCHEMA = 1
 STATUSES = ("ok", "oom", "unavailable", "failed")
 """ok; oom: did not fit; unavailable: the meter needs what this machine lacks; failed: anything else, see `reason`."""
 PLAN_DRAWS = 1000
+MEASURED = {"memory": "reading", "step_time": "timing", "alignment": "alignment", "study": "study"}
+"""Kinds of records, and the field that holds what was measured (see bench/alignment/benchmark.py for the last)."""
 
 
 class RecordError(ValueError):
@@ -202,7 +204,7 @@ def check(record: object, path: Path) -> dict:
             raise RecordError(
                 f"{path} has a record without a usable {name!r}: it was edited or cut, run the benchmark again"
             )
-    measured = {"memory": "reading", "step_time": "timing"}.get(record["kind"])
+    measured = MEASURED.get(record["kind"])
     if measured is None or record["status"] not in STATUSES or "id" not in record["case"]:
         raise RecordError(f"{path} has a record of an unknown kind or status: it was edited, run the benchmark again")
     if record["status"] == "ok" and not isinstance(record.get(measured), dict):

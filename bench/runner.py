@@ -112,19 +112,19 @@ def _workers(count: int, threads: int, max_tasks_per_child: int | None = None) -
     return ProcessPoolExecutor(
         count,
         multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(_third_party_modules(), threads),
+        initializer=start_worker,
+        initargs=(third_party_modules(), threads),
         max_tasks_per_child=max_tasks_per_child,
     )
 
 
-def _third_party_modules() -> list[str]:
+def third_party_modules() -> list[str]:
     """Modules that registered methods of their own: a worker imports them, so that they register there too."""
     modules = {cls.__module__ for cls in METHODS.values()}
     return sorted(name for name in modules if not name.startswith("methods.") and name != "__main__")
 
 
-def _start_worker(modules: list[str], threads: int) -> None:
+def start_worker(modules: list[str], threads: int) -> None:
     # Workers leave an interrupt to the parent, which stops them in order.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)

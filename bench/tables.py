@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bench.alignment import reading
 from bench.units import GIB
 from methods.rollout import PHASES
 
@@ -49,6 +50,52 @@ def step_time(records: Sequence[dict]) -> pd.DataFrame:
             row["reason"] = record["reason"]
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+ALIGNED = {"reward": "reward", "r1": "R@1", "fid": "FID", "mm_dist": "MM-Dist", "multimodality": "MModality"}
+
+
+def alignment(records: Sequence[dict]) -> pd.DataFrame:
+    """Alignment rows: test metrics as mean ± half-width of the 95% interval over seeds, the base and real data first;
+    the validation reward after all trajectories, and at the time at which the first of the methods had run them all;
+    then what it took to reach DRaFT's last reward."""
+    own = [record for record in records if record["kind"] == "alignment"]
+    found = [record["alignment"] for record in own if record["status"] == "ok"]
+    rows: list[dict] = []
+    if found:
+        real = {name: {"mean": value, "half_width": None} for name, value in found[0]["real"].items()}
+        rows += [{"method": name, **_aligned(of)} for name, of in (("real data", real), ("base", found[0]["base"]))]
+    seconds = min((reading.mean_curve(of["curves"])[-1]["cpu_seconds"] for of in found), default=0.0)
+    for record in own:
+        row = {"method": record["case"]["method"]}
+        if of := record.get("alignment"):
+            curve = reading.mean_curve(of["curves"])
+            goal = of["to_reach"]
+            row |= {
+                "lr": f"{of['lr']:g}" + (f" ({of['at_edge']} of the grid)" if of["at_edge"] else ""),
+                **_aligned(of["final"]),
+                f"val. at {curve[-1]['trajectories']:.0f} traj.": curve[-1]["reward"],
+                f"at {seconds:.1f} s": reading.value_at(curve, "cpu_seconds", seconds, "reward"),
+                "s": curve[-1]["cpu_seconds"],
+                "traj. to goal": goal["trajectories"],
+                "s to goal": goal["seconds"],
+                "peak MiB": of["memory"]["peak"] / 2**20,
+                "hacked": ", ".join(ALIGNED[name] for name in of["hacked"]),
+            }
+        else:
+            row |= {"status": record["status"], "reason": record["reason"]}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _aligned(metrics: dict) -> dict[str, str]:
+    return {column: _interval(metrics[name]) for name, column in ALIGNED.items()}
+
+
+def _interval(value: dict) -> str:
+    """`0.612 ± 0.014`."""
+    mean, half_width = value["mean"], value["half_width"]
+    return "" if mean is None else f"{mean:.3f}" + ("" if half_width is None else f" ± {half_width:.3f}")
 
 
 def _case(record: dict) -> dict:

@@ -1,12 +1,14 @@
 """The published efficiency claims as data, and for each a judge: records in, a verdict with its numbers out.
 
 published: the figures; verdict: the types; compare: like with like; forecast: what a plan foretells; table, steps,
-speed: the judges.
+speed, alignment, base_model: the judges.
 """
 
 from collections.abc import Sequence
 
 from bench import cases
+from bench.claims.alignment import judge_alignment
+from bench.claims.base_model import judge_chain, judge_similarity
 from bench.claims.published import CHAINS, PUBLISHED
 from bench.claims.speed import judge_speed
 from bench.claims.steps import judge_growth, judge_trained_steps
@@ -28,6 +30,8 @@ def _methods(*specs: str) -> str:
 
 EXTENDED = "MotionRFT, arXiv 2603.27185"
 ALIGNMENT = "the alignment benchmark"
+ALIGN_COMMAND = f"pytest bench/ -m alignment --align full --benchmark-json=run.json && {REPORT_COMMAND}"
+STUDIES_COMMAND = f"pytest bench/test_studies.py --benchmark-json=run.json && {REPORT_COMMAND}"
 
 CLAIMS = (
     Claim(
@@ -59,7 +63,8 @@ CLAIMS = (
         "8.2% better MM-Dist than DRaFT-50; better R-Precision and FID than all three baselines",
         PAPER,
         "(2.872 - 2.637) / 2.872.",
-        needs=ALIGNMENT,
+        ALIGN_COMMAND,
+        judge_alignment,
     ),
     Claim(
         "C5",
@@ -74,14 +79,16 @@ CLAIMS = (
         "The chain coefficient ∏ ∂π(x_s)/∂x_s goes to zero for early steps, so they are hardly optimised",
         f"{PAPER}, figure 3",
         "Corollary 1 gives the decomposition, Corollary 2 EasyTune's single term.",
-        needs="a study of gradients along the chain on trained weights",
+        STUDIES_COMMAND,
+        judge_chain,
     ),
     Claim(
         "C7",
         "Noisy motions stay similar to the clean ones, so that a step can be scored",
         f"{PAPER}, figure 4",
         "Similar by which measure hangs on the retrieval model.",
-        needs="a reward study on trained weights",
+        STUDIES_COMMAND,
+        judge_similarity,
     ),
     Claim(
         "C8",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.cases import Case
+from bench.claims.alignment import time_to_reward
 from bench.claims.compare import Found, find
 from bench.claims.published import DRAFT, EASYTUNE, PUBLISHED_SPEEDUP, TOLERANCE
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict, outcome_of
@@ -31,7 +32,13 @@ def judge_speed(records: Sequence[dict]) -> Verdict:
     )
     if not settles:
         finding += f" Timed on {_setting(draft)}, not on a GPU at {Case().batch}: this cannot settle the factor."
-    return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune), found.provenance)
+    to_reward = time_to_reward(records)
+    if to_reward and to_reward["EasyTune, s"]:
+        finding += (
+            f" To the reward that DRaFT-T ends with, in the embedded world, EasyTune takes "
+            f"{to_reward['EasyTune, s']:.1f} CPU seconds and DRaFT-T {to_reward['DRaFT-50, s']:.1f}."
+        )
+    return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), found.provenance)
 
 
 def _timed_pair(records: Sequence[dict]) -> Found:
@@ -63,7 +70,7 @@ def _setting(record: dict) -> str:
     return f"{'a GPU' if case['meter'] == 'cuda' else 'a CPU'} ({device}) at batch {case['batch']}"
 
 
-def _speed_numbers(draft: dict, easytune: dict) -> pd.DataFrame:
+def _speed_numbers(draft: dict, easytune: dict, to_reward: dict | None) -> pd.DataFrame:
     """Per meaning: both medians and their ratio, with its least and most over rounds (which were interleaved)."""
     per_round = [
         d / e
@@ -82,4 +89,5 @@ def _speed_numbers(draft: dict, easytune: dict) -> pd.DataFrame:
                 "most over rounds": max(per_round) * steps,
             }
         )
-    return pd.DataFrame([*rows, {"per": "time to a given reward (not judged yet: needs the alignment benchmark)"}])
+    missing = {"per": "time to a given reward (not judged: needs pytest bench/ -m alignment)"}
+    return pd.DataFrame([*rows, to_reward or missing])

@@ -13,7 +13,8 @@ from bench import claims, tables
 from bench.cases import Case
 from bench.claims import Verdict, compare, forecast, published, table
 from bench.claims.published import EASYTUNE
-from bench.report import figures
+from bench.claims.verdict import NotJudgedError
+from bench.report import figures, style
 from bench.report import rows as pick
 from bench.units import GIB
 
@@ -315,6 +316,83 @@ def _meters_table(pairs: Sequence[tuple[dict, dict]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def alignment(records: Records) -> Section:
+    title, rows = "Alignment", _aligned(records)
+    if not rows:
+        return Section("alignment", title, command=claims.ALIGN_COMMAND)
+    case, found = rows[0]["case"], rows[0]["alignment"]
+    see = (
+        f"Every method fine-tunes the embedded world's base for {found['curves'][0][-1]['trajectories']} trajectories "
+        f"of {case['batch']} prompts, {len(found['seeds'])} seeds each, at the learning rate that validation prompts "
+        "chose from one grid. The reward is always that of finished motions on held-out prompts."
+    )
+    frame = tables.alignment([r for r in records if r["kind"] == "alignment"])
+    return Section("alignment", title, see, lambda: figures.curves(rows), frame)
+
+
+def paths(records: Records) -> Section:
+    title, rows = "Reward against an independent evaluator", _aligned(records)
+    if not rows:
+        return Section("paths", title, command=claims.ALIGN_COMMAND)
+    hacked = {style.label(r): r["alignment"]["hacked"] for r in rows if r["alignment"]["hacked"]}
+    if hacked:
+        worse = "; ".join(
+            f"{name}: {', '.join(tables.ALIGNED[metric] for metric in of)}" for name, of in hacked.items()
+        )
+        see = f"Reward hacking: the reward rises beyond its interval while the evaluator finds worse ({worse})."
+    else:
+        see = "No method's independent metrics fall below the base's by more than the base's own interval."
+    return Section("paths", title, see, lambda: figures.paths(rows))
+
+
+def pareto(records: Records) -> Section:
+    title, rows = "What the alignment cost", _aligned(records)
+    if not rows:
+        return Section("pareto", title, command=claims.ALIGN_COMMAND)
+    see = (
+        "Memory is the live tensor bytes of one update at this small world's scale, on a CPU; its proportions are not "
+        "those of the published scale. Time is of one CPU core."
+    )
+    frame = pd.DataFrame(
+        {
+            "method": row["case"]["method"],
+            "peak, MiB": found["memory"]["peak"] / 2**20,
+            "beyond sampling, MiB": (found["memory"]["peak"] - found["memory"]["sampling"]) / 2**20,
+            **{f"gain, {name}": found["gain"][metric]["mean"] for metric, name in tables.ALIGNED.items()},
+            "trajectories to DRaFT's reward": found["to_reach"]["trajectories"],
+            "seconds to it": found["to_reach"]["seconds"],
+            "note": found["to_reach"]["note"] or "",
+        }
+        for row in rows
+        for found in [row["alignment"]]
+    )
+    return Section("pareto", title, see, lambda: figures.pareto(rows), frame)
+
+
+def _aligned(records: Records) -> list[dict]:
+    """The good alignment rows of one size: the larger where there are both."""
+    rows = [r for r in records if r["kind"] == "alignment" and r["status"] == "ok"]
+    best = max((r["case"]["batch"] for r in rows), default=None)
+    return [r for r in rows if r["case"]["batch"] == best]
+
+
+def chain(records: Records) -> Section:
+    return _study(records, "chain", "The gradient along the chain", claims.base_model.judge_chain, figures.chain)
+
+
+def similarity(records: Records) -> Section:
+    title = "What the reward sees under noise"
+    return _study(records, "similarity", title, claims.base_model.judge_similarity, figures.similarity)
+
+
+def _study(records: Records, name: str, title: str, judge: Callable, draw: Callable[[dict], Figure]) -> Section:
+    try:
+        verdict, record = judge(records), claims.base_model.study(records, name)
+    except NotJudgedError:
+        return Section(name, title, command=claims.STUDIES_COMMAND)
+    return Section(name, title, verdict.finding, lambda: draw(record), verdict.numbers)
+
+
 def memory(records: Records) -> Section:
     title, rows = "All memory rows", pick.memory(records)
     if not rows:
@@ -326,7 +404,41 @@ def memory(records: Records) -> Section:
     return Section("memory", title, see, None, tables.memory(rows))
 
 
-SECTIONS = (peaks, base, steps, split, owners, timeline, plans, random_methods, step_time, meters, memory)
+SECTIONS = (
+    peaks,
+    base,
+    steps,
+    split,
+    owners,
+    timeline,
+    plans,
+    random_methods,
+    step_time,
+    alignment,
+    paths,
+    pareto,
+    chain,
+    similarity,
+    meters,
+    memory,
+)
 
-FILES = ("peaks", "base", "steps", "split", "owners", "timeline", "plans", "random", "step_time", "meters", "memory")
+FILES = (
+    "peaks",
+    "base",
+    "steps",
+    "split",
+    "owners",
+    "timeline",
+    "plans",
+    "random",
+    "step_time",
+    "alignment",
+    "paths",
+    "pareto",
+    "chain",
+    "similarity",
+    "meters",
+    "memory",
+)
 """Stems of the sections' files."""

@@ -245,7 +245,6 @@ class WorldBackbone(Mld):
     """MLD with the world's VAE and denoiser: the same guidance, the same names."""
 
     vae: WorldVae  # type: ignore[assignment]  # another VAE, the same decode
-    denoiser: WorldDenoiser
 
     def __init__(self, config: WorldConfig):
         nn.Module.__init__(self)

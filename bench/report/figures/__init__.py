@@ -3,7 +3,9 @@
 No figure mixes places: the subtitle names the one it shows, and says "simulated" where no device was used.
 """
 
+from bench.report.figures.alignment import curves, pareto, paths
 from bench.report.figures.base import base
+from bench.report.figures.base_model import chain, similarity
 from bench.report.figures.draws import random_peaks
 from bench.report.figures.meters import meters
 from bench.report.figures.peaks import peaks
@@ -13,4 +15,19 @@ from bench.report.figures.step_time import step_time
 from bench.report.figures.steps import steps
 from bench.report.figures.timeline import timeline
 
-__all__ = ["base", "meters", "peaks", "plans", "random_peaks", "split", "step_time", "steps", "timeline"]
+__all__ = [
+    "base",
+    "chain",
+    "curves",
+    "meters",
+    "pareto",
+    "paths",
+    "peaks",
+    "plans",
+    "random_peaks",
+    "similarity",
+    "split",
+    "step_time",
+    "steps",
+    "timeline",
+]

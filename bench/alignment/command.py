@@ -1,0 +1,92 @@
+"""`python -m bench.alignment.finetune`: a fine-tuning run of the embedded world, with progress, resumable."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+
+from bench.alignment import world
+from bench.alignment.evaluate import evaluate
+from bench.alignment.finetune import FinetuneConfig, finetune
+from bench.alignment.prompts import training_prompts
+from methods import METHODS, MethodError
+
+STEPS = 20
+BAD_INPUT, INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code: 0; 2 with one sentence on stderr where an input is of no use or the run had
+    to stop; 130 when interrupted, and the same command goes on."""
+    options = _parser().parse_args(arguments)
+    torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
+    try:
+        return _run(options)
+    except (MethodError, OSError) as error:
+        print(f"bench.alignment.finetune: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"\ninterrupted: the same command goes on from the checkpoint in {options.out}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = FinetuneConfig(**{name.name: getattr(options, name.name) for name in fields(FinetuneConfig)})
+    if options.measure_every < 1:
+        raise MethodError(f"--measure-every must be at least 1, not {options.measure_every}")
+    own = world.load(options.world)
+    sampler = own.sampler(options.steps)
+    options.out.mkdir(parents=True, exist_ok=True)
+
+    def measure() -> dict:
+        found = evaluate(own, "val", options.prompts, repeats=1, steps=options.steps)
+        shown = ", ".join(f"{name} {found[name].mean:.3f}" for name in ("reward", "r1", "mm_dist", "fid"))
+        print(f"  held out, {options.prompts} validation prompts: {shown}", flush=True)
+        return {name: value.mean for name, value in found.items() if math.isfinite(value.mean)}
+
+    def progress(record: dict) -> None:
+        left = (config.trajectories - record["trajectories"]) * record["seconds"] / record["trajectories"]
+        print(
+            f"trajectory {record['trajectories']} of {config.trajectories}: reward inside it {record['reward']:.3f}, "
+            f"{record['updates']} updates, {record['seconds']:.0f} s, {left:.0f} s left",
+            flush=True,
+        )
+
+    run = finetune(
+        config,
+        own.backbone,
+        own.reward,
+        sampler,
+        training_prompts(own),
+        folder=options.out,
+        measure=measure,
+        measure_at=range(0, config.trajectories, options.measure_every),
+        on_trajectory=progress,
+    )
+    print(f"wrote {', '.join(map(str, run.save(options.out)))}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bench.alignment.finetune", description=__doc__.partition(": ")[2])
+    defaults = FinetuneConfig()
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="for checkpoint and result; a run found there goes on")
+    add("--method", default=defaults.method, metavar="SPEC", help=f"name[:option=value,...]: {', '.join(METHODS)}")
+    add("--lr", type=float, default=defaults.lr, help="learning rate (default, as published: %(default)g)")
+    add("--trajectories", type=int, default=defaults.trajectories, metavar="N", help="default: %(default)s")
+    add("--batch", type=int, default=defaults.batch, metavar="B", help="prompts a trajectory (default: %(default)s)")
+    add("--steps", type=int, default=STEPS, metavar="T", help="denoising steps (default: %(default)s)")
+    add("--warm-up", type=int, default=defaults.warm_up, metavar="N", help="optimiser steps (default: %(default)s)")
+    add("--clip", type=float, default=defaults.clip, metavar="NORM", help="of the gradient (default: %(default)s)")
+    add("--ema", type=float, default=defaults.ema, metavar="DECAY", help="of averaged weights (default: off)")
+    add("--seed", type=int, default=defaults.seed, metavar="N", help="default: %(default)s")
+    add("--train-mode", action="store_true", help="dropout on inside trajectories, as released")
+    add("--measure-every", type=int, default=10, metavar="N", help="trajectories (default: %(default)s)")
+    add("--prompts", type=int, default=64, metavar="N", help="validation prompts measured on (default: %(default)s)")
+    add("--world", type=Path, default=world.WEIGHTS, metavar="FILE", help="weights (default: the committed ones)")
+    return parser

@@ -1,0 +1,161 @@
+"""How well a denoiser of a world is aligned: the held-out reward, and the field's metrics by the independent evaluator.
+
+The reward here is the reward model's score of finished motions (x_0), in eval mode and under a fixed noise seed: never
+the one seen inside a trajectory, which training inflates for its own prompts.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from bench.alignment import metrics
+from bench.alignment.metrics import Array, Interval, interval
+from bench.alignment.world import Prompts, World
+from methods import Reward, sample
+from methods.interface import Batch, MethodError
+
+METRICS = ("reward", "r1", "r2", "r3", "mm_dist", "fid", "diversity", "multimodality")
+"""reward: held out, higher is better; r1 to r3: R-precision, pools of 32, equal meanings are equal; mm_dist, fid: lower
+is better; diversity, multimodality: of the motions, near that of real data is best."""
+LOWER_IS_BETTER = ("mm_dist", "fid")
+CHUNK = 16
+"""Prompts sampled at once: larger ones leave a core's cache, and take longer a prompt."""
+POOL_DRAWS = 5
+"""Shuffles into R-precision's pools: who shares a pool by chance weighs less."""
+REFERENCE = 512
+REFERENCE_SEED = 0
+"""How many real motions FID compares with, and what draws them: the same ones for everything measured on a split."""
+
+
+def evaluate(
+    world: World,
+    split: str = "test",
+    count: int = 256,
+    repeats: int = 3,
+    seed: int = 0,
+    steps: int = 50,
+    denoiser: nn.Module | None = None,
+    real: Array | None = None,
+) -> dict[str, Interval]:
+    """METRICS of the motions that the world's backbone makes of the first `count` prompts of a split, over `repeats`
+    noise seeds (drawn from `seed`) of `steps` denoising steps, each with a 95% interval.
+
+    `denoiser` is measured in place of the world's own; `real` is what `reference` gives, where it is at hand. The same
+    arguments give the same numbers; torch's global generator is left as it was. MultiModality compares repeats, and is
+    NaN for one; so is a single repeat's interval.
+    MethodError for a split or a number that cannot be measured.
+    """
+    if repeats < 1:
+        raise MethodError(f"repeats must be at least 1, not {repeats}")
+    prompts = world.prompts(split, count)
+    texts = world.embed_texts(prompts.texts)
+    real = reference(world, split) if real is None else real
+    rows: list[dict[str, float]] = []
+    embedded = []
+    with _measuring(world, denoiser):
+        for number in range(repeats):
+            noise = 1000 * seed + number
+            motion, rewards = generate(world, prompts, noise, steps)
+            embedded.append(world.embed_motions(motion, prompts.lengths))
+            rows.append(_one_repeat(texts, embedded[-1], real, prompts, noise) | {"reward": float(rewards.mean())})
+    found = {name: interval([row[name] for row in rows]) for name in METRICS if name in rows[0]}
+    return found | {"multimodality": _multimodality(embedded)}
+
+
+def evaluate_real(world: World, split: str = "test", count: int = 256) -> dict[str, Interval]:
+    """The same of `count` real motions of a split with their captions: what there is to reach.
+
+    They are none of those that FID compares with. MultiModality is NaN: the real data has one motion a text.
+    """
+    first = _reference_size(world, split)
+    motion, prompts = world.real(split, first + count, REFERENCE_SEED)
+    others = slice(first, None)
+    own = Prompts(prompts.texts[others], prompts.meanings[others], prompts.lengths[others])
+    motion = motion[others, : int(own.lengths.max())]
+    with _measuring(world, None):
+        rewards = score(world.reward, motion, world.batch(own.texts, own.lengths), REFERENCE_SEED)
+        embedded = world.embed_motions(motion, own.lengths)
+    row = _one_repeat(world.embed_texts(own.texts), embedded, reference(world, split), own, REFERENCE_SEED)
+    row |= {"reward": float(rewards.mean()), "multimodality": float("nan")}
+    return {name: interval([row[name]]) for name in METRICS}
+
+
+def reference(world: World, split: str) -> Array:
+    """The evaluator's embeddings `[N, E]` of the real motions that FID compares with."""
+    motion, prompts = world.real(split, _reference_size(world, split), REFERENCE_SEED)
+    with _measuring(world, None):
+        return world.embed_motions(motion, prompts.lengths).numpy()
+
+
+def _reference_size(world: World, split: str) -> int:
+    """Half of a small split: the other half is what real data is measured by."""
+    return min(REFERENCE, len(world.clips[split]) // 2)
+
+
+def generate(world: World, prompts: Prompts, seed: int, steps: int) -> tuple[Tensor, Tensor]:
+    """Motions `[N, F, 263]`, padded with zeros to the longest, and their rewards `[N]`; equal seeds, equal bytes."""
+    generator = torch.Generator().manual_seed(seed)
+    sampler = world.sampler(steps)
+    motions: dict[int, Tensor] = {}
+    rewards = torch.empty(len(prompts))
+    # Texts of about one length share a chunk: the less padding, the less there is to compute.
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts.texts[row].split()))
+    for start in range(0, len(order), CHUNK):
+        rows = order[start : start + CHUNK]
+        batch = world.batch([prompts.texts[row] for row in rows], prompts.lengths[rows])
+        state = world.backbone.initial_state(batch, generator)
+        motion = sample(world.backbone, sampler, batch, state, generator)
+        rewards[rows] = score(world.reward, motion, batch, seed + start)
+        motions |= zip(rows, motion, strict=True)
+    return pad_sequence([motions[row] for row in range(len(prompts))], batch_first=True), rewards
+
+
+def score(reward: Reward, motion: Tensor, batch: Batch, seed: int) -> Tensor:
+    """Rewards `[B]` of finished motions, the same for the same seed: a reward may draw from the global generator."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return reward(motion, batch)
+
+
+def _one_repeat(texts: Tensor, motions: Tensor, real: Array, prompts: Prompts, seed: int) -> dict[str, float]:
+    """The evaluator's metrics of one set of motions, from embeddings `[N, E]`."""
+    rng = np.random.default_rng(seed)
+    pools = np.concatenate([metrics.pools(len(prompts), rng) for _ in range(POOL_DRAWS)])
+    precision = metrics.r_precision(texts, motions, pools, prompts.meanings)
+    return {
+        **{f"r{top}": float(share) for top, share in enumerate(precision, start=1)},
+        "mm_dist": metrics.mm_dist(texts, motions),
+        "fid": metrics.fid(real, motions),
+        "diversity": metrics.diversity(motions, rng, min(metrics.DIVERSITY_PAIRS, len(motions))),
+    }
+
+
+def _multimodality(repeats: Sequence[Tensor]) -> Interval:
+    """MultiModality over every pair of repeats `[N, E]`, which needs no 30 motions a text.
+
+    The published draw of pairs may meet in one motion, at no distance; with few repeats it would, often.
+    """
+    pairs = [float(torch.linalg.vector_norm(a - b, dim=-1).mean()) for a, b in combinations(repeats, 2)]
+    return interval(pairs) if pairs else Interval(float("nan"), float("nan"))
+
+
+@contextlib.contextmanager
+def _measuring(world: World, denoiser: nn.Module | None) -> Iterator[None]:
+    """Every network in eval mode, and `denoiser` in place of the world's; as before, afterwards."""
+    own = world.backbone.denoiser
+    world.backbone.denoiser = own if denoiser is None else denoiser
+    networks = [*world.networks().values(), world.backbone.denoiser]
+    modes = {module: module.training for network in networks for module in network.modules()}
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        world.backbone.denoiser = own

@@ -1,0 +1,18 @@
+"""The prompts that the embedded world is fine-tuned on: of its training split, never another."""
+
+import torch
+
+from bench.alignment.finetune import Draw
+from bench.alignment.world import World
+from methods import Batch
+
+
+def training_prompts(world: World, count: int = 1024) -> Draw:
+    """Batches of prompts drawn, with replacement, from the first `count` of the training split."""
+    prompts = world.prompts("train", count)
+
+    def draw(size: int, generator: torch.Generator) -> Batch:
+        rows = torch.randint(len(prompts), (size,), generator=generator).tolist()
+        return world.batch([prompts.texts[row] for row in rows], prompts.lengths[rows])
+
+    return draw

@@ -1,0 +1,84 @@
+"""What is read off finished runs: intervals over seeds, the learning rate, time to a reward, reward hacking.
+
+Points are dicts of numbers by name (see finetune.Curve.evaluations); a curve is a list of them, in order.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from bench.alignment.evaluate import LOWER_IS_BETTER
+
+T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Student's t at 97.5% for 1 to 9 degrees of freedom."""
+MOST_SEEDS = len(T_QUANTILES) + 1
+JUDGED_INDEPENDENTLY = ("r1", "fid", "mm_dist")
+"""What the evaluator, which no method is trained on, says about quality."""
+
+Curve = Sequence[Mapping[str, float]]
+Summary = Mapping[str, Mapping]
+"""`mean` and `half_width` by metric."""
+
+
+def over_seeds(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and half-width of the 95% interval by Student's t, which few seeds call for: at three it is 2.5 standard
+    deviations. None for what one seed cannot tell, and for a metric that was not measured."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return {"mean": None, "half_width": None}
+    if len(known) == 1:
+        return {"mean": known[0], "half_width": None}
+    half_width = T_QUANTILES[len(known) - 2] * statistics.stdev(known) / len(known) ** 0.5
+    return {"mean": statistics.fmean(known), "half_width": half_width}
+
+
+def mean_curve(curves: Sequence[Curve]) -> list[dict[str, float]]:
+    """The mean of runs that were measured after the same trajectories."""
+    return [
+        {name: statistics.fmean(point[name] for point in points) for name in points[0]}
+        for points in zip(*curves, strict=True)
+    ]
+
+
+def reach(curve: Curve, reward: float, axis: str) -> float | None:
+    """Where along `axis` the curve first has a reward, linear between its points; None where it never does."""
+    if curve[0]["reward"] >= reward:
+        return curve[0][axis]
+    for before, after in pairwise(curve):
+        if after["reward"] >= reward:
+            share = (reward - before["reward"]) / (after["reward"] - before["reward"])
+            return before[axis] + share * (after[axis] - before[axis])
+    return None
+
+
+def value_at(curve: Curve, axis: str, position: float, name: str) -> float | None:
+    """A figure of the curve at a position along `axis`, linear between its points; None past its end."""
+    for before, after in pairwise(curve):
+        if before[axis] <= position <= after[axis]:
+            share = (position - before[axis]) / (after[axis] - before[axis])
+            return before[name] + share * (after[name] - before[name])
+    return None
+
+
+def choose(rewards: Mapping[float, float | None]) -> float | None:
+    """The learning rate with the highest reward, the lower of equal ones; None if none could be trained at."""
+    finished = {lr: reward for lr, reward in rewards.items() if reward is not None}
+    return max(sorted(finished), key=finished.__getitem__, default=None)
+
+
+def edge(lr: float, grid: Sequence[float]) -> str | None:
+    """Which edge of the grid a chosen learning rate is at, so that a better one may lie beyond it."""
+    return {min(grid): "lowest", max(grid): "highest"}.get(lr)
+
+
+def hacked(final: Summary, base: Summary) -> list[str]:
+    """The independent metrics that are worse than the base's by more than the base's own interval, where the reward is
+    above the base's and its interval excludes it; none otherwise. Their presence is reward hacking."""
+    if not final["reward"]["mean"] - (final["reward"]["half_width"] or 0.0) > base["reward"]["mean"]:
+        return []
+    worse = []
+    for name in JUDGED_INDEPENDENTLY:
+        loss = final[name]["mean"] - base[name]["mean"]
+        if (loss if name in LOWER_IS_BETTER else -loss) > (base[name]["half_width"] or 0.0):
+            worse.append(name)
+    return worse

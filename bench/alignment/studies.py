@@ -1,0 +1,159 @@
+"""Two measurements on the base model that claims of the paper rest on, without any fine-tuning.
+
+chain (C6): what of a gradient at x_0 arrives at an earlier state, by vector-Jacobian products through the sampler's
+steps, and what of it reaches the denoiser's weights. similarity (C7): how like its clean self a noised motion is to the
+reward, and how like it the one-step prediction made from it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench import record
+from bench.alignment.world import WEIGHTS, World, load
+from bench.runner import one_sentence
+from methods import Batch, Sampler
+
+
+def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> dict[str, list[float]]:
+    """By step i = 0 (noisiest) to T - 1, over `prompts` trajectories on test prompts:
+
+    - `timestep`: of the denoiser call
+    - `coefficient`: root mean square of ‖(∂x_0/∂x_{i+1})ᵀ v‖ / ‖v‖ for random v: the chain coefficient of Corollary 1,
+      the product of ∂x_{s+1}/∂x_s over all later steps
+    - `coefficient_reward`: the same with the reward's gradient as v
+    - `through_chain`: norm of this step's share of the denoiser's gradient when the reward of x_0 is backpropagated
+      through all steps (DRaFT-T), ‖(∂x_{i+1}/∂θ)ᵀ (∂x_0/∂x_{i+1})ᵀ ∂R/∂x_0‖
+    - `stepwise`: norm of the gradient of the reward of this step's x̂_0 (EasyTune)
+    """
+    chosen = world.prompts("test", prompts)
+    batch = world.batch(chosen.texts, chosen.lengths)
+    sampler = world.sampler(steps)
+    generator = torch.Generator().manual_seed(seed)
+    states = _states(world, batch, sampler, world.backbone.initial_state(batch, generator))
+    weights = list(world.backbone.denoiser.parameters())
+    random = torch.randn(states[-1].shape, generator=generator)
+    reward = _reward_gradient(world, batch, states[-1], seed)
+    starts = {"coefficient": random, "coefficient_reward": reward}
+    arrived = dict(starts)
+    found: dict[str, list[float]] = {name: [] for name in (*starts, "through_chain", "stepwise", "timestep")}
+    for index in reversed(range(steps)):
+        x = states[index].requires_grad_()
+        out = world.backbone.predict(x, sampler[index].timestep, batch)
+        following, x0_hat = sampler.step(x, out, index), sampler.x0_hat(x, out, index)
+        for name, start in starts.items():
+            found[name].append(_rms(arrived[name]) / _rms(start))
+        found["timestep"].append(sampler[index].timestep)
+        own = _reward_gradient(world, batch, x0_hat.detach(), seed)
+        found["stepwise"].append(_norm(torch.autograd.grad(x0_hat, weights, own, retain_graph=True)))
+        found["through_chain"].append(
+            _norm(torch.autograd.grad(following, weights, arrived["coefficient_reward"], retain_graph=True))
+        )
+        arrived = {
+            name: torch.autograd.grad(following, x, cotangent, retain_graph=True)[0]
+            for name, cotangent in arrived.items()
+        }
+    return {name: values[::-1] for name, values in found.items()}
+
+
+def _states(world: World, batch: Batch, sampler: Sampler, x: Tensor) -> list[Tensor]:
+    """x_T to x_0."""
+    states = [x]
+    with torch.no_grad():
+        for index in range(len(sampler)):
+            out = world.backbone.predict(states[-1], sampler[index].timestep, batch)
+            states.append(sampler.step(states[-1], out, index))
+    return states
+
+
+def _reward_gradient(world: World, batch: Batch, latent: Tensor, seed: int) -> Tensor:
+    """d mean reward / d latent. The reward draws samples: each time the same."""
+    leaf = latent.detach().requires_grad_()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        rewards = world.reward(world.backbone.decode(leaf, batch), batch)
+    return torch.autograd.grad(rewards.mean(), leaf)[0]
+
+
+def _rms(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())
+
+
+def _norm(gradients: Sequence[Tensor]) -> float:
+    return float(torch.stack([g.norm() for g in gradients]).norm())
+
+
+def similarity(world: World, motions: int = 64, steps: int = 50, seed: int = 0) -> dict[str, list[float]]:
+    """By step i = 0 (noisiest) to T - 1, over generated test motions noised to the level of that step:
+
+    - `timestep`, and `signal`: √ᾱ there
+    - `noisy`, `predicted`: mean cosine similarity, in the reward's space, of the clean motion and the decoded noised
+      latent, or the decoded one-step prediction made from it
+    - `noisy_reward`, `predicted_reward`, and `clean_reward`: mean score against the caption
+    - `other`: mean similarity of clean motions of different meanings (a floor, the same at every step)
+    """
+    chosen = world.prompts("test", motions)
+    batch = world.batch(chosen.texts, chosen.lengths)
+    sampler = world.sampler(steps)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        clean = _states(world, batch, sampler, world.backbone.initial_state(batch, generator))[-1]
+        text = world.reward.encode_text(batch.tokens, batch.token_mask)[0]
+        embedded = _embed(world, batch, clean)
+        noise = torch.randn(clean.shape, generator=generator)
+        rows = []
+        for index in range(steps):
+            noisy = sampler.add_noise(clean, noise, index)
+            out = world.backbone.predict(noisy, sampler[index].timestep, batch)
+            rows.append([_embed(world, batch, x) for x in (noisy, sampler.x0_hat(noisy, out, index))])
+    pairs = F.cosine_similarity(embedded[:, None], embedded[None], dim=-1)
+    meanings = chosen.meanings
+    unequal = torch.tensor([[a != b for b in meanings] for a in meanings])
+    constant = {"clean_reward": _likeness(text, embedded), "other": float(pairs[unequal].mean())}
+    return {
+        "timestep": [sampler[index].timestep for index in range(steps)],
+        "signal": [sampler[index].signal for index in range(steps)],
+        "noisy": [_likeness(embedded, noisy) for noisy, _ in rows],
+        "predicted": [_likeness(embedded, predicted) for _, predicted in rows],
+        "noisy_reward": [_likeness(text, noisy) for noisy, _ in rows],
+        "predicted_reward": [_likeness(text, predicted) for _, predicted in rows],
+        **{name: [value] * steps for name, value in constant.items()},
+    }
+
+
+def _embed(world: World, batch: Batch, latent: Tensor) -> Tensor:
+    """Means `[B, E]` of the reward's motion encoder."""
+    return world.reward.encode_motion(world.backbone.decode(latent, batch), batch.frame_mask)[0]
+
+
+def _likeness(a: Tensor, b: Tensor) -> float:
+    return float(F.cosine_similarity(a, b, dim=-1).mean())
+
+
+STUDIES = {"chain": chain, "similarity": similarity}
+
+
+def measure(name: str, weights: Path = WEIGHTS) -> dict:
+    """The record of a study of the world in `weights`. Never raises but for an interrupt."""
+    steps = 50
+    row = {
+        "schema": record.SCHEMA,
+        "kind": "study",
+        "case": {"id": name, "backbone": "embedded", "steps": steps, "meter": "host"},
+        "status": "ok",
+        "reason": None,
+        "simulated": False,
+        "settings": {"threads": 1},
+        "environment": record.environment(with_gpu=False),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # operations this small are slower on two, far slower where a core is taken
+    try:
+        return {**row, "study": STUDIES[name](load(weights), steps=steps)}
+    except Exception as error:
+        return {**row, "status": "failed", "reason": one_sentence(error)}
+    finally:
+        torch.set_num_threads(threads)

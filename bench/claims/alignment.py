@@ -1,0 +1,94 @@
+"""C4, and C3 read as time to a given reward: by the alignment benchmark of the embedded world, no published one."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench.claims.published import DRAFT, EASYTUNE
+from bench.claims.verdict import NotJudgedError, Verdict, outcome_of
+
+BASELINES = ("draft", "alignprop", "drtune")
+"""The three that the paper compares with, by name: their options are not said."""
+BETTER = {"mm_dist": -1, "r1": 1, "fid": -1}
+"""Whether more is better."""
+NAMES = {"mm_dist": "MM-Dist", "r1": "R@1", "fid": "FID"}
+
+
+def aligned(records: Sequence[dict]) -> dict[str, dict]:
+    """The good alignment rows by method: those of the size `full` if EasyTune's and DRaFT's are among them, else of any
+    other one size. NotJudgedError if there are none."""
+    good = [r for r in records if r["kind"] == "alignment" and r["status"] == "ok"]
+    sizes = sorted({r["case"]["size"] for r in good}, key=lambda size: size != "full")
+    for size in sizes:
+        rows = {r["case"]["method"]: r for r in good if r["case"]["size"] == size}
+        if {EASYTUNE, DRAFT} <= set(rows):
+            return rows
+    raise NotJudgedError("Missing: alignment rows of easytune and draft (pytest bench/ -m alignment).")
+
+
+def judge_alignment(records: Sequence[dict]) -> Verdict:
+    """C4: EasyTune's MM-Dist against DRaFT-T's, its R-precision and FID against all three baselines', with the 95%
+    intervals over seeds: better only where the difference of the means exceeds both half-widths together."""
+    rows = aligned(records)
+    ours = rows[EASYTUNE]["alignment"]["final"]
+    others = {name: row for name, row in rows.items() if name.partition(":")[0] in BASELINES}
+    clear = {
+        "mm_dist": [_clearly_better("mm_dist", ours, rows[DRAFT]["alignment"]["final"])],
+        **{
+            metric: [_clearly_better(metric, ours, row["alignment"]["final"]) for row in others.values()]
+            for metric in ("r1", "fid")
+        },
+    }
+    draft = rows[DRAFT]["alignment"]["final"]
+    share = 1 - ours["mm_dist"]["mean"] / draft["mm_dist"]["mean"]
+    counts = ", ".join(
+        f"{NAMES[metric]} clearly better than {sum(of)} of {len(of)} baselines" for metric, of in clear.items()
+    )
+    case = rows[EASYTUNE]["case"]
+    finding = (
+        f"EasyTune's MM-Dist is {_told(ours, 'mm_dist')}, DRaFT-T's {_told(draft, 'mm_dist')}: {abs(share):.1%} "
+        f"{'better' if share > 0 else 'worse'} ({counts}). Of the embedded world (T = {case['steps']}, size "
+        f"{case['size']}), at equal trajectories; not of the published model, data and evaluator."
+    )
+    numbers = pd.DataFrame(
+        {
+            "method": name,
+            "lr": row["alignment"]["lr"],
+            **{label: _told(row["alignment"]["final"], metric) for metric, label in NAMES.items()},
+            "reward": _told(row["alignment"]["final"], "reward"),
+            "worse than the base though the reward rose": ", ".join(row["alignment"]["hacked"]),
+        }
+        for name, row in rows.items()
+    )
+    return Verdict("C4", outcome_of([all(of) for of in clear.values()]), finding, numbers, _provenance(rows[EASYTUNE]))
+
+
+def _clearly_better(metric: str, ours: dict, theirs: dict) -> bool:
+    gain = BETTER[metric] * (ours[metric]["mean"] - theirs[metric]["mean"])
+    return gain > (ours[metric]["half_width"] or 0) + (theirs[metric]["half_width"] or 0)
+
+
+def _told(final: dict, metric: str) -> str:
+    mean, half_width = final[metric]["mean"], final[metric]["half_width"]
+    return f"{mean:.3f}" + ("" if half_width is None else f" ± {half_width:.3f}")
+
+
+def _provenance(record: dict) -> str:
+    where = record["environment"]
+    return f"embedded world, CPU: {where.get('device')}, torch {where.get('torch')}"
+
+
+def time_to_reward(records: Sequence[dict]) -> dict | None:
+    """DRaFT-T's and EasyTune's CPU seconds to the reward that DRaFT-T ends with, and their ratio, as a row of C3's
+    numbers; None without the rows. EasyTune's is None where it never gets there."""
+    try:
+        rows = aligned(records)
+    except NotJudgedError:
+        return None
+    draft, easytune = (rows[method]["alignment"]["to_reach"]["seconds"] for method in (DRAFT, EASYTUNE))
+    return {
+        "per": "time to the reward that DRaFT-T ends with (embedded world, CPU)",
+        "DRaFT-50, s": draft,
+        "EasyTune, s": easytune,
+        "times faster": draft / easytune if draft and easytune else None,
+    }

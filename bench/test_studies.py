@@ -1,0 +1,14 @@
+"""What the base model itself says on two claims (C6, C7): minutes of nobody's training, seconds of measuring."""
+
+import pytest
+
+from bench.alignment import studies
+
+pytestmark = [pytest.mark.alignment, pytest.mark.benchmark(group="seconds to measure a study (not step time)")]
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_study(name, benchmark, keep):
+    row = benchmark.pedantic(studies.measure, args=(name,), rounds=1, iterations=1)
+    keep(row)
+    assert {len(values) for values in row["study"].values()} == {row["case"]["steps"]}

@@ -1,0 +1,250 @@
+"""The alignment benchmark: what is read off curves by hand-made numbers, measuring, and the command at a tiny size."""
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from alignment_worlds import untrained_world
+
+from bench import record, tables
+from bench.alignment import benchmark, reading
+from bench.alignment.benchmark import SIZES, AlignmentCase, compared, to_reach
+from bench.alignment.evaluate import METRICS, evaluate, evaluate_real
+from methods import MethodError
+
+ROOT = Path(__file__).parent.parent
+
+
+def curve(*rewards: float, every: int = 2, seconds: float = 1.5) -> list[dict]:
+    """Points of a run that is measured every so many trajectories."""
+    return [
+        {"trajectories": every * i, "cpu_seconds": every * i * seconds, "reward": reward}
+        for i, reward in enumerate(rewards)
+    ]
+
+
+class TestReading:
+    def test_time_to_a_reward_is_linear_between_points(self):
+        own = curve(0.1, 0.3, 0.2, 0.6)
+        assert reading.reach(own, 0.2, "trajectories") == pytest.approx(1)
+        assert reading.reach(own, 0.3, "trajectories") == pytest.approx(2)  # the first time, though it falls again
+        assert reading.reach(own, 0.5, "cpu_seconds") == pytest.approx((4 + 2 * 0.75) * 1.5)
+        assert reading.reach(own, 0.1, "trajectories") == 0
+        assert reading.reach(own, 0.61, "trajectories") is None
+
+    def test_what_is_never_reached_is_said(self):
+        found = to_reach([curve(0.1, 0.2), curve(0.1, 0.4)], peak=5, target=0.31)
+        assert (found["trajectories"], found["seconds"], found["peak_bytes"]) == (None, None, None)
+        assert found["note"] == "never reached in 2 trajectories: 0.300 at best"
+        assert "draft was not run" in to_reach([curve(0.1, 0.2)], peak=5, target=None)["note"]
+
+    def test_what_is_reached_has_its_costs(self):
+        found = to_reach([curve(0.1, 0.2), curve(0.1, 0.4)], peak=5, target=0.2)
+        assert (found["trajectories"], found["seconds"], found["peak_bytes"]) == (
+            pytest.approx(1),
+            pytest.approx(1.5),
+            5,
+        )
+        assert found["note"] is None
+
+    def test_equal_time_is_read_off_the_curve_and_not_beyond_it(self):
+        own = curve(0.1, 0.3, 0.7)
+        assert reading.value_at(own, "cpu_seconds", 4.5, "reward") == pytest.approx(0.5)
+        assert reading.value_at(own, "cpu_seconds", 6.0, "reward") == pytest.approx(0.7)
+        assert reading.value_at(own, "cpu_seconds", 6.1, "reward") is None
+
+    def test_the_highest_reward_chooses_the_rate_and_an_edge_is_said(self):
+        grid = (1e-5, 1e-4, 1e-3)
+        assert reading.choose(dict(zip(grid, (0.1, 0.5, 0.2), strict=True))) == 1e-4
+        assert reading.choose(dict(zip(grid, (0.5, 0.5, None), strict=True))) == 1e-5
+        assert reading.choose(dict.fromkeys(grid)) is None
+        assert [reading.edge(lr, grid) for lr in grid] == ["lowest", None, "highest"]
+
+    def test_intervals_over_seeds_are_students(self):
+        values = [0.5, 0.6, 0.75]
+        found = reading.over_seeds(values)
+        assert found["mean"] == pytest.approx(statistics.fmean(values))
+        assert found["half_width"] == pytest.approx(4.303 * statistics.stdev(values) / math.sqrt(3))
+        assert reading.over_seeds([0.5]) == {"mean": 0.5, "half_width": None}
+        assert reading.over_seeds([0.5, None]) == {"mean": None, "half_width": None}
+
+    @pytest.mark.parametrize(
+        ("changed", "worse"),
+        [
+            ({}, []),
+            ({"r1": 0.55}, ["r1"]),
+            ({"r1": 0.59}, []),  # inside the base's interval
+            ({"fid": 1.2, "mm_dist": 3.5}, ["fid", "mm_dist"]),
+            ({"fid": 0.5, "mm_dist": 2.0, "r1": 0.9}, []),
+            ({"reward": 0.44, "fid": 9.0}, []),  # the reward's interval does not exclude the base's
+        ],
+    )
+    def test_reward_hacking(self, changed, worse):
+        base = {"reward": 0.4, "r1": 0.6, "fid": 1.0, "mm_dist": 3.0}
+        widths = {"reward": 0.05, "r1": 0.02, "fid": 0.1, "mm_dist": 0.2}
+        made = {**base, "reward": 0.6, **changed}
+        summaries = [{name: {"mean": of[name], "half_width": widths[name]} for name in of} for of in (made, base)]
+        assert reading.hacked(*summaries) == worse
+
+
+def row(method: str, **changed) -> dict:
+    """A record of made-up runs."""
+    case = AlignmentCase(method, "tiny", seeds=2)
+    own = dict.fromkeys(METRICS, 0.5)
+    found = {
+        "method": case.method,
+        "lr": 1e-5,
+        "grid": [1e-5, 1e-3],
+        "at_edge": "lowest",
+        "curves": [curve(0.1, 0.3), curve(0.1, 0.4)],
+        "finals": [own | {"reward": 0.8, "fid": 0.9}, own | {"reward": 0.81, "fid": 0.9}],
+        "bases": [own, own | {"reward": 0.52}],
+        "real": own | {"multimodality": None},
+        "memory": {"peak": 3 * 2**20, "resident": 1, "sampling": 2, "what": benchmark.MEMORY},
+        **changed,
+    }
+    return benchmark.make_record(case, Path("none"), "ok", alignment=found | compared(found, 0.35))
+
+
+def test_a_row_says_edge_gain_and_hacking_and_survives_json(tmp_path):
+    made = row("easytune")
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"benchmarks": [{"extra_info": made}]}))
+    (loaded,) = record.load(path)
+    own = loaded["alignment"]
+    assert own["hacked"] == ["fid"]
+    assert own["gain"]["reward"]["mean"] == pytest.approx(0.295)
+    assert own["to_reach"]["trajectories"] == pytest.approx(2)
+    failed = benchmark.make_record(AlignmentCase("refl:m=2", "tiny"), Path("none"), "failed", "no rate trains it")
+    shown = tables.text(tables.alignment([loaded, failed]))
+    for words in ("real data", "base", "1e-05 (lowest of the grid)", "0.805 ± 0.064", "FID", "no rate trains it"):
+        assert words in shown
+
+
+def test_an_edited_row_is_refused(tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"benchmarks": [{"extra_info": {**row("easytune"), "alignment": None}}]}))
+    with pytest.raises(record.RecordError, match="without its alignment"):
+        record.load(path)
+
+
+class TestMeasuring:
+    def test_the_same_arguments_give_the_same_numbers_and_nothing_is_left_changed(self):
+        own = untrained_world()
+        own.reward.train()
+        torch.manual_seed(7)
+        before = torch.get_rng_state()
+        first = evaluate(own, "test", 32, repeats=2, steps=2)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert own.reward.training
+        torch.manual_seed(8)
+        assert evaluate(own, "test", 32, repeats=2, steps=2) == first
+        assert evaluate(own, "test", 32, repeats=2, steps=2, seed=1) != first
+        assert set(first) == set(METRICS)
+
+    def test_another_denoiser_is_measured_in_place_of_the_worlds(self):
+        own = untrained_world()
+        kept = own.backbone.denoiser
+        other = untrained_world().backbone.denoiser
+        with torch.no_grad():
+            for weight in other.parameters():
+                weight.add_(0.1)
+        assert evaluate(own, "val", 32, 1, steps=2, denoiser=other) != evaluate(own, "val", 32, 1, steps=2)
+        assert own.backbone.denoiser is kept
+
+    def test_real_motions_have_no_multimodality(self):
+        found = evaluate_real(untrained_world(), "val", 32)
+        assert math.isnan(found["multimodality"].mean)
+        assert all(math.isfinite(found[name].mean) for name in METRICS if name != "multimodality")
+
+    def test_no_repeats(self):
+        with pytest.raises(MethodError, match="repeats must be at least 1, not 0"):
+            evaluate(untrained_world(), repeats=0)
+
+
+class TestCases:
+    def test_ids_are_stable(self):
+        assert AlignmentCase("draft:k=10", "full").id == "draft-k10-embedded-T20-B16-full"
+        assert AlignmentCase("easytune:mode=step", "full", 5).id == "easytune-embedded-T20-B16-full-5seeds"
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (("ppo",), "unknown method 'ppo'"),
+            (("draft", "huge"), "unknown alignment size 'huge': choose one of full, quick, tiny"),
+            (("draft", "tiny", 0), "between 1 and 10, not 0"),
+            (("draft:k=99", "tiny"), "k must be"),
+        ],
+    )
+    def test_bad_input(self, arguments, words):
+        with pytest.raises(MethodError, match=words):
+            AlignmentCase(*arguments)
+
+    def test_the_published_rate_is_in_every_grid_and_methods_are_those_of_the_table(self):
+        assert all(1e-5 in size.grid for size in SIZES.values())
+        assert [method.partition(":")[0] for method in benchmark.METHODS] == [
+            "draft",
+            "draft",
+            "alignprop",
+            "drtune",
+            "refl",
+            "easytune",
+        ]
+
+
+def bench(*arguments: object, path: str = "bench/test_alignment.py") -> subprocess.CompletedProcess:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        path,
+        "-p",
+        "no:cacheprovider",
+        *map(str, arguments),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_the_command_at_a_tiny_size_and_its_resumption(tmp_path):
+    """One command, its table and record; an aborted run's row is kept, and serves the one that was not measured."""
+    weights, result = tmp_path / "world.safetensors", tmp_path / "run.json"
+    untrained_world().save(weights)
+    chosen = ["--align", "tiny", "--align-seeds", "1", "--align-world", weights]
+    chosen += ["--method", "draft", f"--benchmark-json={result}"]
+    done = bench(*chosen)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (found,) = record.load(result)
+    own = found["alignment"]
+    assert [point["trajectories"] for point in own["curves"][0]] == [0, 1, 2]
+    assert own["to_reach"]["reward"] == pytest.approx(reading.mean_curve(own["curves"])[-1]["reward"])
+    assert {entry["lr"] for entry in own["selection"]} == set(SIZES["tiny"].grid)
+    assert own["at_edge"]  # both of two
+    assert "of the grid)" in done.stdout
+    assert "runs, " in done.stdout  # progress
+
+    marked = {**found, "alignment": {**own, "clock": "kept"}}
+    result.with_name("run.json.partial").write_text(json.dumps(marked) + "\n")
+    again = bench(*chosen, "--method", "refl:m=2", "--resume")
+    assert again.returncode == 0, again.stdout + again.stderr
+    kept, new = record.load(result)
+    assert kept["alignment"]["clock"] == "kept"
+    assert new["alignment"]["bases"] == own["bases"]
+    assert new["alignment"]["to_reach"]["reward"] == own["to_reach"]["reward"]
+
+
+def test_bad_options_are_refused_before_anything_runs():
+    done = bench("--align", "huge")
+    assert done.returncode == 4
+    assert "unknown alignment size 'huge'" in done.stdout + done.stderr
+
+
+def test_other_cases_are_chosen_without_it():
+    listed = [bench("--collect-only", "-q", *chosen, path="bench/").stdout for chosen in ([], ["--matrix", "quick"])]
+    assert [text.count("test_alignment.py::") for text in listed] == [len(benchmark.METHODS), 0]

@@ -1,0 +1,333 @@
+"""Fine-tuning runs: the same bytes through any interruption, definitions of warm-up and averaging, clear refusals."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from alignment_worlds import untrained_world
+from toys import FRAMES, ToyReward, toy, toy_batch
+
+from bench.alignment.command import main
+from bench.alignment.finetune import CHECKPOINT, FinetuneConfig, FinetuneError, Run, finetune, linear_warm_up
+from bench.alignment.prompts import training_prompts
+from methods import Batch, MethodError, ddim
+from methods.backbones import mld
+from methods.checkpoint import load, load_mld, read
+
+ROOT = Path(__file__).parent.parent
+STEPS = 4
+METHODS = (
+    "easytune",
+    "drtune:k=2",
+    "refl:m=3",
+    "draft-lv",
+    "alignprop:truncation=bernoulli",
+    "easytune:mode=chain-released",
+)
+
+
+class NoisyReward(ToyReward):
+    """Draws from the global generator, as the published reward does."""
+
+    def __call__(self, motion, batch, timestep=None):
+        return super().__call__(motion, batch, timestep) * (1 + 0.1 * torch.randn(len(batch), dtype=motion.dtype))
+
+
+def start(config: FinetuneConfig, folder: Path | None = None, reward=None, **options) -> Run:
+    backbone, own, batch, _ = toy()
+
+    def draw(size: int, generator: torch.Generator) -> Batch:
+        text = torch.randn(size, *batch.text.shape[1:], generator=generator, dtype=torch.float64)
+        return toy_batch(text, batch.null_text, [FRAMES] * size)
+
+    reward = reward or NoisyReward(own.w, own.q)
+    return finetune(config, backbone, reward, ddim(STEPS), draw, folder=folder, checkpoint_seconds=0, **options)
+
+
+def untimed(run: Run) -> dict:
+    """The curve without the clock's readings."""
+    return {
+        name: [{key: value for key, value in point.items() if "seconds" not in key} for point in points]
+        for name, points in vars(run.curve).items()
+    }
+
+
+def weights(run: Run) -> list[float]:
+    return [value for weight in run.result().state_dict().values() for value in weight.flatten().tolist()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(method, tmp_path):
+    config = FinetuneConfig(method, lr=0.01, warm_up=3, batch=2, trajectories=5, ema=0.7, seed=3)
+    options = {"measure": lambda: {"of": random.random()}, "measure_at": (2,)}
+    whole = start(config, **options)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    for kill in (1, 2, 4):
+
+        def die(record: dict, kill: int = kill) -> None:
+            if record["trajectories"] == kill:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            start(config, folder, on_trajectory=die, **options)
+        torch.manual_seed(kill)  # what happens in between is nothing to the run
+    resumed = start(config, folder, **options)
+    assert weights(resumed) == weights(whole)
+    assert untimed(resumed)["trajectories"] == untimed(whole)["trajectories"]
+    assert [point["trajectories"] for point in resumed.curve.evaluations] == [0, 2, 5]
+    again = tmp_path / "again"
+    again.mkdir()
+    for one, other in zip(whole.save(again), resumed.save(folder), strict=True):
+        if one.suffix == ".safetensors":
+            assert one.read_bytes() == other.read_bytes()
+
+
+def test_measuring_changes_nothing_and_leaves_the_global_generator_alone(tmp_path):
+    config = FinetuneConfig("refl:m=2", lr=0.01, batch=2, trajectories=3)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    plain = start(config)
+    measured = start(config, measure=lambda: {"drawn": float(torch.randn(()))}, measure_at=(1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert weights(measured) == weights(plain)
+    assert len(measured.curve.evaluations) == 4
+
+
+def test_a_finished_run_goes_on_with_more_trajectories(tmp_path):
+    config = FinetuneConfig("easytune", lr=0.01, batch=2, trajectories=2)
+    start(config, tmp_path)
+    longer = replace(config, trajectories=4)
+    assert weights(start(longer, tmp_path)) == weights(start(longer))
+
+
+def test_totals_count_updates_samples_and_seconds():
+    curve = start(FinetuneConfig("easytune", batch=3, trajectories=2)).curve
+    assert [(p["trajectories"], p["updates"], p["samples"]) for p in curve.trajectories] == [(1, 4, 3), (2, 8, 6)]
+    assert 0 < curve.trajectories[0]["seconds"] < curve.trajectories[1]["seconds"]
+
+
+def test_seeds_decide_and_methods_share_their_prompts():
+    config = FinetuneConfig("easytune", lr=0.01, batch=2, trajectories=2)
+    assert weights(start(config)) == weights(start(config)) != weights(start(replace(config, seed=1)))
+    draws = [start(replace(config, method=method)).inputs.get_state() for method in ("easytune", "draft-lv")]
+    assert torch.equal(*draws)
+
+
+def test_warm_up_rises_linearly_in_optimiser_steps_and_then_stays():
+    assert [linear_warm_up(4)(step) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    assert linear_warm_up(0)(0) == 1
+    run = start(FinetuneConfig("easytune", lr=0.5, warm_up=10, trajectories=2))
+    assert run.updater.schedule.get_last_lr() == [pytest.approx(0.5 * 9 / 10)]  # 8 updates are done, this is the 9th's
+
+
+def test_the_average_is_that_of_its_definition():
+    seen = []
+
+    class Spied(NoisyReward):
+        """Sees the weights before each update; the last ones are the run's own."""
+
+        def __call__(self, motion, batch, timestep=None):
+            seen.append([weight.detach().clone() for weight in run_of["backbone"].denoiser.parameters()])
+            return super().__call__(motion, batch, timestep)
+
+    run_of = {}
+    backbone, reward, batch, _ = toy()
+    run_of["backbone"] = backbone
+    config = FinetuneConfig("easytune", lr=0.05, batch=2, trajectories=2, ema=0.6)
+    run = finetune(config, backbone, Spied(reward.w, reward.q), ddim(STEPS), lambda size, generator: batch)
+    path = [*seen, list(run.denoiser.parameters())]
+    expected = path[0]
+    for current in path[1:]:
+        expected = [0.6 * average + 0.4 * weight for average, weight in zip(expected, current, strict=True)]
+    for average, weight in zip(run.result().parameters(), expected, strict=True):
+        assert torch.allclose(average, weight, rtol=1e-12)
+    assert len(path) == 2 * STEPS + 1
+
+
+def test_train_mode_holds_inside_a_trajectory_and_measuring_is_in_eval_mode():
+    modes = []
+    backbone, reward, batch, _ = toy()
+
+    class Spied(ToyReward):
+        def __call__(self, motion, batch, timestep=None):
+            modes.append(backbone.denoiser.training)
+            return super().__call__(motion, batch, timestep)
+
+    def measure() -> dict:
+        modes.append(backbone.denoiser.training)
+        return {}
+
+    config = FinetuneConfig("refl:m=1", batch=2, trajectories=1, train_mode=True)
+    finetune(config, backbone, Spied(reward.w, reward.q), ddim(STEPS), lambda *_: batch, measure=measure)
+    assert modes == [False, True, False]
+
+
+class TestRefusals:
+    def test_a_reward_that_is_not_finite_stops_the_run_and_keeps_its_checkpoint(self, tmp_path):
+        class Breaks(NoisyReward):
+            calls = 0
+
+            def __call__(self, motion, batch, timestep=None):
+                self.calls += 1
+                rewards = super().__call__(motion, batch, timestep)
+                return rewards * math.nan if self.calls > 2 * STEPS + 1 else rewards
+
+        _, own, _, _ = toy()
+        config = FinetuneConfig("easytune", lr=0.01, batch=2, trajectories=9)
+        with pytest.raises(FinetuneError, match=r"trajectory 3 of 9 .*lower lr than 0\.01.* not finite") as error:
+            start(config, tmp_path, reward=Breaks(own.w, own.q))
+        assert "\n" not in str(error.value)
+        two = replace(config, trajectories=2)
+        kept = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+        assert len(kept["curve"]["trajectories"]) == 2
+        assert weights(start(two, tmp_path)) == weights(start(two))
+
+    def test_a_checkpoint_of_another_run(self, tmp_path):
+        config = FinetuneConfig("easytune", batch=2, trajectories=2)
+        start(config, tmp_path)
+        with pytest.raises(
+            FinetuneError, match=r"another run .lr was 1e-05, not 0\.1; seed was 0, not 4.*another folder"
+        ):
+            start(replace(config, lr=0.1, seed=4), tmp_path)
+        with pytest.raises(FinetuneError, match="2 trajectories already, more than the 1 asked for"):
+            start(replace(config, trajectories=1), tmp_path)
+        backbone, reward, batch, _ = toy(seed=1)
+        with pytest.raises(FinetuneError, match="began from other weights"):
+            finetune(config, backbone, reward, ddim(STEPS), lambda *_: batch, folder=tmp_path)
+        with pytest.raises(FinetuneError, match="steps was 4, not 5"):
+            finetune(config, backbone, reward, ddim(5), lambda *_: batch, folder=tmp_path)
+
+    def test_a_cut_checkpoint(self, tmp_path):
+        config = FinetuneConfig("easytune", batch=2, trajectories=2)
+        start(config, tmp_path)
+        path = tmp_path / CHECKPOINT
+        path.write_bytes(path.read_bytes()[:999])
+        with pytest.raises(FinetuneError, match=r"checkpoint\.pt is not a whole checkpoint"):
+            start(config, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("option", "words"),
+        [
+            ({"method": "ppo"}, "unknown method 'ppo'"),
+            ({"lr": 0.0}, "lr must be a positive number"),
+            ({"lr": math.nan}, "lr must be a positive number"),
+            ({"batch": 0}, "batch must be at least 1"),
+            ({"trajectories": 0}, "trajectories must be at least 1"),
+            ({"warm_up": -1}, "warm_up must be 0"),
+            ({"clip": 0.0}, "clip must be positive"),
+            ({"ema": 1.0}, "ema must be at least 0"),
+            ({"method": "draft:k=99"}, "k must be between 1 and the 4"),
+        ],
+    )
+    def test_options(self, option, words):
+        with pytest.raises(MethodError, match=words):
+            start(FinetuneConfig(**option))
+
+
+def test_the_result_is_in_the_published_layout(tmp_path):
+    torch.manual_seed(0)
+    backbone = mld.Mld(mld.TINY)
+    _, _, batch, _ = toy()
+    batch = Batch(
+        torch.randn(2, 1, mld.TINY.text_width),
+        torch.zeros(1, 1, mld.TINY.text_width),
+        batch.tokens,
+        batch.token_mask,
+        torch.ones(2, 5, dtype=torch.bool),
+    )
+
+    class Still:
+        """A reward: motion that does not move."""
+
+        def __call__(self, motion, batch, timestep=None):
+            return -motion.square().mean((1, 2))
+
+        def networks(self):
+            return {}
+
+    config = FinetuneConfig("refl:m=1", lr=0.01, trajectories=1)
+    run = finetune(config, backbone, Still(), ddim(STEPS), lambda *_: batch)
+    denoiser, published, told = run.save(tmp_path)
+    other = mld.Mld(mld.TINY)
+    load_mld(other, published)
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value)
+    load(other.denoiser, denoiser)
+    assert {name.partition(".")[0] for name in read(published)} == {"denoiser", "vae"}
+    assert json.loads(told.read_text())["config"]["method"] == "refl:m=1"
+
+
+@pytest.fixture(scope="module")
+def world_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("world") / "world.safetensors"
+    untrained_world().save(path)
+    return path
+
+
+def test_prompts_come_from_the_training_split_alone():
+    own = untrained_world()
+    known = own.prompts("train", 8)
+    batch = training_prompts(own, 8)(50, torch.Generator().manual_seed(0))
+    sentences = {tuple(row.tolist()) for row in own.batch(known.texts, known.lengths).text[:, 0]}
+    assert {tuple(row.tolist()) for row in batch.text[:, 0]} <= sentences
+    held_out = {own.prompts(split, 8).texts for split in ("val", "test")}
+    assert not held_out & {known.texts}
+
+
+class TestCommand:
+    COMMAND = (sys.executable, "-m", "bench.alignment.finetune")
+    TINY = ("--steps", "3", "--batch", "2", "--prompts", "32", "--lr", "1e-3")
+
+    def run(self, *arguments: object) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [*self.COMMAND, *map(str, arguments)]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+    def test_it_runs_is_interrupted_and_goes_on_to_the_same_bytes(self, world_file, tmp_path):
+        chosen = [*self.TINY, "--world", world_file, "--method", "easytune", "--measure-every", 99]
+        whole = self.run(*chosen, "--trajectories", 6, "--out", tmp_path / "whole")
+        assert whole.returncode == 0, whole.stderr
+        assert "trajectory 6 of 6: reward inside it" in whole.stdout
+        assert "held out, 32 validation prompts: reward" in whole.stdout
+
+        folder = tmp_path / "cut"
+        command = [*self.COMMAND, *map(str, chosen), "--trajectories", "6", "--out", str(folder)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            for line in process.stdout:
+                if line.startswith("trajectory 2"):
+                    process.send_signal(signal.SIGINT)
+                    break
+            _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "the same command goes on" in errors
+        assert "Traceback" not in errors
+        again = self.run(*chosen, "--trajectories", 6, "--out", folder)
+        assert again.returncode == 0, again.stderr
+        for name in ("denoiser.safetensors", "mld.safetensors"):
+            assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--method", "ppo"], "unknown method 'ppo'"),
+            (["--lr", "-1"], "lr must be a positive number, not -1"),
+            (["--world", "nowhere.safetensors"], "there is no world at nowhere.safetensors"),
+            (["--measure-every", "0"], "--measure-every must be at least 1, not 0"),
+        ],
+    )
+    def test_bad_input_is_one_sentence(self, arguments, words, tmp_path, capsys):
+        assert main([*arguments, "--out", str(tmp_path)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert words in line
