@@ -33,7 +33,7 @@ def errors(world: World, split: str = "val", count: int = 256, seed: int = 0) ->
     """By timestep: the squared error of x̂_0, guidance off, and that of the best linear guess, on real latents."""
     latent, prompts = real_latents(world, split, count, seed)
     text = world.batch(prompts.texts, prompts.lengths).text
-    denoiser = world.backbone.denoiser
+    denoiser = world.backbone.own_denoiser
     found: dict[int, tuple[float, float]] = {}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

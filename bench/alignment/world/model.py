@@ -257,3 +257,9 @@ class WorldBackbone(Mld):
         )
         self.vae = WorldVae(config.vae)
         self.denoiser = WorldDenoiser(config.vae, config.text_width, config.denoiser)
+
+    @property
+    def own_denoiser(self) -> WorldDenoiser:
+        """The denoiser, while it is the world's: a fine-tuning run may have put another in its place."""
+        assert isinstance(self.denoiser, WorldDenoiser)
+        return self.denoiser

@@ -126,7 +126,7 @@ class Training:
         with torch.no_grad():
             mean, std = (torch.cat(part) for part in zip(*map(network.encode_codes, codes.split(500)), strict=True))
         self._mean, self._std = _normalise(network, mean, std, train_clips)
-        self.world.backbone.denoiser.fit(self._mean[train_clips], self._std[train_clips])
+        self.world.backbone.own_denoiser.fit(self._mean[train_clips], self._std[train_clips])
         return spent
 
     def _components(self, network: WorldVae) -> Tensor:
@@ -163,7 +163,7 @@ class Training:
     def reward(self, seed: int) -> float:
         """A dual encoder that must name the right motion for a text, and is shown what an optimiser would try on it."""
         network, vae = self.world.reward, self.world.backbone.vae
-        signal = self.world.backbone.denoiser.signal
+        signal = self.world.backbone.own_denoiser.signal
         set_attention_kernel(network, "fused")
         draw = _OfOneLength(self.data)
 
@@ -255,7 +255,7 @@ class Training:
         )
 
     def denoiser(self, seed: int) -> float:
-        network = self.world.backbone.denoiser
+        network = self.world.backbone.own_denoiser
         set_attention_kernel(network, "fused")
         clips_of = {split: self.data.indices(split) for split in ("train", "val")}
 
