@@ -40,7 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return True if collection_path.name == "test_alignment.py" and not config.stash[ALIGNED] else None
+    of_the_world = collection_path.name in ("test_alignment.py", "test_studies.py")
+    return True if of_the_world and not config.stash[ALIGNED] else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -72,21 +72,35 @@ def _key(func, args: tuple, kwargs: dict, exact: bool) -> tuple | None:
 
     `exact` false leaves out what floats are worth (an optimiser's change at every step).
     """
-    parts = [_part(arg, exact) for arg in args]
-    parts += [(name, _part(value, exact)) for name, value in kwargs.items()]
-    return (
-        None if any(part is MISSING or (type(part) is tuple and MISSING in part) for part in parts) else (func, *parts)
-    )
+    parts: list = [func]
+    try:
+        for arg in args:
+            parts.append(_part(arg, exact))
+        for name, value in kwargs.items():
+            parts.append((name, _part(value, exact)))
+    except _NoKeyError:
+        return None
+    return tuple(parts)
+
+
+class _NoKeyError(Exception):
+    """An argument that cannot be part of a key."""
 
 
 def _part(arg, exact: bool):
     if isinstance(arg, Tensor):
-        return (arg.shape, arg.stride(), arg.dtype) if arg.device.type == "meta" else MISSING
+        if arg.is_meta:
+            return arg.shape, arg.stride(), arg.dtype
+        raise _NoKeyError
     if isinstance(arg, list | tuple):
-        return tuple(_part(x, exact) for x in arg)
-    if isinstance(arg, float) and not exact:
-        return float
-    return (type(arg), arg) if isinstance(arg, int | float) else arg if arg.__hash__ else MISSING
+        return tuple([_part(x, exact) for x in arg])
+    if isinstance(arg, float):
+        return (float, arg) if exact else float
+    if isinstance(arg, int):
+        return type(arg), arg
+    if arg.__hash__ is None:
+        raise _NoKeyError
+    return arg
 
 
 def _describe(out, args: tuple) -> tuple | None:
