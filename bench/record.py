@@ -26,7 +26,7 @@ STATUSES = ("ok", "oom", "unavailable", "failed")
 """ok; oom: did not fit; unavailable: the meter needs what this machine lacks; failed: anything else, see `reason`."""
 PLAN_DRAWS = 1000
 MEASURED = {"memory": "reading", "step_time": "timing", "alignment": "alignment", "study": "study"}
-"""Kinds of records, and the field that holds what was measured (see bench/alignment/benchmark.py for the last)."""
+"""Kinds of records, and the field that holds what was measured (see bench/alignment/: benchmark, studies)."""
 
 
 class RecordError(ValueError):

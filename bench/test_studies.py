@@ -1,4 +1,4 @@
-"""What the base model itself says on two claims (C6, C7): minutes of nobody's training, seconds of measuring."""
+"""What the base model itself says on two claims (C6, C7), without any training."""
 
 import pytest
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bench.claims.compare import provenance
 from bench.claims.published import DRAFT, EASYTUNE
 from bench.claims.verdict import NotJudgedError, Verdict, outcome_of
 
@@ -60,7 +61,13 @@ def judge_alignment(records: Sequence[dict]) -> Verdict:
         }
         for name, row in rows.items()
     )
-    return Verdict("C4", outcome_of([all(of) for of in clear.values()]), finding, numbers, _provenance(rows[EASYTUNE]))
+    return Verdict(
+        "C4",
+        outcome_of([all(of) for of in clear.values()]),
+        finding,
+        numbers,
+        f"embedded world, {provenance(rows[EASYTUNE])}",
+    )
 
 
 def _clearly_better(metric: str, ours: dict, theirs: dict) -> bool:
@@ -71,11 +78,6 @@ def _clearly_better(metric: str, ours: dict, theirs: dict) -> bool:
 def _told(final: dict, metric: str) -> str:
     mean, half_width = final[metric]["mean"], final[metric]["half_width"]
     return f"{mean:.3f}" + ("" if half_width is None else f" ± {half_width:.3f}")
-
-
-def _provenance(record: dict) -> str:
-    where = record["environment"]
-    return f"embedded world, CPU: {where.get('device')}, torch {where.get('torch')}"
 
 
 def time_to_reward(records: Sequence[dict]) -> dict | None:

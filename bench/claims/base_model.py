@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bench.claims.compare import provenance
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict, outcome_of
 
 VANISHED = 0.1
@@ -34,7 +35,13 @@ def judge_chain(records: Sequence[dict]) -> Verdict:
         f"gradient ({rows['coefficient'][0]:.3g} along random directions); the noisier half of the steps has "
         f"{share:.0%} of DRaFT-T's gradient norm, step by step added up, and {stepwise:.0%} of EasyTune's."
     )
-    return Verdict("C6", outcome_of(gone), f"{finding} {_where(record)}", pd.DataFrame(rows), _provenance(record))
+    return Verdict(
+        "C6",
+        outcome_of(gone),
+        f"{finding} {_where(record)}",
+        pd.DataFrame(rows),
+        f"embedded world, {provenance(record)}",
+    )
 
 
 def judge_similarity(records: Sequence[dict]) -> Verdict:
@@ -56,7 +63,7 @@ def judge_similarity(records: Sequence[dict]) -> Verdict:
         f"{kept['predicted'][0]:.0%}."
     )
     numbers = pd.DataFrame({**rows, **{f"{name}, kept": values for name, values in kept.items()}})
-    return Verdict("C7", outcome, f"{finding} {_where(record)}", numbers, _provenance(record))
+    return Verdict("C7", outcome, f"{finding} {_where(record)}", numbers, f"embedded world, {provenance(record)}")
 
 
 def _kept(similarity: Sequence[float], floor: Sequence[float]) -> list[float]:
@@ -65,8 +72,3 @@ def _kept(similarity: Sequence[float], floor: Sequence[float]) -> list[float]:
 
 def _where(record: dict) -> str:
     return f"Of the embedded world ({record['case']['steps']} steps), not of the published model and reward."
-
-
-def _provenance(record: dict) -> str:
-    where = record["environment"]
-    return f"embedded world, CPU: {where.get('device')}, torch {where.get('torch')}"
