@@ -77,9 +77,20 @@ def load_mld(backbone: nn.Module, path: Path | str) -> None:
 
 
 def load_spm(reward: nn.Module, path: Path | str) -> None:
-    """Loads the reward from its own published file, or from a fine-tuned MLD checkpoint that carries it."""
-    inside = any(key.startswith("reward_model.") for key in read(path))
-    load(reward, path, prefix="reward_model." if inside else "")
+    """Loads the reward from its own published file, or from a fine-tuned MLD checkpoint that carries it.
+
+    CheckpointError as `load`, and by name for a file that lacks nothing but the time embedding: that reward was never
+    trained to score noisy motions.
+    """
+    state = read(path)
+    prefix = "reward_model." if any(key.startswith("reward_model.") for key in state) else ""
+    missing = [key for key in reward.state_dict() if prefix + key not in state]
+    if missing and all(key.startswith("time_embedding.") for key in missing):
+        raise CheckpointError(
+            f"{path} holds a reward without time embedding, which is not noise-aware: "
+            "load it into one built with SpmConfig(time_features=0), and score clean motions alone"
+        )
+    load(reward, path, prefix)
 
 
 def save(module: nn.Module, path: Path | str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods import transformer
-from methods.interface import Batch
+from methods.interface import Batch, MethodError
 from methods.transformer import (
     PUBLISHED,
     DecoderLayer,
@@ -32,6 +32,7 @@ class SpmConfig:
     token_width: int = 1024
     """Width of the text encoder's token embeddings (sentence-t5-large)."""
     time_features: int = 512
+    """Of the time embedding; 0: a reward without one, which scores clean motions alone."""
     transformer: TransformerSize = PUBLISHED
 
 
@@ -40,6 +41,10 @@ TINY = SpmConfig(features=11, token_width=10, time_features=8, transformer=trans
 
 Gaussian = tuple[Tensor, Tensor]
 """Mean and standard deviation, each `[B, width]`."""
+
+
+class SpmError(MethodError):
+    """The reward cannot score what it was given; the message is one sentence that names it and the mend."""
 
 
 class Spm(nn.Module):
@@ -66,17 +71,30 @@ class Spm(nn.Module):
         self.skel_embedding = nn.Linear(config.features, width)
         self.text_embedding = nn.Linear(config.token_width, width)
         self.final_layer = nn.Linear(width, config.features)
-        self.time_embedding = TimestepEmbedding(config.time_features, width)
+        # None is no entry of the state dict: a checkpoint without a time embedding says so by its keys.
+        self.time_embedding = TimestepEmbedding(config.time_features, width) if config.time_features else None
+
+    @property
+    def noise_aware(self) -> bool:
+        """Whether a timestep can be given: whether there is a time embedding.
+
+        Of the published checkpoints all have one, those too that were trained with mode M0T0, which leaves it as it was
+        drawn: only their file's name says so.
+        """
+        return self.time_embedding is not None
 
     def encode_motion(self, motion: Tensor, frame_mask: Tensor, timestep: Tensor | None = None) -> Gaussian:
-        """Posterior of features `[B, F, D]`; `timestep` `[B]` says how noisy they are (None: clean)."""
+        """Posterior of features `[B, F, D]`; `timestep` `[B]` says how noisy they are (None: clean).
+
+        SpmError for a timestep where the reward is not noise-aware.
+        """
         token = self.global_motion_token
         frames = self.skel_embedding(motion).transpose(0, 1)
         encoded = self._encode(frames, frame_mask, timestep, token, self.query_motion_pos_encoder, self.motion_encoder)
         return _gaussian(self.dist_motion_layer(encoded))
 
     def encode_text(self, tokens: Tensor, token_mask: Tensor, timestep: Tensor | None = None) -> Gaussian:
-        """Posterior of token embeddings `[B, N, token_width]`."""
+        """Posterior of token embeddings `[B, N, token_width]`; `timestep` as in `encode_motion`."""
         words = self.text_embedding(tokens).transpose(0, 1)
         token = self.global_text_token
         encoded = self._encode(words, token_mask, timestep, token, self.query_text_pos_encoder, self.text_encoder)
@@ -86,6 +104,11 @@ class Spm(nn.Module):
         """The encoder's output at the distribution token, over [token, (timestep,) sequence]."""
         prefix = [token[:, None].expand(-1, len(mask), -1)]
         if timestep is not None:
+            if self.time_embedding is None:
+                raise SpmError(
+                    f"this {type(self).__name__} has no time embedding, so it cannot score a noisy motion: "
+                    "give no timestep, or load a checkpoint that was trained with one"
+                )
             prefix.append(self.time_embedding(timestep)[None])
         padding = ~F.pad(mask, (len(prefix), 0), value=True)
         return encoder(positions(torch.cat([*prefix, sequence])), padding)[0]
