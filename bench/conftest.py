@@ -1,23 +1,39 @@
 """`pytest bench/`: options, the workers behind the tests, the journal, and the tables at the end."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import journal, options, record, step_time, tables
-from bench.alignment.benchmark import CLOCK, AlignmentCase, Benchmark, digest
+from bench import journal, options, record, step_time
 from bench.cases import Case
 from bench.gate import paired
-from bench.gate.session import Gate
 from bench.runner import Pool
 from methods import MethodError
+
+if TYPE_CHECKING:
+    from bench.alignment.benchmark import AlignmentCase
+    from bench.gate.session import Gate
+
+# bench.tables and bench.alignment are imported where they are used: pandas and the embedded world take a while, and a
+# list of cases or a refused option needs neither.
 
 RECORDS = pytest.StashKey[list[dict]]()
 JOURNAL = pytest.StashKey[journal.Journal]()
 MEMORY = pytest.StashKey[list[Case]]()
 TIMED = pytest.StashKey[list[Case]]()
-ALIGNED = pytest.StashKey[list[AlignmentCase]]()
-GATE = pytest.StashKey[Gate | None]()
+ALIGNED: "pytest.StashKey[list[AlignmentCase]]" = pytest.StashKey()
+STUDIES = pytest.StashKey[list[str]]()
+CASES: dict[str, pytest.StashKey] = {"case": MEMORY, "timed_case": TIMED, "alignment_case": ALIGNED, "study": STUDIES}
+"""Whose cases each fixture takes."""
+ONLY_WHERE_CHOSEN: dict[str, pytest.StashKey] = {
+    "test_alignment.py": ALIGNED,
+    "test_studies.py": ALIGNED,
+    "test_trained_studies.py": STUDIES,
+}
+"""Files that are left alone where there are no such cases."""
+GATE: "pytest.StashKey[Gate | None]" = pytest.StashKey()
 GATE_REPORT = pytest.StashKey[list[str]]()
 
 
@@ -31,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[MEMORY] = options.memory_cases(config)
         config.stash[TIMED] = options.timed_cases(config)
         config.stash[ALIGNED] = options.alignment_cases(config)
+        config.stash[STUDIES] = options.studies(config)
         collecting = config.getoption("collectonly")
         result = None if collecting else config.getoption("benchmark_json")
         config.stash[GATE] = options.memory_gate(config)
@@ -40,16 +57,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    of_the_world = collection_path.name in ("test_alignment.py", "test_studies.py")
-    return True if of_the_world and not config.stash[ALIGNED] else None
+    key = ONLY_WHERE_CHOSEN.get(collection_path.name)
+    return True if key is not None and not config.stash[key] else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    stash = metafunc.config.stash
-    fixtures: dict[str, list] = {"case": stash[MEMORY], "timed_case": stash[TIMED], "alignment_case": stash[ALIGNED]}
-    for fixture, cases in fixtures.items():
+    for fixture, key in CASES.items():
         if fixture in metafunc.fixturenames:
-            metafunc.parametrize(fixture, cases, ids=lambda case: case.id)
+            cases = metafunc.config.stash[key]
+            metafunc.parametrize(fixture, cases, ids=lambda case: case if isinstance(case, str) else case.id)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
@@ -76,7 +92,7 @@ class ReplayClock:
 def _selected(session: pytest.Session, name: str) -> list:
     functions = [item for item in session.items if isinstance(item, pytest.Function) and name in item.fixturenames]
     cases = [item.callspec.params[name] for item in functions]
-    return [case for case in cases if isinstance(case, Case | AlignmentCase)]
+    return [case for case in cases if case in session.config.stash[CASES[name]]]
 
 
 @pytest.fixture(scope="module")
@@ -121,24 +137,22 @@ def timed_record(request: pytest.FixtureRequest):
 @pytest.fixture(scope="module")
 def alignment_record(request: pytest.FixtureRequest):
     """case -> its record, from runs that worker processes are ahead with (or kept from the run that is resumed)."""
+    from bench.alignment.benchmark import Benchmark, digest
+    from bench.alignment.world import WEIGHTS
+
     config = request.config
-    log, weights = config.stash[JOURNAL], config.getoption("align_world")
+    log, weights = config.stash[JOURNAL], config.getoption("align_world") or WEIGHTS
     cases = _selected(request.session, "alignment_case")
     kept = {}
     for case in cases:
         row = log.kept(f"alignment:{case.id}", record.commit())
         if row is not None and row["settings"]["world"] == digest(weights):
             kept[case] = row
-    terminal, capture = map(config.pluginmanager.get_plugin, ("terminalreporter", "capturemanager"))
+    benchmark = Benchmark(
+        [case for case in cases if case not in kept], weights, _teller(config, "alignment"), list(kept.values())
+    )
 
-    def progress(line: str) -> None:
-        if terminal is not None and capture is not None and terminal.verbosity >= 0:
-            with capture.global_and_fixture_disabled():  # within a test the terminal is captured
-                terminal.write_line(f"  alignment, {line}")
-
-    benchmark = Benchmark([case for case in cases if case not in kept], weights, progress, list(kept.values()))
-
-    def get(case: AlignmentCase) -> dict:
+    def get(case: "AlignmentCase") -> dict:
         if case in kept:
             return kept[case]
         row = benchmark.record(case)
@@ -147,6 +161,33 @@ def alignment_record(request: pytest.FixtureRequest):
 
     yield get
     benchmark.close()
+
+
+def _teller(config: pytest.Config, what: str) -> Callable[[str], None]:
+    """What writes a line of progress to the terminal, also within a test."""
+    terminal, capture = map(config.pluginmanager.get_plugin, ("terminalreporter", "capturemanager"))
+
+    def tell(line: str) -> None:
+        if terminal is not None and capture is not None and terminal.verbosity >= 0:
+            with capture.global_and_fixture_disabled():  # within a test the terminal is captured
+                terminal.write_line(f"  {what}, {line}")
+
+    return tell
+
+
+@pytest.fixture
+def study_record(request: pytest.FixtureRequest):
+    """The name of a study that trains -> its record; what the work folder keeps is not run again."""
+    from bench.alignment import studies
+    from bench.alignment.world import WEIGHTS
+
+    option, config = request.config.getoption, request.config
+    weights = option("align_world") or WEIGHTS
+
+    def get(name: str) -> dict:
+        return studies.train(name, option("study_scale"), option("study_work"), weights, _teller(config, name))
+
+    return get
 
 
 @pytest.fixture
@@ -184,6 +225,17 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     rows = config.stash[RECORDS]
+    if rows:
+        _write_tables(terminalreporter, rows)
+    if GATE_REPORT in config.stash:
+        terminalreporter.section("memory gate")
+        for line in config.stash[GATE_REPORT]:
+            terminalreporter.write_line(line)
+
+
+def _write_tables(terminalreporter: pytest.TerminalReporter, rows: list[dict]) -> None:
+    from bench import tables
+
     memory, timing, aligned = tables.memory(rows), tables.step_time(rows), tables.alignment(rows)
     if len(memory):
         terminalreporter.section("memory, GiB (peak of one update, and of each phase)")
@@ -196,13 +248,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("step time, seconds (median of interleaved rounds)")
         terminalreporter.write_line(tables.text(timing))
     if len(aligned):
+        from bench.alignment.benchmark import CLOCK
+
         terminalreporter.section("alignment of the embedded world (test prompts, 95% intervals over seeds)")
         terminalreporter.write_line(tables.text(aligned))
         terminalreporter.write_line(f"s: {CLOCK}; goal: the validation reward that DRaFT ends with")
-    if GATE_REPORT in config.stash:
-        terminalreporter.section("memory gate")
-        for line in config.stash[GATE_REPORT]:
-            terminalreporter.write_line(line)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -3,20 +3,24 @@
 import itertools
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bench import step_time
-from bench.alignment import world
-from bench.alignment.benchmark import METHODS as ALIGNED
-from bench.alignment.benchmark import SEEDS, SIZES, AlignmentCase
 from bench.cases import BACKBONES, MATRICES, METERS, TABLE, Case, matrix
 from bench.gate import paired
-from bench.gate.session import Gate
 from bench.profiles import PROFILES
 from bench.record import RecordError
 from bench.setup import draw_plan
 from methods import METHODS, MethodError
+
+if TYPE_CHECKING:
+    from bench.alignment.benchmark import AlignmentCase
+    from bench.gate.session import Gate
+
+# What only some runs need is imported where it is used: the embedded world, and the gate, whose comparing comes with
+# the judges of all claims.
 
 CASE_OPTIONS = ("method", "backbone", "steps", "batch", "frames", "profile", "meter", "seed")
 TIME_OPTIONS = ("steps", "batch", "frames")
@@ -42,9 +46,17 @@ def add(parser: pytest.Parser) -> None:
     option("--step-time-against", metavar="REVISION", help="pair each update with one of this git revision")
     option("--step-time-margin", type=float, metavar="X", default=paired.MARGIN, help="fail beyond X times as long")
     option = parser.getgroup("alignment", "fine-tuning of the embedded world by each method").addoption
-    option("--align", metavar="SIZE", help=f"{', '.join(SIZES)} (default, where no other cases are chosen: quick)")
-    option("--align-seeds", type=int, metavar="N", default=SEEDS, help="runs of each method (default: %(default)s)")
-    option("--align-world", type=Path, metavar="FILE", default=world.WEIGHTS, help="another world's weights")
+    option("--align", metavar="SIZE", help="an unknown SIZE lists them (default, if no other cases are chosen: quick)")
+    option("--align-seeds", type=int, metavar="N", help="runs of each method")
+    option("--align-world", type=Path, metavar="FILE", help="another world's weights")
+    option = parser.getgroup("studies", "measurements that train, minutes each (-m study: all of them)").addoption
+    option("--study", action="append", metavar="NAME", help="one of them; an unknown NAME lists them")
+    option(
+        "--study-scale", metavar="SCALE", default="full", help="full, or tiny: whether it runs (default: %(default)s)"
+    )
+    option(
+        "--study-work", type=Path, metavar="DIR", default=Path(".studies"), help="keeps results (default: %(default)s)"
+    )
     option = parser.getgroup("memory gate").addoption
     option("--memory-baseline", type=Path, metavar="FILE", help="fail when a case's memory differs from FILE's")
     option("--memory-baseline-update", action="store_true", help="write FILE from this run instead")
@@ -86,19 +98,44 @@ def timed_cases(config: pytest.Config) -> list[Case]:
     return cases
 
 
-def alignment_cases(config: pytest.Config) -> list[AlignmentCase]:
+def alignment_cases(config: pytest.Config) -> list["AlignmentCase"]:
     """The alignment cases: the table's methods and DRaFT-10, or --method. None where other cases were chosen and these
     were not asked for: their settings have no meaning here, and a look at memory should not take minutes more."""
     others = config.getoption("matrix") or any(config.getoption(name) for name in CASE_OPTIONS)
     if config.getoption("align") is None and others and "alignment" not in config.getoption("markexpr"):
         return []
+    from bench.alignment import benchmark
+
     size, seeds = config.getoption("align") or "quick", config.getoption("align_seeds")
-    return list(dict.fromkeys(AlignmentCase(name, size, seeds) for name in config.getoption("method") or ALIGNED))
+    seeds = benchmark.SEEDS if seeds is None else seeds
+    names = config.getoption("method") or benchmark.METHODS
+    return list(dict.fromkeys(benchmark.AlignmentCase(name, size, seeds) for name in names))
 
 
-def memory_gate(config: pytest.Config) -> Gate | None:
+def studies(config: pytest.Config) -> list[str]:
+    """The names of the studies that train: --study, or all where they are asked for by their marker."""
+    chosen = config.getoption("study")
+    if not chosen and "study" not in config.getoption("markexpr"):
+        return []
+    from bench.alignment.studies import TRAINED
+    from bench.alignment.studies.trained import SCALES
+
+    for what, names, known in (
+        ("study", chosen or (), [*TRAINED]),
+        ("scale", [config.getoption("study_scale")], [*SCALES]),
+    ):
+        if unknown := [name for name in names if name not in known]:
+            raise MethodError(f"unknown {what} {unknown[0]!r}: choose one of {', '.join(known)}")
+    return list(dict.fromkeys(chosen or TRAINED))
+
+
+def memory_gate(config: pytest.Config) -> "Gate | None":
     """The gate that the options ask for; RecordError for a baseline that cannot be used."""
     path, update = config.getoption("memory_baseline"), config.getoption("memory_baseline_update")
     if path is None and update:
         raise RecordError("--memory-baseline-update needs --memory-baseline FILE: say which file to write")
-    return None if path is None else Gate(path, update)
+    if path is None:
+        return None
+    from bench.gate.session import Gate
+
+    return Gate(path, update)

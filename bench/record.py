@@ -27,6 +27,8 @@ STATUSES = ("ok", "oom", "unavailable", "failed")
 PLAN_DRAWS = 1000
 MEASURED = {"memory": "reading", "step_time": "timing", "alignment": "alignment", "study": "study"}
 """Kinds of records, and the field that holds what was measured (see bench/alignment/: benchmark, studies)."""
+GIVE = "give a JSON written by pytest bench/ --benchmark-json"
+AGAIN = "run the benchmark again"
 
 
 class RecordError(ValueError):
@@ -144,36 +146,42 @@ def load(path: Path | str) -> list[dict]:
     RecordError for a file that is missing, empty, cut off, not a result of this suite, or of another schema version.
     """
     path = Path(path)
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RecordError(f"{path} is not a text file: give a JSON written by pytest --benchmark-json") from None
-    if not text.strip():
-        raise RecordError(
-            f"{path} is empty: the run that wrote it was aborted; its finished rows are in {path}.partial, if any"
-        )
-    records = _from_journal(text, path) if path.suffix == ".partial" else _from_benchmark_json(text, path)
+    if path.suffix == ".partial":
+        records = _from_journal(read_text(path, str(path), AGAIN), path)
+    else:
+        mend = f"{GIVE} (the rows of an aborted run are in {path}.partial)"
+        records = _from_benchmark_json(read_json(path, str(path), mend), path)
     return [check(record, path) for record in records]
 
 
-def _from_benchmark_json(text: str, path: Path) -> list[dict]:
+def read_text(path: Path, name: str, mend: str) -> str:
+    """The text of a file. RecordError, with `name` for the file and `mend` for what to do, if it cannot be read, is no
+    text, or is empty."""
     try:
-        document = json.loads(text)
+        text = path.read_text()
+    except OSError as error:
+        raise RecordError(f"cannot read {name}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RecordError(f"{name} is not a text file: {mend}") from None
+    if not text.strip():
+        raise RecordError(f"{name} is empty: {mend}")
+    return text
+
+
+def read_json(path: Path, name: str, mend: str) -> object:
+    """The document of a JSON file; RecordError as `read_text`, and if the JSON is cut off or broken."""
+    try:
+        return json.loads(read_text(path, name, mend))
     except json.JSONDecodeError as error:
-        raise RecordError(
-            f"{path} is not whole JSON (line {error.lineno}: {error.msg}): run the benchmark again"
-        ) from None
+        raise RecordError(f"{name} is not whole JSON (line {error.lineno}: {error.msg}): {mend}") from None
+
+
+def _from_benchmark_json(document: object, path: Path) -> list[dict]:
     if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
-        raise RecordError(
-            f"{path} is not a pytest-benchmark result: give a JSON written by pytest bench/ --benchmark-json"
-        )
+        raise RecordError(f"{path} is not a pytest-benchmark result: {GIVE}")
     records = [b["extra_info"] for b in document["benchmarks"] if isinstance(b, dict) and b.get("extra_info")]
     if not records:
-        raise RecordError(
-            f"{path} holds no record of this suite: give a JSON written by pytest bench/ --benchmark-json"
-        )
+        raise RecordError(f"{path} holds no record of this suite: {GIVE}")
     return records
 
 
@@ -186,7 +194,7 @@ def _from_journal(text: str, path: Path) -> list[dict]:
         except json.JSONDecodeError:
             break
     if not records:
-        raise RecordError(f"{path} holds no whole record: run the benchmark again")
+        raise RecordError(f"{path} holds no whole record: {AGAIN}")
     return records
 
 
@@ -195,20 +203,16 @@ def check(record: object, path: Path) -> dict:
     if not isinstance(record, dict) or "schema" not in record:
         raise RecordError(f"{path} holds rows that are not of this suite: give a JSON written by pytest bench/")
     if record["schema"] != SCHEMA:
-        raise RecordError(
-            f"{path} has schema version {record['schema']}, this suite reads version {SCHEMA}: run the benchmark again"
-        )
+        raise RecordError(f"{path} has schema version {record['schema']}, this suite reads version {SCHEMA}: {AGAIN}")
     wanted = {"kind": str, "case": dict, "status": str, "settings": dict, "environment": dict}
     for name, kind in wanted.items():
         if not isinstance(record.get(name), kind):
-            raise RecordError(
-                f"{path} has a record without a usable {name!r}: it was edited or cut, run the benchmark again"
-            )
+            raise RecordError(f"{path} has a record without a usable {name!r}: it was edited or cut, {AGAIN}")
     measured = MEASURED.get(record["kind"])
     if measured is None or record["status"] not in STATUSES or "id" not in record["case"]:
-        raise RecordError(f"{path} has a record of an unknown kind or status: it was edited, run the benchmark again")
+        raise RecordError(f"{path} has a record of an unknown kind or status: it was edited, {AGAIN}")
     if record["status"] == "ok" and not isinstance(record.get(measured), dict):
-        raise RecordError(f"{path} has a record without its {measured}: it was edited or cut, run the benchmark again")
+        raise RecordError(f"{path} has a record without its {measured}: it was edited or cut, {AGAIN}")
     return record
 
 

@@ -1,6 +1,6 @@
 """Records as tables, one row a record: for the terminal, for markdown and for CSV."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -65,7 +65,7 @@ def alignment(records: Sequence[dict]) -> pd.DataFrame:
     if found:
         real = {name: {"mean": value, "half_width": None} for name, value in found[0]["real"].items()}
         rows += [{"method": name, **_aligned(of)} for name, of in (("real data", real), ("base", found[0]["base"]))]
-    seconds = min((reading.mean_curve(of["curves"])[-1]["cpu_seconds"] for of in found), default=0.0)
+    seconds = first_end(found)
     for record in own:
         row = {"method": record["case"]["method"]}
         if of := record.get("alignment"):
@@ -75,7 +75,7 @@ def alignment(records: Sequence[dict]) -> pd.DataFrame:
                 "lr": f"{of['lr']:g}" + (f" ({of['at_edge']} of the grid)" if of["at_edge"] else ""),
                 **_aligned(of["final"]),
                 f"val. at {curve[-1]['trajectories']:.0f} traj.": curve[-1]["reward"],
-                f"at {seconds:.1f} s": reading.value_at(curve, "cpu_seconds", seconds, "reward"),
+                f"at {seconds:.1f} s": _at(of["curves"], "cpu_seconds", seconds, "reward")["mean"],
                 "s": curve[-1]["cpu_seconds"],
                 "traj. to goal": goal["trajectories"],
                 "s to goal": goal["seconds"],
@@ -88,14 +88,49 @@ def alignment(records: Sequence[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+ON_CURVE = ("reward", "r1", "mm_dist", "fid")
+"""What is followed while a method trains: the reward, and what an independent evaluator says of it."""
+
+
+def at_equal_cost(records: Sequence[dict]) -> pd.DataFrame:
+    """Validation metrics of good alignment rows as mean ± half-width of the 95% interval over seeds: at equal
+    trajectories (all of them), then at equal time, which is when the first run of any method ended. Each seed's curve
+    is read off there, linear between its points."""
+    found = [record["alignment"] for record in records]
+    trajectories, seconds = found[0]["curves"][0][-1]["trajectories"], first_end(found)
+    rows = []
+    for axis, position, unit in (("trajectories", trajectories, "trajectories"), ("cpu_seconds", seconds, "s")):
+        for record, of in zip(records, found, strict=True):
+            row = {"at": f"{position:.4g} {unit}", "method": record["case"]["method"]}
+            for name, column in (("trajectories", "trajectories"), ("updates", "updates"), ("cpu_seconds", "s")):
+                row[column] = _at(of["curves"], axis, position, name)["mean"]
+            row |= {ALIGNED[name]: interval(_at(of["curves"], axis, position, name)) for name in ON_CURVE}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def first_end(found: Sequence[dict]) -> float:
+    """Seconds after which the first run of any method was through: every curve reaches there. 0 without runs."""
+    return min((curve[-1]["cpu_seconds"] for of in found for curve in of["curves"]), default=0.0)
+
+
+def _at(curves: Sequence[reading.Curve], axis: str, position: float, name: str) -> dict:
+    """Mean and interval over seeds of a figure at a position of their curves; None of what was not measured."""
+    known = [curve for curve in curves if name in curve[0]]
+    return reading.over_seeds([reading.value_at(curve, axis, position, name) for curve in known])
+
+
 def _aligned(metrics: dict) -> dict[str, str]:
-    return {column: _interval(metrics[name]) for name, column in ALIGNED.items()}
+    return {column: interval(metrics[name]) for name, column in ALIGNED.items()}
 
 
-def _interval(value: dict) -> str:
-    """`0.612 ± 0.014`."""
+def interval(value: Mapping[str, float | None], form: str = ".3f") -> str:
+    """`0.612 ± 0.014` of a `mean` and a `half_width`; the mean alone without one, nothing without a mean. `form` is
+    the mean's; the half-width has as many figures, and no sign."""
     mean, half_width = value["mean"], value["half_width"]
-    return "" if mean is None else f"{mean:.3f}" + ("" if half_width is None else f" ± {half_width:.3f}")
+    if mean is None:
+        return ""
+    return f"{mean:{form}}" + ("" if half_width is None else f" ± {half_width:{form.lstrip('+')}}")
 
 
 def _case(record: dict) -> dict:

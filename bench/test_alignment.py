@@ -3,6 +3,7 @@
 import pytest
 
 from bench.alignment.evaluate import METRICS
+from bench.alignment.motions import unpack
 
 pytestmark = [pytest.mark.alignment, pytest.mark.benchmark(group="seconds to wait for a method's runs (not step time)")]
 
@@ -15,3 +16,6 @@ def test_alignment(alignment_case, benchmark, alignment_record, keep):
     assert len(found["curves"]) == len(found["finals"]) == len(found["bases"]) == alignment_case.seeds
     assert set(found["final"]) == set(found["base"]) == set(METRICS)
     assert found["memory"]["peak"] >= found["memory"]["sampling"] > found["memory"]["resident"] > 0
+    for motion in found["motions"]:
+        assert motion["text"]
+        assert unpack(motion["real"]).shape == unpack(motion["base"]).shape == unpack(motion["tuned"]).shape

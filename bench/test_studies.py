@@ -1,4 +1,4 @@
-"""What the base model itself says on two claims (C6, C7), without any training."""
+"""What the base model and its reward say on claims (C6, C7, C8), without any training."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from bench.alignment import studies
 pytestmark = [pytest.mark.alignment, pytest.mark.benchmark(group="seconds to measure a study (not step time)")]
 
 
-@pytest.mark.parametrize("name", studies.STUDIES)
+@pytest.mark.parametrize("name", studies.BASE_MODEL)
 def test_study(name, benchmark, keep):
     row = benchmark.pedantic(studies.measure, args=(name,), rounds=1, iterations=1)
     keep(row)

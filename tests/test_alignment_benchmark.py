@@ -237,6 +237,8 @@ def test_the_command_at_a_tiny_size_and_its_resumption(tmp_path):
     assert kept["alignment"]["clock"] == "kept"
     assert new["alignment"]["bases"] == own["bases"]
     assert new["alignment"]["to_reach"]["reward"] == own["to_reach"]["reward"]
+    for mine, theirs in zip(new["alignment"]["motions"], own["motions"], strict=True):
+        assert mine == {**theirs, "tuned": mine["tuned"]}
 
 
 def test_bad_options_are_refused_before_anything_runs():

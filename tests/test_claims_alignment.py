@@ -2,10 +2,11 @@
 
 import pytest
 
-from bench import claims
-from bench.claims.alignment import aligned, judge_alignment, time_to_reward
+from bench import claims, tables
+from bench.claims.alignment import aligned, beside_published, judge_alignment, time_to_reward
 from bench.claims.verdict import NotJudgedError, Outcome
 from bench.report import figures, sections
+from bench.report import rows as pick
 
 
 def interval(mean: float) -> dict:
@@ -16,7 +17,9 @@ def row(method: str, mm_dist: float, r1: float = 0.5, fid: float = 1.0, seconds:
     final = {"mm_dist": interval(mm_dist), "r1": interval(r1), "fid": interval(fid), "reward": interval(0.9)}
     final |= {name: interval(1.0) for name in ("r2", "r3", "diversity", "multimodality")}
     start, end = (
-        {"trajectories": n, "cpu_seconds": 5.0 * n, "reward": 0.5 + n / 10, "r1": 0.4, "fid": 2.0} for n in (0, 2)
+        {"trajectories": n, "updates": n, "samples": 16 * n, "cpu_seconds": (seconds or 10.0) * n / 2}
+        | {"reward": 0.5 + n / 10, "r1": 0.4, "fid": 2.0 - n / 4, "mm_dist": mm_dist}
+        for n in (0, 2)
     )
     return {
         "schema": 1,
@@ -80,7 +83,7 @@ def test_c3_is_also_read_as_time_to_a_reward():
 def test_the_report_draws_alignment_and_says_who_was_hacked():
     rows = [*BASELINES, row("easytune", 1.0)]
     rows[0]["alignment"]["hacked"] = ["fid"]
-    for make, axes in ((sections.alignment, 2), (sections.paths, 2), (sections.pareto, 2)):
+    for make, axes in ((sections.alignment, 12), (sections.paths, 3), (sections.pareto, 2)):
         section = make(rows)
         assert len(section.figure().axes) == axes
     assert "Reward hacking" in sections.paths(rows).see
@@ -89,3 +92,68 @@ def test_the_report_draws_alignment_and_says_who_was_hacked():
     rows[0]["alignment"]["hacked"] = []
     assert "No method" in sections.paths(rows).see
     assert figures.pareto(rows) is not None
+
+
+def test_curves_have_the_seeds_interval_as_a_band():
+    own = row("easytune", 1.0)
+    for seed, run in enumerate(own["alignment"]["curves"]):
+        own["alignment"]["curves"][seed] = [run[0], run[1] | {"reward": 0.7 + seed / 10}]
+    rows = [*BASELINES, own]
+    bands = [band.get_paths()[0].vertices for band in figures.curves(rows).axes[0].collections]
+    assert len(bands) == len(rows)
+    at_the_end = bands[-1][bands[-1][:, 0] == 2, 1]
+    half_width = 4.303 * 0.1 / 3**0.5
+    assert (at_the_end.min(), at_the_end.max()) == (pytest.approx(0.8 - half_width), pytest.approx(0.8 + half_width))
+
+
+def test_equal_time_ends_with_the_first_run_and_equal_trajectories_with_all():
+    slow, fast = row("draft", 2.0, seconds=20.0), row("easytune", 1.0, seconds=5.0)
+    fast["alignment"]["curves"][1] = [
+        point | {"cpu_seconds": 2 * point["trajectories"]} for point in fast["alignment"]["curves"][1]
+    ]
+    found = tables.at_equal_cost([slow, fast]).set_index(["at", "method"])
+    assert found.loc[("2 trajectories", "draft"), "reward"] == "0.700 ± 0.000"
+    assert found.loc[("4 s", "draft"), "trajectories"] == pytest.approx(0.4)  # a fifth of its 20 s
+    assert found.loc[("4 s", "draft"), "FID"] == "1.900 ± 0.000"
+    assert found.loc[("4 s", "easytune"), "trajectories"] == pytest.approx((1.6 + 2 + 1.6) / 3)
+    assert sections.equal([slow, fast]).table is not None
+
+
+def test_changes_stand_beside_the_published_ones_in_percent_of_their_own_base():
+    own = row("easytune", 1.0)
+    own["alignment"]["base"] = {**own["alignment"]["base"], "fid": {"mean": 4.0, "half_width": 0.5}}
+    own["alignment"]["gain"] = {**own["alignment"]["gain"], "fid": {"mean": -1.0, "half_width": 0.2}}
+    found = beside_published([*BASELINES, row("draft:k=10", 2.0), own]).set_index("method")
+    assert found.loc["easytune", "FID, here, %"] == "-25.0 ± 5.0"
+    assert found.loc["easytune", "FID, paper, %"] == "-70.7"  # 0.132 of 0.450
+    assert found.loc["easytune", "R@1, paper, %"] == "+15.3"  # 0.581 of 0.504
+    assert found.loc["drtune:k=4", "MM-Dist, paper, %"] == "-8.4"  # 2.795 of 3.052
+    assert found.loc["draft:k=10", "FID, paper, %"] == ""  # the paper has DRaFT-50 alone
+
+
+def test_rows_of_two_sizes_are_never_shown_together():
+    quick = [row(method, 9.0, size="quick") for method in ("draft", "refl", "easytune", "drtune:k=4", "alignprop")]
+    for own in quick:
+        own["settings"] = {"trajectories": 1}
+        own["alignment"]["curves"] = [[run[0], run[1] | {"trajectories": 1}] for run in own["alignment"]["curves"]]
+    full = [*BASELINES, row("easytune", 1.0)]
+    failed = {**row("refl", 1.0), "status": "failed", "reason": "no rate trains it"}
+    del failed["alignment"]
+    records = [*quick, *full, failed]
+    assert pick.aligned(records) == full
+    shown = sections.alignment(records).table
+    assert len(shown) == len(full) + 3  # real data, the base, and the row that failed
+    assert shown["reason"].dropna().tolist() == ["no rate trains it"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "form", "text"),
+    [
+        (0.6123, 0.0139, ".3f", "0.612 ± 0.014"),
+        (0.6123, None, ".3f", "0.612"),
+        (None, None, ".3f", ""),
+        (3.14, 0.51, "+.1f", "+3.1 ± 0.5"),
+    ],
+)
+def test_an_interval_is_told_in_one_way(mean, half_width, form, text):
+    assert tables.interval({"mean": mean, "half_width": half_width}, form) == text

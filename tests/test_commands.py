@@ -1,32 +1,22 @@
 """`pytest bench/` as a user runs it, at a tiny size: rows, files, exit codes, sentences."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import torch
+from bench_command import ROOT, SCALE, TIME_SCALE, bench, bench_here
 
 from bench import record
+from bench.alignment.benchmark import METHODS
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-TINY = ["--backbone", "mld-tiny", "--steps", "4", "--batch", "2", "--frames", "5"]
-TIMED = ["--time-steps", "4", "--time-batch", "2", "--time-frames", "5", "--rounds", "2"]
-
-
-def bench(*arguments: object, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "bench/", "-q", "-p", "no:cacheprovider", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(folder), **environment}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_memory_and_time_of_chosen_methods_reach_the_json_and_the_terminal(tmp_path):
     result = tmp_path / "run.json"
-    methods = ["--method", "easytune", "--method", "draft:k=2"]
-    done = bench(*TINY, *TIMED, *methods, f"--benchmark-json={result}")
+    chosen = ["--method", "easytune", "--method", "draft:k=2", "--meter", "host"]
+    done = bench(*SCALE, *TIME_SCALE, "--rounds", "2", *chosen, f"--benchmark-json={result}")
     assert done.returncode == 0, done.stdout + done.stderr
     rows = record.load(result)
     assert [(row["kind"], row["case"]["method"], row["status"]) for row in rows] == [
@@ -35,6 +25,7 @@ def test_memory_and_time_of_chosen_methods_reach_the_json_and_the_terminal(tmp_p
         ("step_time", "easytune", "ok"),
         ("step_time", "draft:k=2", "ok"),
     ]
+    assert all(row["reading"]["process"] > row["reading"]["peak"] for row in rows[:2])
     assert "memory, GiB" in done.stdout
     assert "step time, seconds" in done.stdout
     assert not result.with_name("run.json.partial").exists()
@@ -47,22 +38,16 @@ def test_memory_and_time_of_chosen_methods_reach_the_json_and_the_terminal(tmp_p
     assert stats["data"] == pytest.approx(timing["seconds_per_update"])
 
 
-def test_a_case_that_cannot_be_measured_is_a_row_and_the_others_go_on(tmp_path):
+def test_a_case_that_cannot_be_measured_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = tmp_path / "run.json"
-    meters = ["--meter", "cuda", "--meter", "simulated", "--meter", "host"]
-    done = bench(
-        *TINY, *meters, "-m", "memory", "--method", "refl:m=2", f"--benchmark-json={result}", CUDA_VISIBLE_DEVICES=""
-    )
+    meters = ["--meter", "cuda", "--meter", "simulated"]
+    done = bench_here(*SCALE, *meters, "-m", "memory", "--method", "refl:m=2", f"--benchmark-json={result}")
     rows = record.load(result)
-    assert [(row["case"]["meter"], row["status"]) for row in rows] == [
-        ("cuda", "unavailable"),
-        ("simulated", "ok"),
-        ("host", "ok"),
-    ]
-    assert done.returncode == 0
+    assert [(row["case"]["meter"], row["status"]) for row in rows] == [("cuda", "unavailable"), ("simulated", "ok")]
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "1 skipped" in done.stdout
     assert "no GPU" in rows[0]["reason"]
-    assert rows[2]["reading"]["process"] > 0
 
 
 def readme_example(first_line: str) -> str:
@@ -76,42 +61,44 @@ def test_the_readmes_third_party_method_is_measured_without_touching_this_tree(t
     (tmp_path / "every_other.py").write_text(readme_example("# every_other.py"))
     result = tmp_path / "run.json"
     arguments = ["-p", "every_other", "--method", "every-other:offset=1", "-m", "memory", f"--benchmark-json={result}"]
-    done = bench(*TINY, *arguments, folder=tmp_path)
+    done = bench(*SCALE, *arguments, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = record.load(result)
     assert row["plan"]["updates"] == 2
     assert row["reading"]["peak"] > row["reading"]["resident"]
 
 
-def test_an_aborted_run_is_resumed(tmp_path):
+def test_an_aborted_run_is_resumed(tmp_path, clean):
     result = tmp_path / "run.json"
-    chosen = [*TINY, "-m", "memory", "--method", "easytune", "--method", "refl:m=2", f"--benchmark-json={result}"]
-    assert bench(*chosen).returncode == 0
+    chosen = [*SCALE, "-m", "memory", "--method", "easytune", "--method", "refl:m=2", f"--benchmark-json={result}"]
+    assert bench_here(*chosen, record=clean).returncode == 0
     rows = record.load(result)
     marked = {**rows[0], "reading": {**rows[0]["reading"], "peak": 123456789}}
     result.with_name("run.json.partial").write_text(json.dumps(marked) + "\n" + json.dumps(rows[1])[:50])
     result.write_text("")
-    assert bench(*chosen, "--resume").returncode == 0
+    assert bench_here(*chosen, "--resume", record=clean).returncode == 0
     peaks = {row["case"]["method"]: row["reading"]["peak"] for row in record.load(result)}
     assert peaks == {"easytune": 123456789, "refl:m=2": rows[1]["reading"]["peak"]}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--method", "ppo"], ["'ppo'", "draft", "easytune"]),
-        (["--method", "draft:k=99"], ["k", "50", "99"]),
-        (["--matrix", "huge"], ["'huge'", "published"]),
-        (["--batch", "-1"], ["batch", "-1"]),
-        (["--profile", "lean-and-mean"], ["'lean-and-mean'", "paper"]),
-        (["--rounds", "0"], ["--rounds", "0"]),
-        (["--method", "easytune:first=50"], ["window", "50"]),
-        (["--benchmark-json=/dev/null/run.json"], ["cannot write", "/dev/null"]),
-    ],
-)
+BAD = [
+    (["--method", "ppo"], ["'ppo'", "draft", "easytune"]),
+    (["--method", "draft:k=99"], ["k", "50", "99"]),
+    (["--matrix", "huge"], ["'huge'", "published"]),
+    (["--batch", "-1"], ["batch", "-1"]),
+    (["--profile", "lean-and-mean"], ["'lean-and-mean'", "paper"]),
+    (["--rounds", "0"], ["--rounds", "0"]),
+    (["--method", "easytune:first=50"], ["window", "50"]),
+    (["--align", "vast"], ["'vast'", "full", "quick", "tiny"]),
+    (["--align", "tiny", "--align-seeds", "0"], ["seeds", "0"]),
+    (["--benchmark-json=/dev/null/run.json"], ["cannot write", "/dev/null"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD)
 def test_bad_options_are_refused_in_one_sentence_before_anything_runs(arguments, words):
-    done = bench(*arguments)
-    assert done.returncode == 4
+    done = bench_here(*arguments)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
     lines = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR:")]
     assert len(lines) == 1
     for word in words:
@@ -119,12 +106,34 @@ def test_bad_options_are_refused_in_one_sentence_before_anything_runs(arguments,
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_refusal_loads_neither_the_embedded_world_nor_the_tables():
+    """What a run does not need it does not wait for; and the exit status is the process's own."""
+    done = bench("--method", "ppo", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: unknown method 'ppo'" in done.stderr
+    loaded = set(re.findall(r"\b(bench\.[\w.]+)$", done.stderr, re.MULTILINE))
+    assert "bench.options" in loaded
+    assert not any(name.startswith("bench.alignment") or name == "bench.tables" for name in loaded)
+
+
 def test_cases_can_be_listed_without_running_them():
-    done = bench("--collect-only", "--matrix", "published", "-m", "memory")
+    done = bench_here("--collect-only", "--matrix", "published", "-m", "memory")
     assert done.returncode == 0
     listed = [line for line in done.stdout.splitlines() if "::test_memory[" in line]
     assert listed[0] == "bench/test_memory.py::test_memory[draft-mld-T50-B256-F196-paper-simulated]"
     assert len(listed) == 5
+
+
+def test_alignment_rows_are_listed_unless_other_cases_are_chosen():
+    def listed(*arguments):
+        done = bench_here("--collect-only", *arguments)
+        assert done.returncode == 0, done.stdout
+        return [line for line in done.stdout.splitlines() if "::test_alignment[" in line]
+
+    assert len(listed()) == len(METHODS)
+    assert not listed("--matrix", "quick")
+    (one,) = listed("--method", "refl", "-m", "alignment")
+    assert "[refl-embedded-" in one
 
 
 def test_the_readme_has_two_commands_that_set_everything_up():

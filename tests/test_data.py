@@ -73,7 +73,7 @@ def write_arrays(folder, frames=(50, 60), **changes):
     np.savez(folder / "joints.npz", **{name: value for name, value in content.items() if value is not None})
     rows = [
         {"id": "a", "split": "train", "captions": [{"text": "walks", "f_tag": 0.0, "to_tag": float("nan")}]},
-        {"id": "b", "split": "test", "captions": [{"text": "runs", "f_tag": 0.5, "to_tag": 2}], "other": 1},
+        {"id": "b", "split": "test", "captions": [{"text": "runs", "f_tag": 0.5, "to_tag": 2, "meaning": "run"}]},
     ]
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     return joints
@@ -85,7 +85,7 @@ def test_arrays_round_trip(tmp_path):
     assert isinstance(clip, Clip)
     assert (clip.id, clip.split, clip.fps) == ("b", "test", 20.0)
     assert np.array_equal(clip.joints, joints[50:])
-    assert clip.captions == (Caption("runs", (), 0.5, 2.0),)
+    assert clip.captions == (Caption("runs", (), 0.5, 2.0, "run"),)
     assert arrays.load(tmp_path, "train")[0].captions[0].whole
 
 

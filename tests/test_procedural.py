@@ -71,7 +71,7 @@ def test_held_out_meanings_are_in_the_test_split_alone():
     trained = {part for meaning in grammar.pairs() if not meaning.held_out for part in meaning.actions}
     assert {part for meaning in grammar.pairs() for part in meaning.actions} == trained
     rng = np.random.default_rng(0)
-    drawn = {split: {procedural._meaning(rng, split).id for _ in range(2000)} for split in ("train", "val", "test")}
+    drawn = {split: {procedural.draw_meaning(rng, split).id for _ in range(2000)} for split in ("train", "val", "test")}
     assert not drawn["train"] & out
     assert not drawn["val"] & out
     assert len(drawn["test"] & out) > 20

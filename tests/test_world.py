@@ -13,6 +13,7 @@ from bench.alignment.data.clip import DataError
 from bench.alignment.evaluator import EvaluatorConfig
 from bench.alignment.representation import joints_from_features
 from bench.alignment.world import check, data, load, losses, training, world
+from bench.alignment.world.content import Embedded
 from bench.alignment.world.model import VaeSize, WorldConfig
 from bench.alignment.world.stages import Plan
 from methods import MethodError, Updater, parse, rollout
@@ -158,13 +159,13 @@ def test_a_few_updates_raise_the_reward(base, batch, method):
 
 
 def test_a_killed_run_ends_with_the_same_bytes(tmp_path, monkeypatch):
-    content = replace(data.generate(CLIPS), splits=("train", "val") * (CLIPS // 2))
-    monkeypatch.setattr(data, "cached", lambda path, count: content)
+    content = replace(data.generate(Embedded(CLIPS)), splits=("train", "val") * (CLIPS // 2))
+    monkeypatch.setattr(data, "cached", lambda path, of: content)
     monkeypatch.setattr(training, "CHECKPOINT_STEPS", 2)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         folder.mkdir()
-    made = pretrain.pretrain(whole, TINY_PLAN, CLIPS, 0, print, TINY)
+    made = pretrain.pretrain(whole, TINY_PLAN, Embedded(CLIPS), 0, print, TINY)
     write, written = training.write, []
 
     def dies(*arguments):
@@ -176,8 +177,8 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "write", dies)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            pretrain.pretrain(killed, TINY_PLAN, CLIPS, 0, print, TINY)
-    again = pretrain.pretrain(killed, TINY_PLAN, CLIPS, 0, print, TINY)
+            pretrain.pretrain(killed, TINY_PLAN, Embedded(CLIPS), 0, print, TINY)
+    again = pretrain.pretrain(killed, TINY_PLAN, Embedded(CLIPS), 0, print, TINY)
     again.about = made.about  # but for the seconds
     for run, folder in ((made, whole), (again, killed)):
         run.save(folder / "world.safetensors")

@@ -1,4 +1,4 @@
-"""`python -m bench.alignment.finetune`: a fine-tuning run of the embedded world, with progress, resumable."""
+"""`python -m bench.alignment.finetune`: a fine-tuning run of a world, with progress, resumable."""
 
 import argparse
 import math
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from bench.alignment import world
+from bench.alignment.data import DataError
 from bench.alignment.evaluate import evaluate
 from bench.alignment.finetune import FinetuneConfig, finetune
 from bench.alignment.prompts import training_prompts
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
     try:
         return _run(options)
-    except (MethodError, OSError) as error:
+    except (MethodError, DataError, OSError) as error:
         print(f"bench.alignment.finetune: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--warm-up", type=int, default=defaults.warm_up, metavar="N", help="optimiser steps (default: %(default)s)")
     add("--clip", type=float, default=defaults.clip, metavar="NORM", help="of the gradient (default: %(default)s)")
     add("--ema", type=float, default=defaults.ema, metavar="DECAY", help="of averaged weights (default: off)")
+    add("--pull", type=float, default=defaults.pull, metavar="X", help="of the weights to the start (default: off)")
     add("--seed", type=int, default=defaults.seed, metavar="N", help="default: %(default)s")
     add("--train-mode", action="store_true", help="dropout on inside trajectories, as released")
     add("--measure-every", type=int, default=10, metavar="N", help="trajectories (default: %(default)s)")

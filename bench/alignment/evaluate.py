@@ -47,7 +47,7 @@ def evaluate(
 
     `denoiser` is measured in place of the world's own; `real` is what `reference` gives, where it is at hand. The same
     arguments give the same numbers; torch's global generator is left as it was. MultiModality compares repeats, and is
-    NaN for one; so is a single repeat's interval.
+    NaN for one; so is a single repeat's interval, and R-precision of fewer prompts than its pools hold.
     MethodError for a split or a number that cannot be measured.
     """
     if repeats < 1:
@@ -115,18 +115,21 @@ def generate(world: World, prompts: Prompts, seed: int, steps: int) -> tuple[Ten
     return pad_sequence([motions[row] for row in range(len(prompts))], batch_first=True), rewards
 
 
-def score(reward: Reward, motion: Tensor, batch: Batch, seed: int) -> Tensor:
-    """Rewards `[B]` of finished motions, the same for the same seed: a reward may draw from the global generator."""
+def score(reward: Reward, motion: Tensor, batch: Batch, seed: int, timestep: int | None = None) -> Tensor:
+    """Rewards `[B]` of finished motions (of noisy ones with a `timestep`), the same for the same seed: a reward may
+    draw from the global generator."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return reward(motion, batch)
+        return reward(motion, batch, timestep)
 
 
 def _one_repeat(texts: Tensor, motions: Tensor, real: Array, prompts: Prompts, seed: int) -> dict[str, float]:
     """The evaluator's metrics of one set of motions, from embeddings `[N, E]`."""
     rng = np.random.default_rng(seed)
-    pools = np.concatenate([metrics.pools(len(prompts), rng) for _ in range(POOL_DRAWS)])
-    precision = metrics.r_precision(texts, motions, pools, prompts.meanings)
+    precision = np.full(3, np.nan)
+    if len(prompts) >= metrics.POOL:  # of a smaller pool it would be another, easier figure under the same name
+        pools = np.concatenate([metrics.pools(len(prompts), rng) for _ in range(POOL_DRAWS)])
+        precision = metrics.r_precision(texts, motions, pools, prompts.meanings)
     return {
         **{f"r{top}": float(share) for top, share in enumerate(precision, start=1)},
         "mm_dist": metrics.mm_dist(texts, motions),

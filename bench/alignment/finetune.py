@@ -61,6 +61,10 @@ class FinetuneConfig:
     """How many are run. A finished run is continued by the same config with more of them."""
     ema: float = 0.0
     """Decay, per optimiser step, of an average of the weights, which is then the result; 0 for none."""
+    pull: float = 0.0
+    """Of every weight back to where the run began, in units of the learning rate: w ← w - lr·pull·(w - w_0) after each
+    optimiser step (L2-SP, decoupled as AdamW's weight decay); 0 for none. Adam's steps are about lr long, so no weight
+    gets much further than 1 / pull."""
     seed: int = 0
     """Of everything random: prompts, initial noise, plans, the reward's draws, dropout."""
     train_mode: bool = False
@@ -77,6 +81,10 @@ class FinetuneConfig:
             raise FinetuneError(f"lr must be a positive number, not {self.lr}")
         if not self.clip > 0:
             raise FinetuneError(f"clip must be positive (inf for no clipping), not {self.clip}")
+        if not (self.pull >= 0 and math.isfinite(self.pull)):
+            raise FinetuneError(f"pull must be 0 (off) or more, not {self.pull}")
+        if self.lr * self.pull > 1:
+            raise FinetuneError(f"pull {self.pull:g} at lr {self.lr:g} overshoots the start: at most {1 / self.lr:g}")
         if not 0 <= self.ema < 1:
             raise FinetuneError(f"ema must be at least 0 (off) and below 1, not {self.ema}")
 
@@ -151,6 +159,7 @@ class Run:
             self.torch_rng = torch.get_rng_state()
         self.updater = make_updater(self.denoiser, config)
         self.average = Average(self.denoiser, config.ema) if config.ema else None
+        self.start = [weight.detach().clone() for weight in self.denoiser.parameters()] if config.pull else []
         self.curve = Curve()
         self.began_from = _fingerprint(self.denoiser)
 
@@ -171,6 +180,7 @@ class Run:
         def on_update(rewards: list[Tensor], norm: Tensor) -> None:
             seen.extend(rewards)
             norms.append(norm)
+            self._pull_back()
             if self.average is not None:
                 self.average.update()
 
@@ -195,6 +205,14 @@ class Run:
         }
         self.curve.trajectories.append(record)
         return record
+
+    def _pull_back(self) -> None:
+        if not self.config.pull:
+            return
+        share = self.updater.optimizer.param_groups[0]["lr"] * self.config.pull
+        with torch.no_grad():
+            for weight, start in zip(self.denoiser.parameters(), self.start, strict=True):
+                weight.lerp_(start, share)
 
     def _rollout(self, plan: Plan, batch: Batch, state: Tensor, on_update: Callable) -> None:
         rollout(

@@ -1,8 +1,11 @@
-"""Makes the embedded world's weights: data, VAE, reward, evaluator, denoiser, and the check that they are sound.
+"""Makes a world: data, VAE, reward, evaluator, denoiser, and the check that they are sound.
 
     python -m bench.alignment.pretrain --work DIR [--out FILE] [--seed N] [--quick]
+    python -m bench.alignment.pretrain --data KIND:FOLDER --text-encoder PATH --work DIR --out FILE
 
-Every stage keeps a checkpoint in the work folder; the same command goes on after a kill, to the same weights.
+The first makes the embedded world's weights, the second those of a world of one's own motion, for which steps grow with
+the root of the number of clips. Every stage keeps a checkpoint in the work folder; the same command goes on after a
+kill, to the same weights.
 """
 
 import argparse
@@ -14,35 +17,48 @@ from pathlib import Path
 
 import torch
 
+from bench.alignment.data import DataError
 from bench.alignment.data.clip import SPLITS
-from bench.alignment.world import check, data, world
+from bench.alignment.data.text import CachedTable, SentenceTransformer, build_table
+from bench.alignment.world import check, data, own, world
+from bench.alignment.world.content import Content, Embedded
 from bench.alignment.world.model import WorldConfig
 from bench.alignment.world.stages import Plan, Texts, Training
+from methods.interface import MethodError
 
 QUICK = Plan(vae=60, reward=30, evaluator=30, denoiser=60)
 QUICK_CLIPS = 1500
+BAD_INPUT = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    assert __doc__ is not None
-    parser = argparse.ArgumentParser(prog="python -m bench.alignment.pretrain", description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder of the data and the checkpoints")
-    parser.add_argument("--out", type=Path, default=world.WEIGHTS, help="the weights (default: the committed ones)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="a few steps a stage: shows that all runs, learns little")
+    """The command; returns the exit code: 0; 1 for a world that is made but not sound; 2 with one sentence on stderr
+    where an input is of no use."""
+    parser = _parser()
     options = parser.parse_args(arguments)
-    if options.quick and options.out == world.WEIGHTS:
-        parser.error("--quick makes no weights worth keeping: give it an --out of its own")
+    if options.out == world.WEIGHTS and (options.quick or options.data):
+        parser.error("only the whole embedded world belongs where the committed weights are: give an --out")
+    try:
+        return _run(options)
+    except (DataError, MethodError, OSError) as error:
+        print(f"bench.alignment.pretrain: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _run(options: argparse.Namespace) -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     say = _say(time.monotonic())
-    plan, clips = (QUICK, QUICK_CLIPS) if options.quick else (Plan(), data.CLIPS)
+    content: Content = Embedded(QUICK_CLIPS if options.quick else data.CLIPS)
+    if options.data:
+        content = own_data(options.data, options.text_encoder, options.work, say)
     # Measured as they are read back: in half precision.
     unmeasured = options.work / "unmeasured.safetensors"
-    pretrain(options.work, plan, clips, options.seed, say).save(unmeasured)
+    pretrain(options.work, QUICK if options.quick else None, content, options.seed, say).save(unmeasured)
     made = world.load(unmeasured)
     found = check.chosen_and_measured(made, say, *((2, 64) if options.quick else ()))
+    of = " --data KIND:FOLDER --text-encoder PATH" if options.data else ""
     quick = " --quick" if options.quick else ""
-    made.about["command"] = f"python -m bench.alignment.pretrain --work DIR --seed {options.seed}{quick}"
+    made.about["command"] = f"python -m bench.alignment.pretrain{of} --work DIR --seed {options.seed}{quick}"
     made.about["metrics"] = found
     made.save(options.out)
     print(json.dumps(made.about, indent=1))
@@ -52,16 +68,47 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if wrong and not options.quick else 0
 
 
+def own_data(source: str, encoder: Path | None, folder: Path, say: Callable[[str], None]) -> own.OwnData:
+    """The clips of `KIND:FOLDER`; their captions' vectors are kept in the work folder, and made once.
+
+    `encoder`: a sentence-transformers model's folder, or a table that build_table wrote. DataError for a source, an
+    encoder or a table of no use.
+    """
+    kind, _, place = source.partition(":")
+    clips = own.read(kind, place)
+    for note in clips.notes():
+        say(f"data: {note}")
+    table = folder / "captions.safetensors"
+    if encoder is not None and encoder.is_file():
+        table = encoder
+    elif not table.is_file():
+        if encoder is None:
+            raise DataError(f"there is no {table} yet: give --text-encoder, a sentence-transformers model's folder")
+        say(f"captions: {len(clips.texts)} to encode")
+        build_table(SentenceTransformer(encoder), table, clips.texts)
+    return own.OwnData(clips, CachedTable(table))
+
+
 def pretrain(
-    folder: Path, plan: Plan, clips: int, seed: int, say: Callable[[str], None], config: WorldConfig | None = None
+    folder: Path,
+    plan: Plan | None,
+    content: Content,
+    seed: int,
+    say: Callable[[str], None],
+    config: WorldConfig | None = None,
 ) -> world.World:
-    """A trained world, going on from what the folder holds of an earlier run."""
-    content = data.cached(folder / "data.safetensors", clips)
-    say(f"data: {len(content.splits)} clips")
+    """A trained world, going on from what the folder holds of an earlier run.
+
+    plan: scaled to the number of training clips if None. DataError for a folder that holds other clips.
+    """
+    clips = data.cached(folder / "data.safetensors", content)
+    numbers = {split: clips.indices(split).int() for split in SPLITS}
+    plan = Plan().scaled(len(numbers["train"])) if plan is None else plan
+    say(f"data: {', '.join(f'{len(own)} {split}' for split, own in numbers.items())} clips; {plan}")
     torch.manual_seed(seed)
-    numbers = {split: content.indices(split).int() for split in SPLITS}
-    made = world.untrained(config or WorldConfig(), content.statistics, numbers)
-    seconds = Training(made, content, Texts.of(content, made.captions), folder, plan, seed, say).run()
+    config = world.sized(config or WorldConfig(), content)
+    made = world.untrained(config, clips.statistics, numbers, content)
+    seconds = Training(made, clips, Texts.of(clips, made.captions), folder, plan, seed, say).run()
     made.about = {
         "seed": seed,
         "torch": torch.__version__,
@@ -75,6 +122,19 @@ def _say(began: float) -> Callable[[str], None]:
         print(f"[{time.monotonic() - began:6.0f} s] {line}", flush=True)
 
     return say
+
+
+def _parser() -> argparse.ArgumentParser:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(prog="python -m bench.alignment.pretrain", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--data", metavar="KIND:FOLDER", help=f"motion of one's own ({', '.join(own.KINDS)}) in place of the embedded")
+    add("--text-encoder", type=Path, metavar="PATH", help="for its captions: a sentence-transformers model, or a table")
+    add("--work", type=Path, required=True, help="folder of the data and the checkpoints")
+    add("--out", type=Path, default=world.WEIGHTS, help="the world (default, the embedded one: the committed weights)")
+    add("--seed", type=int, default=0)
+    add("--quick", action="store_true", help="a few steps a stage: shows that all runs, learns little")
+    return parser
 
 
 if __name__ == "__main__":

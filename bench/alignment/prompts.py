@@ -1,4 +1,4 @@
-"""The prompts that the embedded world is fine-tuned on: of its training split, never another."""
+"""The prompts that a world is fine-tuned on: of its training split, never another."""
 
 import torch
 

@@ -8,6 +8,7 @@ versions, devices or settings: each row says which it belongs to.
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 from bench import record
 from bench.cases import Case
@@ -24,6 +25,7 @@ MARGINS = {"simulated": 0.0, "host": 0.001, "cuda": 0.01}
 allocator's rounding and memory inside kernels. A row's own margin may be changed in the file; an update keeps it."""
 FIGURES = ("peak", "resident", "sampling")
 OWNER = ("phase", "category", "module", "operator", "bytes", "tensors")
+MAKE = "make one with --memory-baseline-update"
 RENEW = "renew it with --memory-baseline-update"
 
 
@@ -32,24 +34,11 @@ def load(path: Path) -> list[dict]:
 
     RecordError for a file that is missing, empty, cut off, of another schema version, or edited to nonsense.
     """
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise RecordError(
-            f"cannot read the baseline {path}: {error.strerror}; make one with --memory-baseline-update"
-        ) from None
-    except UnicodeDecodeError:
-        raise RecordError(f"the baseline {path} is not a text file; {RENEW}") from None
-    if not text.strip():
-        raise RecordError(f"the baseline {path} is empty; {RENEW}")
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise RecordError(
-            f"the baseline {path} is not whole JSON (line {error.lineno}: {error.msg}); restore it, or {RENEW}"
-        ) from None
+    if not path.exists():
+        raise RecordError(f"there is no baseline {path}: {MAKE}")
+    document = record.read_json(path, f"the baseline {path}", f"restore it, or {RENEW}")
     if not is_baseline(document):
-        raise RecordError(f"{path} is not a memory baseline of this suite; make one with --memory-baseline-update")
+        raise RecordError(f"{path} is not a memory baseline of this suite; {MAKE}")
     if document.get("schema") != SCHEMA:
         raise RecordError(
             f"the baseline {path} has schema version {document.get('schema')}, this suite reads {SCHEMA}; {RENEW}"
@@ -63,7 +52,8 @@ def load(path: Path) -> list[dict]:
     return rows
 
 
-def is_baseline(document: object) -> bool:
+def is_baseline(document: object) -> TypeGuard[dict]:
+    """Whether a JSON document is meant as a baseline, usable or not."""
     return isinstance(document, dict) and document.get("kind") == KIND
 
 

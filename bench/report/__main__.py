@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import record
+from bench.alignment.data.clip import DataError
 from bench.claims import CLAIMS, Outcome, Verdict
 from bench.report import output, page, sections
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = sections.build(records)
         rendered = page.render(report)
         output.write(folder, rendered)
-    except (record.RecordError, output.OutputError) as error:
+    except (record.RecordError, output.OutputError, DataError) as error:
         print(f"bench.report: {error}", file=sys.stderr)
         return 2
     print(_closing(folder, files, rendered, report.verdicts))

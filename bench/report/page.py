@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench import tables
 from bench.claims import CLAIMS, Claim, Outcome, Verdict
-from bench.report import style
+from bench.report import animation, style
 from bench.report.sections import Report, Section
 
 SUFFIXES = {"tables": ("md", "csv"), "figures": ("png", "svg")}
@@ -135,8 +135,11 @@ def page(report: Report, figures: dict[str, bytes]) -> str:
         _not_judged(others) if others else "",
         *(_section(section, figures.get(f"figures/{section.name}.svg")) for section in report.sections),
     ]
+    moves = any(section.animation for section in report.sections)
+    if moves:
+        body.append(f"<script>{animation.SCRIPT}</script>")
     sizes = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    head = f"{sizes}<title>{TITLE}</title><style>{_CSS}</style>"
+    head = f"{sizes}<title>{TITLE}</title><style>{_CSS}{animation.CSS if moves else ''}</style>"
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n' + "\n".join(body) + "\n</body></html>\n"
 
 
@@ -173,6 +176,8 @@ def _section(section: Section, figure: bytes | None) -> str:
     if figure:
         data = base64.b64encode(figure).decode()
         parts.append(f'<img alt="{_text(section.title)}. {_text(section.see)}" src="data:image/svg+xml;base64,{data}">')
+    if section.animation:
+        parts.append(section.animation)
     if section.table is not None and len(section.table):
         table = _table(section.table)
         parts.append(f"<details><summary>Numbers</summary>{table}</details>" if figure else table)

@@ -22,6 +22,10 @@ def step_time(records: Sequence[dict]) -> Rows:
     return [r for r in records if r["kind"] == "step_time"]
 
 
+def alignment(records: Sequence[dict]) -> Rows:
+    return [r for r in records if r["kind"] == "alignment"]
+
+
 def good(records: Sequence[dict]) -> Rows:
     return [r for r in records if r["status"] == "ok"]
 
@@ -113,6 +117,15 @@ def timed(records: Sequence[dict]) -> Rows:
     for place in places(step_time(records)):
         groups += _by(lambda r: (*scale(r), r["case"]["profile"]), place)
     return max(groups, key=lambda group: (len(group), group[0]["case"]["batch"]), default=[])
+
+
+def aligned(records: Sequence[dict]) -> Rows:
+    """Good alignment rows of one place, world and size: the longest runs, then where most methods are."""
+    return max(compare.like_sets(good(alignment(records))), key=_length_and_methods, default=[])
+
+
+def _length_and_methods(rows: Rows) -> tuple[int, int]:
+    return rows[0]["alignment"]["curves"][0][-1]["trajectories"], len(rows)
 
 
 def random_methods(records: Sequence[dict]) -> list[tuple[dict, dict]]:

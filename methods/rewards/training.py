@@ -41,6 +41,9 @@ class RewardBatch:
     """Sentence embeddings of all motions' captions, `[N, W]`, of any length; None: ids alone tell equal captions."""
     caption_ids: Tensor | None = None
     """`[N]` integers, equal for equal captions; None: sentences alone tell them."""
+    noisy: Noised | None = None
+    """What the encoders get in place of the motion, `[N, F, D]`, with its timesteps: for noise that is not added to
+    features, such as that of a backbone's latents. None: the objective noises, or does not."""
 
     def __post_init__(self) -> None:
         motions, texts = len(self.motion), len(self.tokens)
@@ -93,8 +96,8 @@ class RewardObjective:
         is 0; it is of the clean motion, also from a noisy one. A pool's further motions count in SPL alone.
         Draws from torch's global generator: the noise (noise.noise), then dropout of the texts and their samples, then
         those of the motions, then dropout of the decoder, texts first.
-        SpmError for a time token where the reward has no time embedding; MethodError for a pool without SPL, and as
-        preference.mine.
+        SpmError for a time token where the reward has no time embedding; MethodError for a pool without SPL, for a
+        batch that is noisy already where there is noise here too, and as preference.mine.
         """
         texts, motions = len(batch.tokens), len(batch.motion)
         if self.spl is None and motions > texts:
@@ -102,7 +105,9 @@ class RewardObjective:
                 f"the batch has {motions} motions for {texts} texts, and no SPL to use the others: "
                 "give each motion its text, or set spl"
             )
-        given = noise(batch.motion, self.noise) if self.noise else Noised(batch.motion, None, None)
+        if self.noise and batch.noisy:
+            raise MethodError("the batch is noisy already: leave noise out of the objective, or noisy out of the batch")
+        given = noise(batch.motion, self.noise) if self.noise else batch.noisy or Noised(batch.motion, None, None)
         text_timestep = None if given.text_timestep is None else given.text_timestep[:texts]
         text = _drawn(*reward.encode_text(batch.tokens, batch.token_mask, text_timestep))
         pool = _drawn(*reward.encode_motion(given.values, batch.frame_mask, given.motion_timestep))

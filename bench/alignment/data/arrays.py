@@ -2,8 +2,9 @@
 
 `joints.npz`: `joints` float [frames of all clips, J, 3] in metres, y up, left = +x when facing +z; `offsets` int
 [clips + 1], clip i being `joints[offsets[i]:offsets[i + 1]]`; `ids` [clips]; `fps`, 20 if absent.
-`captions.jsonl`: a JSON object a line, each for one clip: `id`, `split`, and `captions`, a list of objects with `text`
-and, where it describes a part, `f_tag` and `to_tag` in seconds. Other keys are ignored.
+`captions.jsonl`: a JSON object a line, each for one clip: `id`, `split`, and `captions`, a list of objects with `text`,
+`f_tag` and `to_tag` in seconds where it describes a part, and `meaning`, equal for texts that say the same, where that
+is known. Other keys are ignored.
 """
 
 import json
@@ -117,7 +118,8 @@ def read_captions(path: Path) -> list[Row]:
 
 def _row(row: dict, where: str) -> Row:
     captions = tuple(
-        Caption(str(c["text"]), (), seconds(c.get("f_tag", 0)), seconds(c.get("to_tag", 0))) for c in row["captions"]
+        Caption(str(c["text"]), (), seconds(c.get("f_tag", 0)), seconds(c.get("to_tag", 0)), str(c.get("meaning", "")))
+        for c in row["captions"]
     )
     if not captions:
         raise ValueError("it has no caption")

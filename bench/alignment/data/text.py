@@ -7,7 +7,7 @@ needs nothing and knows only the texts it was made for. The table of the embedde
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -74,19 +74,34 @@ class CachedTable:
         """DataError for a file that is missing or is no such table."""
         try:
             with safe_open(path, "pt") as file:
-                about = file.metadata()
-                self._sentences, self._words = file.get_tensor("sentences"), file.get_tensor("words")
-            texts, words = json.loads(about["texts"]), json.loads(about["vocabulary"])
-            self.name = about["encoder"]
+                tensors = {name: file.get_tensor(name) for name in ("sentences", "words")}
+                self._hold(path, tensors, file.metadata())
         except FileNotFoundError:
             raise DataError(
                 f"there is no table of embeddings at {path}: check the path, or make it (build_table)"
             ) from None
         except (SafetensorError, KeyError, TypeError, ValueError):
             raise DataError(f"{path} is not a whole table of embeddings: make it again (build_table)") from None
+
+    @classmethod
+    def held(cls, path: Path | str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> "CachedTable":
+        """The table that a larger file holds, from what `stored` gave; KeyError where a part of it is not there."""
+        table = cls.__new__(cls)
+        table._hold(path, tensors, about)
+        return table
+
+    def _hold(self, path: Path | str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+        self._sentences, self._words = tensors["sentences"], tensors["words"]
+        self.texts: list[str] = json.loads(about["texts"])
+        self._about = dict(about)
+        self.name = about["encoder"]
         self.path, self.width = Path(path), self._sentences.shape[1]
-        self._texts = {text: n for n, text in enumerate(texts)}
-        self._vocabulary = {word: n for n, word in enumerate(words)}
+        self._texts = {text: n for n, text in enumerate(self.texts)}
+        self._vocabulary = {word: n for n, word in enumerate(json.loads(about["vocabulary"]))}
+
+    def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Tensors and text to keep in another file: `sentences` and `words`, `[N, D]` each, and what rows they have."""
+        return {"sentences": self._sentences, "words": self._words}, self._about
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """As TextEncoder; DataError for a text that the table does not hold."""
@@ -111,7 +126,7 @@ def words(text: str) -> list[str]:
 
 
 def build_table(encoder: TextEncoder, path: Path | str, texts: Sequence[str] | None = None) -> None:
-    """Writes the table of the given texts, else of every caption of the embedded world, in half precision.
+    """Writes the table of the given texts, else of every caption of the embedded world, in half precision, atomically.
 
     The encoder's name goes into the file, with the texts and words in the order of their vectors.
     """
@@ -119,7 +134,9 @@ def build_table(encoder: TextEncoder, path: Path | str, texts: Sequence[str] | N
     vocabulary = sorted({word for text in every for word in words(text)})
     tensors = {"sentences": encoder.encode(every).half(), "words": encoder.encode(vocabulary).half()}
     about = {"encoder": encoder.name, "texts": json.dumps(every), "vocabulary": json.dumps(vocabulary)}
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, about)
+    temporary = Path(path).with_name(Path(path).name + ".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, about)
+    temporary.replace(path)
 
 
 def _padded(vectors: list[Tensor]) -> tuple[Tensor, Tensor]:

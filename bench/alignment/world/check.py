@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.alignment import metrics
@@ -97,11 +98,18 @@ def figures(world: World, motion: Tensor, prompts: Prompts, reference: Tensor, s
     """Of motions for their prompts; `reference`: embeddings of real motions `[M, E]`, for FID."""
     with torch.no_grad():
         texts, motions = world.embed_texts(prompts.texts), world.embed_motions(motion, prompts.lengths)
-    pools = metrics.pools(len(prompts), np.random.default_rng(seed))
-    found = metrics.r_precision(texts, motions, pools, prompts.meanings)
+    found = metrics.r_precision(texts, motions, pools(len(prompts), np.random.default_rng(seed)), prompts.meanings)
     return Figures(
         tuple(float(share) for share in found), metrics.mm_dist(texts, motions), metrics.fid(reference, motions)
     )
+
+
+def pools(count: int, generator: np.random.Generator | None = None) -> NDArray[np.integer]:
+    """R-precision's pools, as metrics.pools; of fewer rows than a pool has, one pool of all of them.
+
+    Enough to choose by, and to see progress; easier than the metric, so nothing that is reported comes from it.
+    """
+    return metrics.pools(count, generator) if count >= metrics.POOL else np.arange(count)[None]
 
 
 def chosen_and_measured(world: World, say: Callable[[str], None], repeats: int = 3, count: int = 256) -> dict:
@@ -149,7 +157,7 @@ def measured(world: World, repeats: int, count: int, say: Callable[[str], None])
         guided, latents = generate(world, prompts, seed=repeat)
         inputs = world.batch(prompts.texts, prompts.lengths)
         noise = world.backbone.initial_state(inputs, torch.Generator().manual_seed(repeat))
-        turned = [(row + count // 2) % count for row in range(count)]
+        turned = [(row + len(prompts) // 2) % len(prompts) for row in range(len(prompts))]
         shuffled = Prompts(
             tuple(prompts.texts[row] for row in turned), tuple(prompts.meanings[row] for row in turned), prompts.lengths
         )

@@ -1,7 +1,6 @@
-"""The embedded world as tensors: normalised features of procedural motions, and its captions as vectors."""
+"""The clips of a world as tensors: normalised features, what they are normalised by, and what describes them."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,20 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.alignment.data import grammar, procedural
-from bench.alignment.data.clip import SPLITS, UNIT, Clip
-from bench.alignment.data.text import CachedTable
-from bench.alignment.representation import features
+from bench.alignment.data.clip import DataError
 from bench.alignment.skeleton import T2M
+from bench.alignment.world.content import CLIPS, LONGEST, SEED, SHORTEST, Content, clip_features
 
-SEED = 0
-"""Of the procedural world. A clip of the embedded world is its number under this seed."""
-CLIPS = 10_000
-SHORTEST = procedural.MIN_LENGTH - UNIT
-LONGEST = procedural.MAX_LENGTH - UNIT
-"""Frames of a motion's features: the last frame of a clip gives velocities only, and lengths are multiples of UNIT."""
 WEIGHTS = {"turn": 4.0, "glide": 4.0, "height": 2.0}
 """How much more the root's path counts than the rest: its errors add up over time."""
+
+STILL = 1e-5
+"""The least deviation of a block: one that never changes (nobody turns) is not divided by its rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -51,19 +45,13 @@ def statistics(rows: NDArray[np.float32]) -> Statistics:
     mean, own = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
     std = np.empty_like(own)
     for name, block in T2M.blocks.items():
-        std[block] = own[block].mean() / WEIGHTS.get(name, 1.0)
+        std[block] = max(own[block].mean(), STILL) / WEIGHTS.get(name, 1.0)
     return Statistics(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
-
-
-def clip_features(clip: Clip) -> NDArray[np.float32]:
-    """Features `[F, 263]` of a clip, cut at its end (where the figure stands) to a multiple of UNIT frames."""
-    every = features(clip.joints)  # type: ignore[arg-type]  # procedural clips have joints
-    return every[: len(every) // UNIT * UNIT].astype(np.float32)
 
 
 @dataclass(frozen=True)
 class WorldData:
-    """Clips 0 to N-1 of the world, one after the other."""
+    """Clips 0 to N-1 of a world, one after the other."""
 
     frames: Tensor
     """`[sum of lengths, 263]` normalised features, in half precision."""
@@ -89,39 +77,41 @@ class WorldData:
         return pad_sequence(parts, batch_first=True).float(), self.lengths[clips]
 
 
-def generate(count: int = CLIPS) -> WorldData:
-    """Clips 0 to `count` - 1 and their features; some 6 ms a clip."""
+def generate(content: Content) -> WorldData:
+    """Every clip's features; some 6 ms a procedural clip."""
     rows: list[NDArray[np.float32]] = []
     texts, meanings, splits = [], [], []
-    for number in range(count):
-        clip = procedural.clip(SEED, number)
-        rows.append(clip_features(clip))
-        texts.append(tuple(caption.text for caption in clip.captions))
-        meanings.append(clip.captions[0].meaning)
-        splits.append(clip.split)
+    for number in range(len(content)):
+        example = content.example(number)
+        rows.append(example.features())
+        texts.append(tuple(caption.text for caption in example.captions))
+        meanings.append(example.captions[0].meaning)
+        splits.append(example.split)
     own = statistics(np.concatenate([row for row, split in zip(rows, splits, strict=True) if split == "train"]))
     frames = own.normalise(torch.from_numpy(np.concatenate(rows))).half()
     lengths = torch.tensor([len(row) for row in rows])
     return WorldData(frames, lengths, own, tuple(texts), tuple(meanings), tuple(splits))
 
 
-def cached(path: Path, count: int = CLIPS) -> WorldData:
-    """As `generate`, kept in a file: made and written if it is not there."""
+def cached(path: Path, content: Content) -> WorldData:
+    """As `generate`, kept in a file: made and written if it is not there. DataError for a file of other clips."""
     if not path.is_file():
-        made = generate(count)
+        made = generate(content)
         tensors = {
             "frames": made.frames,
             "lengths": made.lengths,
             "mean": made.statistics.mean,
             "std": made.statistics.std,
         }
-        about = {"clips": json.dumps({"texts": made.texts, "meanings": made.meanings, "splits": made.splits})}
+        told = {"texts": made.texts, "meanings": made.meanings, "splits": made.splits, "of": content.fingerprint}
         temporary = path.with_name(path.name + ".tmp")
-        save_file(tensors, temporary, about)
+        save_file(tensors, temporary, {"clips": json.dumps(told)})
         temporary.replace(path)
     with safe_open(path, "pt") as file:
         read = json.loads(file.metadata()["clips"])
         tensors = {name: file.get_tensor(name) for name in ("frames", "lengths", "mean", "std")}
+    if read.get("of") != content.fingerprint:
+        raise DataError(f"{path} is of other clips or another text encoder: choose another --work folder, or empty it")
     return WorldData(
         tensors["frames"],
         tensors["lengths"],
@@ -132,37 +122,4 @@ def cached(path: Path, count: int = CLIPS) -> WorldData:
     )
 
 
-class Captions:
-    """The cached table's vectors, standardised to zero mean and unit deviation a dimension.
-
-    As the encoder gives them, sentences that differ in one word have a cosine of 0.98: the mean outweighs what tells
-    them apart. The statistics are the table's own, over every caption of the grammar.
-    """
-
-    def __init__(self) -> None:
-        self._table = CachedTable()
-        self.width = self._table.width
-        every = grammar.captions()
-        sentences = self._table.encode(every)
-        tokens, mask = self._table.tokens(every)
-        self._sentence, self._word = _spread(sentences), _spread(tokens[mask])
-
-    def sentences(self, texts: Sequence[str]) -> Tensor:
-        """`[N, D]`; DataError for a text that is no caption of the world."""
-        mean, std = self._sentence
-        return (self._table.encode(texts) - mean) / std
-
-    def words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """`[N, L, D]`, padded with zeros to the longest text, and a mask `[N, L]`, true where a word is."""
-        tokens, mask = self._table.tokens(texts)
-        mean, std = self._word
-        return (tokens - mean) / std * mask[..., None], mask
-
-
-def _spread(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each dimension of `[N, D]`; where all are equal, the deviation is not left at 0."""
-    std = vectors.std(0)
-    return vectors.mean(0), std.clamp(min=0.1 * float(std.mean()))
-
-
-__all__ = ["CLIPS", "LONGEST", "SEED", "SHORTEST", "SPLITS", "Captions", "Statistics", "WorldData", "cached"]
+__all__ = ["CLIPS", "LONGEST", "SEED", "SHORTEST", "Statistics", "WorldData", "cached", "clip_features"]

@@ -1,4 +1,4 @@
-"""The embedded world's networks: small, and each made so that it can be trusted.
+"""A world's networks: small, and each made so that it can be trusted.
 
 The VAE's latent has a token for every 16 frames and the reward reads four frames at a time, which two cores can train.
 """
@@ -18,7 +18,8 @@ from methods.samplers import alphas_cumprod
 from methods.transformer import EncoderLayer, LearnedPositions, SkipTransformer, TimestepEmbedding, TransformerSize
 
 POSITIONS = 64
-"""The longest sequence of any network here: at most 30 patches of frames, or 20 words, and a few tokens."""
+"""The longest sequence of any network here: at most 49 patches of frames (196, as published), or 13 windows and 20
+words, and a few tokens."""
 
 
 WINDOW = 16
@@ -229,16 +230,24 @@ class WorldDenoiser(nn.Module):
 
 
 class WorldReward(Spm):
-    """The reward over patches of frames, without the decoder that the published one keeps from its pre-training."""
+    """The reward over patches of frames: four frames are one step of its sequence."""
 
-    def __init__(self, text_width: int, size: TransformerSize):
+    def __init__(self, text_width: int, size: TransformerSize, decoder: bool = False):
+        """decoder: keep the one that the published pre-training reconstructs with; no reward is scored with it."""
         super().__init__(SpmConfig(UNIT * T2M.width, text_width, size.width, size))
         self.query_motion_pos_encoder = LearnedPositions(size.width, POSITIONS)
         self.query_text_pos_encoder = LearnedPositions(size.width, POSITIONS)
-        del self.query_pos_decoder, self.decoder, self.final_layer
+        if decoder:
+            self.query_pos_decoder = LearnedPositions(size.width, POSITIONS)
+        else:
+            del self.query_pos_decoder, self.decoder, self.final_layer
 
     def encode_motion(self, motion: Tensor, frame_mask: Tensor, timestep: Tensor | None = None) -> Gaussian:
         return super().encode_motion(*patches(motion, frame_mask), timestep)
+
+    def decode(self, latent: Tensor, frame_mask: Tensor) -> Tensor:
+        """Features `[B, F, D]` of a latent `[B, width]`; padded frames are 0; F and all lengths divide by 4."""
+        return super().decode(latent, frame_mask[:, ::UNIT]).reshape(*frame_mask.shape, T2M.width)
 
 
 class WorldBackbone(Mld):

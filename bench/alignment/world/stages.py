@@ -1,17 +1,21 @@
 """The stages of pre-training, in order; each leaves the networks of the world as it found them but for its own."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from bench.alignment import metrics
 from bench.alignment.world import losses
-from bench.alignment.world.data import Captions, WorldData
+from bench.alignment.world.check import pools
+from bench.alignment.world.content import Captions
+from bench.alignment.world.data import WorldData
 from bench.alignment.world.model import WINDOW, WorldVae, windows
 from bench.alignment.world.training import Stage, train
 from bench.alignment.world.world import World, frame_mask
@@ -26,6 +30,8 @@ DROPPED = 0.1
 """The share of captions that the denoiser does not see, for guidance."""
 VALIDATION = 256
 """Clips of the validation split behind a progress line's figure."""
+TRAINING_CLIPS = 7988
+"""Of the embedded world."""
 COMPONENT_CLIPS = 4000
 """Clips behind the principal components."""
 
@@ -41,6 +47,15 @@ class Plan:
     batch: int = 64
     contrast_batch: int = 96
 
+    def scaled(self, clips: int) -> "Plan":
+        """For so many training clips: steps grow with their root, so that a quarter of the data is seen twice as often.
+
+        Never below a quarter nor above twice of the embedded world's, whose steps these are.
+        """
+        share = min(max((clips / TRAINING_CLIPS) ** 0.5, 0.25), 2.0)
+        steps = {name: round(share * getattr(self, name)) for name in ("vae", "reward", "evaluator", "denoiser")}
+        return replace(self, **steps)
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -50,22 +65,29 @@ class Texts:
     words: Tensor
     mask: Tensor
     of_clip: Tensor
-    """`[N, captions]`: rows of the tensors above."""
+    """`[N, most captions of a clip]`: rows of the tensors above, as many as the clip has captions."""
+    counts: Tensor
+    """`[N]`: captions of each clip."""
     meaning: Tensor
     """`[N]`, equal for clips that mean the same."""
 
     @classmethod
     def of(cls, data: WorldData, captions: Captions) -> "Texts":
         rows: dict[str, int] = {}
-        of_clip = torch.tensor([[rows.setdefault(text, len(rows)) for text in own] for own in data.texts])
+        of_clip = pad_sequence(
+            [torch.tensor([rows.setdefault(text, len(rows)) for text in own]) for own in data.texts], batch_first=True
+        )
+        counts = torch.tensor([len(own) for own in data.texts])
         known: dict[str, int] = {}
         meaning = torch.tensor([known.setdefault(own, len(known)) for own in data.meanings])
         words, mask = captions.words(list(rows))
-        return cls(captions.sentences(list(rows)), words, mask, of_clip, meaning)
+        return cls(captions.sentences(list(rows)), words, mask, of_clip, counts, meaning)
 
     def draw(self, clips: Tensor) -> Tensor:
         """One random caption of each clip."""
-        return self.of_clip[clips, torch.randint(self.of_clip.shape[1], (len(clips),))]
+        # A multiple of all their numbers, so that every caption of a clip is as likely as its others.
+        drawn = torch.randint(math.lcm(*self.counts.unique().tolist()), (len(clips),))
+        return self.of_clip[clips, drawn % self.counts[clips]]
 
     def tokens(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Word vectors and mask of captions, trimmed to the longest."""
@@ -312,5 +334,5 @@ def _normalise(network: WorldVae, mean: Tensor, std: Tensor, train_clips: Tensor
 
 
 def _precision(texts: Tensor, motions: Tensor, meanings: Tensor) -> str:
-    found = metrics.r_precision(texts, motions, metrics.pools(len(texts)), meanings.tolist())
+    found = metrics.r_precision(texts, motions, pools(len(texts)), meanings.tolist())
     return "R-precision " + " ".join(f"{value:.3f}" for value in found)

@@ -1,9 +1,8 @@
-"""The embedded world in one piece: a pre-trained backbone, its reward, an independent evaluator, and prompts."""
+"""A world in one piece: a pre-trained backbone, its reward, an independent evaluator, and prompts."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.alignment.data import procedural
-from bench.alignment.data.clip import SPLITS, UNIT, Clip, check_split
+from bench.alignment.data.clip import SPLITS, UNIT, DataError, check_split
 from bench.alignment.evaluator import Evaluator
 from bench.alignment.representation import joints_from_features
-from bench.alignment.world import data
-from bench.alignment.world.data import Captions, Statistics
-from bench.alignment.world.model import WorldBackbone, WorldConfig, WorldReward
+from bench.alignment.world.content import Captions, Content, Embedded
+from bench.alignment.world.data import Statistics
+from bench.alignment.world.model import WINDOW, WorldBackbone, WorldConfig, WorldReward
+from bench.alignment.world.own import OwnData
 from methods.checkpoint import CheckpointError
 from methods.interface import Batch, MethodError
 from methods.samplers import Sampler, ddim
@@ -31,8 +30,6 @@ WEIGHTS = Path(__file__).with_name("weights.safetensors")
 """The committed world."""
 FULL_PRECISION = ("statistics.", "clips.", "backbone.vae.latent_", "backbone.vae.scale", "backbone.denoiser.variances")
 """Names that are not stored in half precision."""
-PADDED = data.LONGEST + UNIT
-"""Frames that the evaluator's motions are padded to: it sees past a motion's end, the same for every batch."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +57,13 @@ class World:
     statistics: Statistics
     clips: dict[str, Tensor]
     """Of each split: the numbers of its clips, in order."""
-    captions: Captions
+    content: Content
     about: dict
     """How the weights came to be: command, seed, seconds, versions, metrics."""
+
+    @property
+    def captions(self) -> Captions:
+        return self.content.captions
 
     def networks(self) -> dict[str, nn.Module]:
         return {"backbone": self.backbone, "reward": self.reward, "evaluator": self.evaluator}
@@ -75,10 +76,11 @@ class World:
         DataError for a text that is no caption of the world, MethodError for a length that it does not have.
         """
         lengths = torch.as_tensor(lengths)
-        wrong = (lengths < data.SHORTEST) | (lengths > data.LONGEST) | (lengths % UNIT != 0)
+        shortest, longest = self.content.shortest, self.content.longest
+        wrong = (lengths < shortest) | (lengths > longest) | (lengths % UNIT != 0)
         if wrong.any():
             raise MethodError(
-                f"motions of the embedded world have {data.SHORTEST} to {data.LONGEST} frames in steps of {UNIT}, not "
+                f"motions of this world have {shortest} to {longest} frames in steps of {UNIT}, not "
                 f"{int(lengths[wrong][0])}: round to one of these"
             )
         words, mask = self.captions.words(texts)
@@ -102,7 +104,9 @@ class World:
     def embed_motions(self, motion: Tensor, lengths: Tensor) -> Tensor:
         """The evaluator's `[N, E]` of motions `[N, F, 263]` whose first `lengths` `[N]` frames are valid."""
         motion = motion * frame_mask(lengths, motion.shape[1])[..., None]
-        return self.evaluator.embed_motions(F.pad(motion, (0, 0, 0, PADDED - motion.shape[1])), lengths)
+        # It sees past a motion's end: the same there for every batch.
+        padding = self.content.longest + UNIT - motion.shape[1]
+        return self.evaluator.embed_motions(F.pad(motion, (0, 0, 0, padding)), lengths)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """The evaluator's `[N, E]` of captions."""
@@ -116,11 +120,11 @@ class World:
     def prompts(self, split: str, count: int = 512) -> Prompts:
         """The first `count` clips of a split, each with its first caption (all of the split, if it has fewer)."""
         check_split(split)
-        clips = [_clip(number) for number in self.clips[split][:count].tolist()]
+        clips = [self.content.example(number) for number in self.clips[split][:count].tolist()]
         return Prompts(
             tuple(clip.captions[0].text for clip in clips),
             tuple(clip.captions[0].meaning for clip in clips),
-            torch.tensor([clip.frames - UNIT for clip in clips]),
+            torch.tensor([clip.length for clip in clips]),
         )
 
     def real(self, split: str, count: int, seed: int) -> tuple[Tensor, Prompts]:
@@ -128,9 +132,9 @@ class World:
         check_split(split)
         rng = np.random.default_rng(seed)
         chosen = rng.permutation(len(self.clips[split]))[:count]
-        clips = [_clip(number) for number in self.clips[split][torch.from_numpy(chosen)].tolist()]
+        clips = [self.content.example(number) for number in self.clips[split][torch.from_numpy(chosen)].tolist()]
         captions = [clip.captions[rng.integers(len(clip.captions))] for clip in clips]
-        motions = [self.statistics.normalise(torch.from_numpy(data.clip_features(clip))) for clip in clips]
+        motions = [self.statistics.normalise(torch.from_numpy(clip.features())) for clip in clips]
         return pad_sequence(motions, batch_first=True), Prompts(
             tuple(caption.text for caption in captions),
             tuple(caption.meaning for caption in captions),
@@ -145,14 +149,30 @@ class World:
             name: value.contiguous() if name.startswith(FULL_PRECISION) else value.half().contiguous()
             for name, value in _state(self).items()
         }
+        made = {"config": self.config.as_dict(), "about": self.about}
+        held, content = self.content.stored()
+        if content is not None:
+            made["content"] = content
         # One entry: several would be written in an order that changes from run to run.
-        made = json.dumps({"config": self.config.as_dict(), "about": self.about})
-        save_file(tensors, temporary, {"world": made})
+        save_file(tensors | held, temporary, {"world": json.dumps(made)})
         temporary.replace(path)
 
 
-def untrained(config: WorldConfig, statistics: Statistics, clips: dict[str, Tensor]) -> World:
-    """A world with random weights, drawn from torch's global generator."""
+def sized(config: WorldConfig, content: Content) -> WorldConfig:
+    """The sizes with those that content sets: windows for the longest motion, the width of the captions' vectors."""
+    width = content.captions.width
+    return replace(
+        config,
+        text_width=width,
+        vae=replace(config.vae, tokens=-(-content.longest // WINDOW)),
+        evaluator=replace(config.evaluator, words=width),
+    )
+
+
+def untrained(
+    config: WorldConfig, statistics: Statistics, clips: dict[str, Tensor], content: Content | None = None
+) -> World:
+    """A world with random weights, drawn from torch's global generator; `content`: the embedded one if None."""
     return World(
         config,
         WorldBackbone(config),
@@ -160,7 +180,7 @@ def untrained(config: WorldConfig, statistics: Statistics, clips: dict[str, Tens
         Evaluator(config.evaluator),
         statistics,
         clips,
-        _captions(),
+        content or Embedded(),
         {},
     )
 
@@ -168,7 +188,8 @@ def untrained(config: WorldConfig, statistics: Statistics, clips: dict[str, Tens
 def load(path: Path | str = WEIGHTS) -> World:
     """The world of a file that World.save wrote: in eval mode, all but the denoiser frozen.
 
-    CheckpointError for a file that is missing, cut off, or is no such world; nothing pickled is ever read.
+    CheckpointError for a file that is missing, cut off, or is no such world, DataError where the world was made of a
+    folder that has gone or has changed; nothing pickled is ever read.
     """
     path = Path(path)
     if not path.is_file():
@@ -182,14 +203,18 @@ def load(path: Path | str = WEIGHTS) -> World:
     try:
         read = json.loads(metadata["world"])
         config, about = WorldConfig.from_dict(read["config"]), read["about"]
+        content = OwnData.restored(path, read["content"], state) if "content" in read else Embedded()
         made = untrained(
             config,
             Statistics(state["statistics.mean"], state["statistics.std"]),
             {split: state[f"clips.{split}"] for split in SPLITS},
+            content,
         )
         for name, network in made.networks().items():
             own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
             network.load_state_dict({key: value.float() for key, value in own.items()})
+    except DataError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} holds no embedded world ({' '.join(str(error).split())[:200]}): "
@@ -215,15 +240,3 @@ def _state(world: World) -> dict[str, Tensor]:
     }
     state |= {"statistics.mean": world.statistics.mean, "statistics.std": world.statistics.std}
     return state | {f"clips.{split}": numbers for split, numbers in world.clips.items()}
-
-
-@cache
-def _captions() -> Captions:
-    """Read once."""
-    return Captions()
-
-
-@cache
-def _clip(number: int) -> Clip:
-    """Kept: a run asks for the same prompts again and again."""
-    return procedural.clip(data.SEED, number)

@@ -8,6 +8,7 @@ from bench.report.figures.base import base
 from bench.report.figures.base_model import chain, similarity
 from bench.report.figures.draws import random_peaks
 from bench.report.figures.meters import meters
+from bench.report.figures.motions import motions
 from bench.report.figures.peaks import peaks
 from bench.report.figures.plans import plans
 from bench.report.figures.split import split
@@ -20,6 +21,7 @@ __all__ = [
     "chain",
     "curves",
     "meters",
+    "motions",
     "pareto",
     "paths",
     "peaks",

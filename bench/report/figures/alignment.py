@@ -1,56 +1,88 @@
 """Who aligns best: learning curves, reward against what an independent evaluator says, and what alignment costs."""
 
+import statistics
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 
-from bench.alignment.reading import mean_curve
+from bench.alignment.reading import Curve, mean_curve, over_seeds
 from bench.report import style
 from bench.report.figures.common import Rows, legend
 from bench.report.style import INK, SOFT
+from bench.tables import ON_CURVE
 
 MIB = 2**20
+LABELS = {
+    "reward": "held-out reward ↑",
+    "r1": "R-precision, top 1 ↑",
+    "mm_dist": "MM-Dist ↓",
+    "fid": "FID ↓",
+}
+"""Of tables.ON_CURVE, with the way that is better."""
+AXES = {
+    "updates": "optimiser steps (root scale)",
+    "samples": "prompts (root scale)",
+    "cpu_seconds": "seconds of one core (root scale)",
+}
 
 
 def curves(rows: Rows) -> Figure:
-    """Held-out reward of validation prompts against trajectories, and against time; bands are all seeds."""
-    figure, (left, right) = _pair("Reward bought for trajectories, and for time", rows)
-    for row in rows:
-        found, shade = row["alignment"], style.colour(row)
-        mean = mean_curve(found["curves"])
-        for axes, name in ((left, "trajectories"), (right, "cpu_seconds")):
-            x = [point[name] for point in mean]
-            low, high = (
-                [bound(curve[n]["reward"] for curve in found["curves"]) for n in range(len(mean))]
-                for bound in (min, max)
-            )
-            axes.fill_between(x, low, high, color=shade, alpha=0.15, linewidth=0)
-            axes.plot(x, [point["reward"] for point in mean], color=shade, linewidth=2, marker="o", markersize=3)
-    left.set_xlabel("trajectories")
-    right.set_xlabel("seconds of one core, updates only (symmetric log)")
-    right.set_xscale("symlog", linthresh=1)
-    left.set_ylabel("held-out reward, validation prompts")
-    legend(figure, _handles(rows))
+    """Validation metrics against optimiser steps, prompts and time: means over seeds, and their 95% intervals.
+
+    Square-root scales, so that 30 updates can be seen beside the hundreds of a method that updates at every step."""
+    figure, panels = _panels("What training buys, by updates, by samples and by time", rows, 3, len(ON_CURVE), 1.85)
+    figure.subplots_adjust(wspace=0.12)
+    for name, across in zip(ON_CURVE, panels, strict=True):
+        across[0].set_ylabel(LABELS[name])
+        for axis, axes in zip(AXES, across, strict=True):
+            axes.sharey(across[0])
+            for row, look in _looks(rows):
+                _band(axes, row["alignment"]["curves"], axis, name, look)
+            axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
+            axes.set_xlim(left=0)
+            axes.label_outer()
+    for axes, label in zip(panels[-1], AXES.values(), strict=True):
+        axes.set_xlabel(label)
+    legend(figure, _handles(rows), columns=8)
     return figure
 
 
+def _band(axes: Axes, runs: Sequence[Curve], axis: str, name: str, look: dict) -> None:
+    """The mean of the seeds' runs along an axis, and the interval where there are seeds enough for one."""
+    points = [
+        (statistics.fmean(point[axis] for point in points), over_seeds([point.get(name) for point in points]))
+        for points in zip(*runs, strict=True)
+    ]
+    known = [(x, value["mean"], value["half_width"] or 0.0) for x, value in points if value["mean"] is not None]
+    if not known:
+        return
+    x, mean, half_width = map(np.array, zip(*known, strict=True))
+    axes.fill_between(x, mean - half_width, mean + half_width, color=look["color"], alpha=0.13, linewidth=0)
+    axes.plot(x, mean, **look, linewidth=1.8, markersize=3)
+
+
 def paths(rows: Rows) -> Figure:
-    """Reward against the independent evaluator's R-precision and FID: a path for each method, from the base."""
-    figure, panels = _pair("Does the independent evaluator agree with the reward?", rows)
+    """Reward against the independent evaluator's metrics: a path for each method from the base, the last point with
+    the 95% intervals over seeds of both."""
+    measured = [name for name in ON_CURVE[1:] if name in rows[0]["alignment"]["curves"][0][0]]
+    figure, (panels,) = _panels("Does the independent evaluator agree with the reward?", rows, len(measured))
     real = rows[0]["alignment"]["real"]
-    for axes, name, label in zip(panels, ("r1", "fid"), ("R-precision, top 1", "FID"), strict=True):
-        for row in rows:
-            mean, shade = mean_curve(row["alignment"]["curves"]), style.colour(row)
-            x, y = ([point[key] for point in mean] for key in ("reward", name))
-            axes.plot(x, y, color=shade, linewidth=1.8, marker="o", markersize=3)
-            axes.plot(x[-1], y[-1], color=shade, marker="o", markersize=8)
+    for axes, name in zip(panels, measured, strict=True):
+        for row, look in _looks(rows):
+            runs = row["alignment"]["curves"]
+            mean = mean_curve(runs)
+            axes.plot([p["reward"] for p in mean], [p[name] for p in mean], **look, linewidth=1.8, markersize=3)
+            x, y = (over_seeds([run[-1][key] for run in runs]) for key in ("reward", name))
+            axes.errorbar(x["mean"], y["mean"], y["half_width"] or 0, x["half_width"] or 0, **look, alpha=0.8)
         start = mean_curve(rows[0]["alignment"]["curves"])[0]
         axes.plot(start["reward"], start[name], marker="s", color=INK, markersize=7, linestyle="none")
-        axes.plot(real["reward"], real[name], marker="*", color=INK, markersize=13, linestyle="none")
+        axes.plot(real["reward"], real[name], marker="*", color=INK, markersize=12, linestyle="none")
         axes.set_xlabel("held-out reward")
-        axes.set_ylabel(f"{label}, independent evaluator")
+        axes.set_ylabel(LABELS[name])
     marks = [
         Line2D([], [], color=INK, marker="s", linestyle="none", label="base"),
         Line2D([], [], color=INK, marker="*", markersize=10, linestyle="none", label="real motion"),
@@ -61,36 +93,49 @@ def paths(rows: Rows) -> Figure:
 
 def pareto(rows: Rows) -> Figure:
     """What the alignment of test prompts cost: gain in R-precision against peak memory, and against time."""
-    figure, (left, right) = _pair("Alignment against memory, and against time", rows)
-    for row in rows:
-        found, shade = row["alignment"], style.colour(row)
+    figure, ((left, right),) = _panels("Alignment against memory, and against time", rows, 2)
+    for row, look in _looks(rows):
+        found = row["alignment"]
         gain = found["gain"]["r1"]
         costs = (found["memory"]["peak"] / MIB, mean_curve(found["curves"])[-1]["cpu_seconds"])
         for axes, cost in zip((left, right), costs, strict=True):
-            axes.errorbar(
-                cost, gain["mean"], yerr=gain["half_width"] or 0, color=shade, marker="o", markersize=8, capsize=3
-            )
+            axes.errorbar(cost, gain["mean"], gain["half_width"] or 0, **look, markersize=8, capsize=3)
     for axes in (left, right):
         axes.axhline(0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(LogFormatter())
+        axes.xaxis.set_minor_formatter(LogFormatter())
         axes.set_ylabel("gain in R-precision, top 1, over the base")
     left.set_xlabel("peak of one update, MiB (live bytes, CPU)")
     right.set_xlabel("seconds of one core, all trajectories")
-    legend(figure, _handles(rows))
+    legend(figure, _handles(rows), columns=8)
     return figure
 
 
+def _looks(rows: Rows) -> list[tuple[dict, dict]]:
+    """Each row with its colour, line and marker: variants of one method share a colour, the first has full lines."""
+    found = []
+    had: set[str] = set()
+    for row in rows:
+        shade = style.colour(row)
+        variant = {"linestyle": (0, (4, 2)), "markerfacecolor": "white"} if shade in had else {}
+        found.append((row, {"color": shade, "marker": "o", **variant}))
+        had.add(shade)
+    return found
+
+
 def _handles(rows: Rows) -> list[Line2D]:
-    return [Line2D([], [], color=style.colour(row), marker="o", markersize=5, label=style.label(row)) for row in rows]
+    return [Line2D([], [], **look, markersize=5, label=style.label(row)) for row, look in _looks(rows)]
 
 
-def _pair(title: str, rows: Rows) -> tuple[Figure, Sequence[Axes]]:
-    figure = style.canvas(style.HEAD + 3.6)
-    left, right = figure.subplots(1, 2)
-    style.place(figure, 0.75, 0.2, 0.55, wspace=0.3)
-    for axes in (left, right):
+def _panels(title: str, rows: Rows, columns: int, lines: int = 1, height: float = 3.2) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes `[lines, columns]`, each line `height` inches high."""
+    figure = style.canvas(style.HEAD + lines * height + 0.4)
+    panels = figure.subplots(lines, columns, squeeze=False)
+    style.place(figure, 0.75, 0.2, 0.55, wspace=0.14 * columns, hspace=0.22)
+    for axes in panels.flat:
         axes.grid(axis="y")
     case, found = rows[0]["case"], rows[0]["alignment"]
     scale = f"T = {case['steps']}, batch {case['batch']}, {len(found['seeds'])} seeds, size {case['size']}; CPU"
     style.title(figure, title, f"embedded world, {scale}")
-    return figure, (left, right)
+    return figure, panels

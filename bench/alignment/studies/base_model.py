@@ -1,20 +1,21 @@
-"""Two measurements on the base model that claims of the paper rest on, without any fine-tuning.
+"""Measurements on the base model and its reward that claims of the paper rest on, without any training.
 
 chain (C6): what of a gradient at x_0 arrives at an earlier state, by vector-Jacobian products through the sampler's
 steps, and what of it reaches the denoiser's weights. similarity (C7): how like its clean self a noised motion is to the
-reward, and how like it the one-step prediction made from it.
+reward, and how like it the one-step prediction made from it. noise (C8): what a score in the middle of denoising is
+worth, and whether the reward still tells captions apart there, with its time token and without.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import record
-from bench.alignment.world import WEIGHTS, World, load
-from bench.runner import one_sentence
+from bench.alignment import metrics
+from bench.alignment.evaluate import score
+from bench.alignment.world import Prompts, World
+from bench.alignment.world.check import posteriors
 from methods import Batch, Sampler
 
 
@@ -133,27 +134,77 @@ def _likeness(a: Tensor, b: Tensor) -> float:
     return float(F.cosine_similarity(a, b, dim=-1).mean())
 
 
-STUDIES = {"chain": chain, "similarity": similarity}
+TRAJECTORIES_A_PROMPT = 4
+"""Of the noise study: enough to tell what a prompt's own trajectories differ in."""
 
 
-def measure(name: str, weights: Path = WEIGHTS) -> dict:
-    """The record of a study of the world in `weights`. Never raises but for an interrupt."""
-    steps = 50
-    row = {
-        "schema": record.SCHEMA,
-        "kind": "study",
-        "case": {"id": name, "backbone": "embedded", "steps": steps, "meter": "host"},
-        "status": "ok",
-        "reason": None,
-        "simulated": False,
-        "settings": {"threads": 1},
-        "environment": record.environment(with_gpu=False),
-    }
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # operations this small are slower on two, far slower where a core is taken
-    try:
-        return {**row, "study": STUDIES[name](load(weights), steps=steps)}
-    except Exception as error:
-        return {**row, "status": "failed", "reason": one_sentence(error)}
-    finally:
-        torch.set_num_threads(threads)
+def noise(
+    world: World, prompts: int = 32, motions: int = 256, steps: int = 20, seed: int = 0
+) -> dict[str, list[float]]:
+    """By step i = 0 (noisiest) to T - 1:
+
+    - `timestep`
+    - `correlation_aware`, `correlation_clean`, `correlation_predicted`: over `prompts` test prompts with four
+      trajectories each, Pearson's correlation of the score at this step with that of the finished motion: the decoded
+      x_t scored with its timestep, without it, and the one-step prediction x̂_0
+    - `within_aware`, `within_clean`, `within_predicted`: the same after each prompt's mean is taken off, so that easy
+      prompts do not count: does the score tell a good trajectory from a bad one?
+    - `precision_aware`, `precision_clean`: R-precision (top 1, pools of 32) of `motions` real test motions, noised to
+      this step's level in the latent, by the reward with the timestep and without
+    - `chance`: R-precision of guessing, the same at every step
+    """
+    chosen = world.prompts("test", prompts)
+    sampler = world.sampler(steps)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        scores = [_scores(world, chosen, sampler, generator, seed) for _ in range(TRAJECTORIES_A_PROMPT)]
+        precision = _precisions(world, motions, sampler, seed)
+    found: dict[str, list[float]] = {"timestep": [float(sampler[index].timestep) for index in range(steps)]}
+    final = torch.stack([own["final"] for own in scores])  # [trajectories, prompts]
+    for name in ("aware", "clean", "predicted"):
+        values = torch.stack([own[name] for own in scores])  # [trajectories, steps, prompts]
+        found[f"correlation_{name}"] = [_correlation(values[:, i], final) for i in range(steps)]
+        within = (values - values.mean(dim=0), final - final.mean(dim=0))
+        found[f"within_{name}"] = [_correlation(within[0][:, i], within[1]) for i in range(steps)]
+    return found | precision
+
+
+def _scores(
+    world: World, prompts: Prompts, sampler: Sampler, generator: torch.Generator, seed: int
+) -> dict[str, Tensor]:
+    """Scores of one trajectory a prompt: of the finished motions `[N]`, and at every step `[T, N]`."""
+    batch = world.batch(prompts.texts, prompts.lengths)
+    states = _states(world, batch, sampler, world.backbone.initial_state(batch, generator))
+
+    def scored(latent: Tensor, timestep: int | None = None) -> Tensor:
+        return score(world.reward, world.backbone.decode(latent, batch), batch, seed, timestep)
+
+    rows: dict[str, list[Tensor]] = {"aware": [], "clean": [], "predicted": []}
+    for index, x in enumerate(states[:-1]):
+        timestep = sampler[index].timestep
+        rows["aware"].append(scored(x, timestep))
+        rows["clean"].append(scored(x))
+        rows["predicted"].append(scored(sampler.x0_hat(x, world.backbone.predict(x, timestep, batch), index)))
+    return {name: torch.stack(values) for name, values in rows.items()} | {"final": scored(states[-1])}
+
+
+def _precisions(world: World, motions: int, sampler: Sampler, seed: int) -> dict[str, list[float]]:
+    motion, prompts = world.real("test", motions, seed)
+    latent = posteriors(world, motion, prompts.lengths, seed)
+    batch = world.batch(prompts.texts, prompts.lengths)
+    text = F.normalize(world.reward.encode_text(batch.tokens, batch.token_mask)[0], dim=-1)
+    pools = metrics.pools(len(prompts))
+    eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
+    found: dict[str, list[float]] = {"precision_aware": [], "precision_clean": []}
+    for index in range(len(sampler)):
+        noisy = world.backbone.decode(sampler.add_noise(latent, eps, index), batch)
+        times = torch.full((len(prompts),), sampler[index].timestep)
+        for name, timestep in (("precision_aware", times), ("precision_clean", None)):
+            embedded = F.normalize(world.reward.encode_motion(noisy, batch.frame_mask, timestep)[0], dim=-1)
+            found[name].append(float(metrics.r_precision(text, embedded, pools, prompts.meanings)[0]))
+    chance = metrics.r_precision(text, torch.zeros_like(text), pools, prompts.meanings)[0]
+    return found | {"chance": [float(chance)] * len(sampler)}
+
+
+def _correlation(a: Tensor, b: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])

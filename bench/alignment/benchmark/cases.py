@@ -1,0 +1,99 @@
+"""What is run: the methods, the sizes, and one case a row."""
+
+import random
+from dataclasses import dataclass
+
+from bench.alignment import reading
+from methods import MethodError, parse, spec
+
+METHODS = ("draft", "draft:k=10", "alignprop", "drtune:k=4", "refl", "easytune", "easytune:score=noisy")
+"""The published table's, DRaFT-10, and EasyTune with the noise-aware reward. Two are not as in the memory table: at 20
+steps AlignProp fixed at half of them is DRaFT-10, so it draws as published; DRTune trains a fifth of the steps, as
+there."""
+GRID = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
+"""Learning rates, the published one among them; the same for all."""
+SEEDS = 3
+TARGET = "draft"
+"""Whose last reward is the one to reach (DRaFT-T): what a comparison of costs at equal alignment needs."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long the benchmark takes."""
+
+    steps: int = 20
+    """Denoising steps, in training and in measuring."""
+    batch: int = 16
+    """Prompts a trajectory."""
+    prompts: int = 1024
+    """Training prompts that these are drawn from."""
+    warm_up: int = 5
+    """Optimiser steps."""
+    trajectories: int = 24
+    measured: tuple[int, ...] = (2, 4, 8, 16)
+    """Trajectories after which the validation prompts are sampled, beside the first and the last."""
+    selection: int = 8
+    """Trajectories of the runs that a learning rate is chosen by."""
+    grid: tuple[float, ...] = GRID
+    validation: int = 64
+    """Prompts of the curve, and of the choice."""
+    test: int = 256
+    """Prompts of the final metrics."""
+    repeats: int = 2
+    """Noise seeds of the final metrics, for each seed of training."""
+
+
+SIZES = {
+    "full": Size(),
+    "quick": Size(
+        prompts=256,
+        warm_up=2,
+        trajectories=5,
+        measured=(2,),
+        selection=3,
+        grid=(1e-5, 3e-5, 3e-4),
+        validation=32,
+        test=64,
+    ),
+    "tiny": Size(
+        steps=10,
+        batch=2,
+        prompts=32,
+        trajectories=2,
+        measured=(1,),
+        selection=1,
+        grid=(1e-5, 1e-3),
+        validation=32,
+        test=32,
+    ),
+}
+"""full: what is reported. quick: a look, and part of plain `pytest bench/`. tiny: whether it runs; ranks nothing."""
+
+
+@dataclass(frozen=True)
+class AlignmentCase:
+    """One row: a method at a size, over seeds 0 to `seeds` - 1."""
+
+    method: str
+    size: str = "quick"
+    seeds: int = SEEDS
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise MethodError(f"unknown alignment size {self.size!r}: choose one of {', '.join(SIZES)}")
+        if not 1 <= self.seeds <= reading.MOST_SEEDS:
+            raise MethodError(f"alignment seeds must be between 1 and {reading.MOST_SEEDS}, not {self.seeds}")
+        method = parse(self.method)
+        method.plan(SIZES[self.size].steps, random.Random(0))  # MethodError now if the options do not fit
+        object.__setattr__(self, "method", spec(method))  # one way to write it, so that ids are stable
+
+    @property
+    def scale(self) -> Size:
+        return SIZES[self.size]
+
+    @property
+    def id(self) -> str:
+        words = [self.method, "embedded", f"T{self.scale.steps}", f"B{self.scale.batch}", self.size]
+        if self.seeds != SEEDS:
+            words.append(f"{self.seeds}seeds")
+        return "-".join(words).replace(":", "-").replace(",", "-").replace("=", "")

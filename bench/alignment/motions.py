@@ -1,0 +1,103 @@
+"""Motions kept in a row, so that what fine-tuning did can be seen: of a few test prompts, as text.
+
+The prompts are the first of the test split of each of KINDS, whatever was made of them. A motion is its joints in whole
+millimetres at FPS, little-endian 16-bit numbers in base64: 176 characters a frame, on one line of JSON.
+"""
+
+import base64
+import binascii
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.alignment.data.clip import DataError
+from bench.alignment.evaluate import generate
+from bench.alignment.representation import Array, joints_from_features, root_path
+from bench.alignment.skeleton import T2M
+from bench.alignment.world import Prompts, World
+
+FPS = 10
+_EVERY = round(T2M.fps / FPS)
+NOISE = 0
+"""Seed of the initial noise: the same for the base and for every method."""
+KINDS = ("place", "way", "turn")
+"""By the real motion: it stays where it is; its root gets farther than TRAVELS; the body turns by more than TURNS."""
+TRAVELS = 0.5
+"""Metres."""
+TURNS = math.radians(60)
+_SEARCHED = 64
+"""Test prompts among which one of each kind is looked for."""
+_MILLIMETRE = 1e-3
+_SHAPE = (len(T2M.joints), 3)
+
+Joints = NDArray[np.float32]
+"""`[F, 22, 3]` metres, y up; the body begins above the origin and faces +z."""
+
+
+def chosen(world: World) -> dict[str, int]:
+    """Of each of KINDS the first test prompt whose real motion is of it, by its place in `world.prompts("test")`; a
+    kind that is not among the first _SEARCHED is left out."""
+    found: dict[str, int] = {}
+    for place in range(min(_SEARCHED, len(world.clips["test"]))):
+        found.setdefault(kind(_real_features(world, place)), place)
+        if len(found) == len(KINDS):
+            break
+    return {name: found[name] for name in KINDS if name in found}
+
+
+def kind(features: Array) -> str:
+    """Which of KINDS a motion is, by its features `[F, 263]`, not normalised."""
+    heading, root = root_path(features)
+    if np.abs(heading).max() > TURNS:
+        return "turn"
+    return "way" if np.linalg.norm((root - root[0])[:, [0, 2]], axis=-1).max() > TRAVELS else "place"
+
+
+def _real_features(world: World, place: int) -> Array:
+    return world.content.example(int(world.clips["test"][place])).features()
+
+
+def described(world: World) -> list[dict]:
+    """Of each chosen prompt its `kind`, its `text`, the `fps`, and the `real` motion of that caption, packed."""
+    places = chosen(world)
+    texts = world.prompts("test", _SEARCHED).texts
+    return [
+        {
+            "kind": name,
+            "text": texts[place],
+            "fps": FPS,
+            "real": pack(joints_from_features(_real_features(world, place))[::_EVERY]),
+        }
+        for name, place in places.items()
+    ]
+
+
+def sampled(world: World, steps: int) -> list[str]:
+    """What the world's denoiser makes of each chosen prompt from NOISE in `steps` denoising steps, packed."""
+    places = list(chosen(world).values())
+    every = world.prompts("test", _SEARCHED)
+    prompts = Prompts(
+        tuple(every.texts[place] for place in places),
+        tuple(every.meanings[place] for place in places),
+        every.lengths[places],
+    )
+    motion, _ = generate(world, prompts, NOISE, steps)
+    joints = world.joints(motion)
+    return [pack(own[:length:_EVERY]) for own, length in zip(joints, prompts.lengths.tolist(), strict=True)]
+
+
+def pack(joints: Joints) -> str:
+    """Joints `[F, 22, 3]` in metres as text; what is farther than 32.767 m from the origin is drawn in to there."""
+    limits = np.iinfo(np.int16)
+    whole = np.clip(np.rint(joints / _MILLIMETRE), limits.min, limits.max).astype("<i2")
+    return base64.b64encode(whole.tobytes()).decode()
+
+
+def unpack(text: str) -> Joints:
+    """Joints `[F, 22, 3]` in metres, to half a millimetre; DataError for text that `pack` did not write."""
+    try:
+        numbers = np.frombuffer(base64.b64decode(text, validate=True), "<i2").reshape(-1, *_SHAPE)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(f"a motion in the row cannot be read ({error}): the file was edited, run it again") from None
+    return (numbers * _MILLIMETRE).astype(np.float32)

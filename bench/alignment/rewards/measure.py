@@ -1,0 +1,109 @@
+"""How well a reward finds motions by their texts and texts by their motions, clean or noisy."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.alignment import metrics
+from bench.alignment import retrieval as ranks
+from bench.alignment.world import Prompts, World
+from bench.alignment.world.model import WorldReward
+from bench.alignment.world.world import frame_mask
+from methods.interface import MethodError
+from methods.rewards.losses import cosines
+from methods.rewards.noise import Noised, add_noise
+from methods.rewards.spm import Gaussian, sample
+
+CHUNK = 128
+"""Motions encoded at once."""
+
+
+def latents(world: World, motion: Tensor, lengths: Tensor) -> Gaussian:
+    """Mean and standard deviation `[N, n, d]` of the latents of motions `[N, F, 263]` of `lengths` `[N]` frames."""
+    with torch.no_grad():
+        return world.backbone.vae.encode(motion, frame_mask(lengths, motion.shape[1]))
+
+
+def decoded(world: World, given: Noised, mask: Tensor) -> Noised:
+    """As `given`, with motions `[N, F, 263]` in place of the latents `[N, n, d]` that they are decoded from."""
+    with torch.no_grad():
+        return given._replace(values=world.backbone.vae.decode(given.values, mask))
+
+
+def retrieval(
+    world: World,
+    reward: WorldReward,
+    split: str,
+    timestep: int | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    *,
+    aware: bool = False,
+    real: tuple[Tensor, Prompts] | None = None,
+) -> dict:
+    """Retrieval among the real motions of a split by the reward's cosine, with one caption of each.
+
+    With `timestep` each motion is the decoded state that a rollout would have there: a latent of the world's VAE,
+    noised by the schedule. `aware`: the motion encoder is given the timestep, as in a rollout that scores noisy
+    motions. `count`: so many random clips of the split (None: all). `seed` draws clips, captions, latents and noise.
+    `real`: what `world.real` gives, where it is at hand; clips are not drawn then.
+
+    Latents are the posterior's means, in eval mode; the reward and torch's generator are left as they were. Returns
+    `{"count": N, "all": ..., "pools": ...}`, where "all" is among all N and "pools" the mean over pools of 32 (None of
+    fewer than 32), each `{"text_to_motion": ..., "motion_to_text": ...}` of `{"R@1": per cent, ..., "MedR": rank}`.
+    Motions whose caption means the same are right as well.
+    MethodError for a timestep outside the schedule, or `aware` without a timestep.
+    """
+    if aware and timestep is None:
+        raise MethodError("a reward that is told the timestep needs one: give timestep, or leave aware out")
+    motion, prompts = real or world.real(split, count or len(world.clips[split]), seed)
+    training = reward.training
+    reward.eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        parts = [
+            _embedded(world, reward, motion[rows], _of(prompts, rows), timestep, aware)
+            for rows in torch.arange(len(prompts)).split(CHUNK)
+        ]
+    reward.train(training)
+    texts, motions = (torch.cat(own) for own in zip(*parts, strict=True))
+    similarity = cosines(texts, motions)
+    known: dict[str, int] = {}
+    meaning = np.array([known.setdefault(own, len(known)) for own in prompts.meanings])
+    equal = meaning[:, None] == meaning
+    pools = None
+    if len(prompts) >= metrics.POOL:
+        pools = _named(ranks.retrieval(similarity, equal, metrics.pools(len(prompts), np.random.RandomState(seed))))
+    return {"count": len(prompts), "all": _named(ranks.retrieval(similarity, equal)), "pools": pools}
+
+
+def _embedded(
+    world: World, reward: WorldReward, motion: Tensor, prompts: Prompts, timestep: int | None, aware: bool
+) -> tuple[Tensor, Tensor]:
+    """Posterior means `[B, width]` of texts and motions."""
+    frames = int(prompts.lengths.max())
+    motion, mask = motion[:, :frames], frame_mask(prompts.lengths, frames)
+    times = None
+    if timestep is not None:
+        times = torch.full((len(motion),), timestep)
+        noisy = add_noise(sample(*latents(world, motion, prompts.lengths)), times)
+        motion = decoded(world, Noised(noisy, None, None), mask).values
+    text = reward.encode_text(*world.captions.words(prompts.texts))[0]
+    return text, reward.encode_motion(motion, mask, times if aware else None)[0]
+
+
+def _of(prompts: Prompts, rows: Tensor) -> Prompts:
+    """Some of them."""
+    chosen = rows.tolist()
+    return Prompts(
+        tuple(prompts.texts[row] for row in chosen),
+        tuple(prompts.meanings[row] for row in chosen),
+        prompts.lengths[rows],
+    )
+
+
+def _named(directions: tuple[ranks.Retrieval, ranks.Retrieval]) -> dict[str, dict[str, float]]:
+    return {
+        name: {**{f"R@{k}": share for k, share in own.recall.items()}, "MedR": own.median_rank}
+        for name, own in zip(("text_to_motion", "motion_to_text"), directions, strict=True)
+    }

@@ -1,0 +1,236 @@
+"""Studies that train: rewards, and fine-tuning under them. Each asks for jobs and lays their results out.
+
+spl (C9): what SPL does to retrieval, and to alignment after EasyTune. windows (C8): the one-step prediction against the
+noise-aware reward, by which denoising steps are optimised. strength: how much hangs on the reward's quality. gaming:
+past the best point, when to stop without test data, and a pull to the base.
+
+Results of fine-tuning are lists over seeds, of test metrics by name (see bench.alignment.evaluate.METRICS).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.alignment.rewards import RewardConfig
+from bench.alignment.studies.jobs import Job, Jobs, Training, Tuning
+
+STEPS = 20
+"""Denoising steps, in training and in measuring."""
+NOISY = "easytune:score=noisy"
+TUNED: Mapping[str, tuple[float, int]] = {"easytune": (1e-5, 12), NOISY: (1e-5, 12), "draft:k=10": (1e-4, 30)}
+"""Learning rate and trajectories of each method: about 25 seconds of one core each."""
+AWARE = 0.5
+"""The share of noised batches of a noise-aware reward."""
+SECOND_SEED = 100
+"""Of the reward that looks on."""
+PULL = 100.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How long the studies take."""
+
+    reward_seeds: int = 5
+    seeds: int = 3
+    """Of fine-tuning."""
+    steps: int = 400
+    refine: int = 120
+    """Steps of a reward's first and second stage."""
+    shares: tuple[float, ...] = (0.1, 0.3, 1.0)
+    levels: tuple[int, ...] = (1, 101, 201, 301, 401, 501, 601, 701, 801, 901)
+    """Timesteps."""
+    windows: tuple[tuple[int, int], ...] = ((0, 20), (0, 7), (7, 14), (14, 20))
+    """First denoising step and the one past the last, of 20."""
+    shorter: float = 1.0
+    """Share of TUNED's trajectories."""
+    long: Mapping[str, tuple[float, int]] | None = None
+    """Learning rate and trajectories of the gaming study; None: GAMED."""
+    long_seeds: int = 2
+    points: int = 10
+    """Measurements of a long run."""
+    test: int = 256
+    validation: int = 64
+
+
+GAMED: Mapping[str, tuple[float, int]] = {"easytune": (3e-5, 30), "draft:k=10": (3e-4, 120)}
+"""Three times the learning rate of TUNED, and longer."""
+
+SCALES = {
+    "full": Scale(),
+    "tiny": Scale(
+        reward_seeds=2,
+        seeds=1,
+        steps=4,
+        refine=2,
+        shares=(0.5, 1.0),
+        levels=(1, 901),
+        windows=((0, 20), (14, 20)),
+        shorter=0.05,
+        long={"draft:k=10": (3e-4, 4)},
+        long_seeds=1,
+        points=2,
+        test=32,
+        validation=32,
+    ),
+}
+"""full: what is reported. tiny: whether it runs."""
+
+
+def spl(jobs: Jobs, scale: Scale) -> dict:
+    """Three arms that share a first stage: `pretrained` ends there, `control` and `spl` go on for as many steps,
+    without and with SPL (`released`: as the released code has it).
+
+    `rewards[arm]`: a result a reward seed (`retrieval`, `training`). `runs[arm]`: test metrics of EasyTune under the
+    rewards of control and spl, run i under reward i; `base`: of the base.
+    """
+    first = RewardConfig(steps=scale.steps, refine=0)
+    arms = {
+        "pretrained": first,
+        "control": replace(first, refine=scale.refine),
+        "spl": replace(first, refine=scale.refine, spl=True),
+        "released": replace(first, refine=scale.refine, spl=True, variant="released"),
+    }
+    trained = {
+        arm: [Training(replace(own, seed=seed)) for seed in range(scale.reward_seeds)] for arm, own in arms.items()
+    }
+    tuned = {
+        arm: [_tuning(scale, "easytune", seed, reward=own.reward) for seed, own in enumerate(trained[arm])]
+        for arm in ("control", "spl")
+    }
+    base = [_base(scale, seed) for seed in range(scale.reward_seeds)]
+    found = jobs.run([*_flat(trained), *_flat(tuned), *base])
+    return {
+        "rewards": {arm: [found[job] for job in own] for arm, own in trained.items()},
+        "runs": {arm: [found[job]["final"] for job in own] for arm, own in tuned.items()},
+        "base": [found[job]["final"] for job in base],
+        "method": "easytune",
+        "lr": TUNED["easytune"][0],
+    }
+
+
+def windows(jobs: Jobs, scale: Scale) -> dict:
+    """EasyTune by window of denoising steps and by what is scored, as many trajectories each.
+
+    `windows`: [first, past the last] of 20. `runs[score]`: for each window test metrics over seeds; score x0-hat is the
+    one-step prediction, noisy the noise-aware reward. `base`. `rewards[arm]`: of a reward trained on clean motion and
+    of a noise-aware one, retrieval on clean motions and at each of `levels` (timesteps), for the second with its time
+    token.
+    """
+    trained = {
+        "clean": Training(RewardConfig(steps=scale.steps, refine=0), scale.levels),
+        "aware": Training(RewardConfig(steps=scale.steps, refine=0, noise=AWARE), scale.levels),
+    }
+    tuned = {
+        (score, window): [
+            _tuning(scale, _windowed(score, window), seed, like=score_method) for seed in range(scale.seeds)
+        ]
+        for score, score_method in (("x0-hat", "easytune"), ("noisy", NOISY))
+        for window in scale.windows
+    }
+    base = [_base(scale, seed) for seed in range(scale.seeds)]
+    found = jobs.run([*trained.values(), *_flat(tuned), *base])
+    return {
+        "windows": [list(window) for window in scale.windows],
+        "runs": {
+            score: [[found[job]["final"] for job in tuned[score, window]] for window in scale.windows]
+            for score in ("x0-hat", "noisy")
+        },
+        "base": [found[job]["final"] for job in base],
+        "levels": list(scale.levels),
+        "rewards": {arm: found[job] for arm, job in trained.items()},
+        "lr": TUNED["easytune"][0],
+    }
+
+
+def _windowed(score: str, window: tuple[int, int]) -> str:
+    first, stop = window
+    return f"easytune:score={score},first={first},last={stop - 1}"
+
+
+def strength(jobs: Jobs, scale: Scale) -> dict:
+    """Fine-tuning under rewards of unequal quality: trained on a share of the clips, with SPL and without.
+
+    `rewards`: a list of `share`, `spl`, `retrieval`, and `runs[method]`, test metrics over seeds. `base`.
+    """
+    rows = [
+        Training(RewardConfig(steps=scale.steps, refine=scale.refine, share=share, spl=with_spl))
+        for share in scale.shares
+        for with_spl in (False, True)
+    ]
+    methods = ("easytune", "draft:k=10")
+    tuned = {
+        (row, method): [_tuning(scale, method, seed, reward=row.reward) for seed in range(scale.seeds)]
+        for row in rows
+        for method in methods
+    }
+    base = [_base(scale, seed) for seed in range(scale.seeds)]
+    found = jobs.run([*rows, *_flat(tuned), *base])
+    return {
+        "rewards": [
+            {
+                "share": row.reward.share,
+                "spl": row.reward.spl,
+                "retrieval": found[row]["retrieval"],
+                "runs": {method: [found[job]["final"] for job in tuned[row, method]] for method in methods},
+            }
+            for row in rows
+        ],
+        "base": [found[job]["final"] for job in base],
+    }
+
+
+def gaming(jobs: Jobs, scale: Scale) -> dict:
+    """Long runs at a learning rate three times too high, with a pull to the base and without.
+
+    `runs`: a list of `method`, `lr`, `pull`, and `curves` (validation, one a seed): the held-out reward that is
+    optimised, `second`, the score of another reward of the same data and another seed, and the evaluator's metrics.
+    Both rewards are trained as published.
+    """
+    reward = RewardConfig(steps=scale.steps, refine=0)
+    second = replace(reward, seed=SECOND_SEED)
+    runs = {
+        (method, lr, pull): [
+            replace(
+                _tuning(scale, method, seed, reward=reward),
+                lr=lr,
+                trajectories=trajectories,
+                second=second,
+                pull=pull,
+                measured=tuple(round(trajectories * point / scale.points) for point in range(1, scale.points)),
+            )
+            for seed in range(scale.long_seeds)
+        ]
+        for method, (lr, trajectories) in (scale.long or GAMED).items()
+        for pull in (0.0, PULL)
+    }
+    found = jobs.run(_flat(runs))
+    return {
+        "runs": [
+            {"method": method, "lr": lr, "pull": pull, "curves": [found[job]["curve"] for job in own]}
+            for (method, lr, pull), own in runs.items()
+        ]
+    }
+
+
+def _tuning(
+    scale: Scale, method: str, seed: int, reward: RewardConfig | None = None, like: str | None = None
+) -> Tuning:
+    """A run with the learning rate and length of `like`, the method itself if None."""
+    lr, trajectories = TUNED[like or method]
+    return Tuning(
+        method,
+        lr,
+        max(1, round(scale.shorter * trajectories)),
+        seed,
+        reward,
+        test=scale.test,
+        validation=scale.validation,
+    )
+
+
+def _base(scale: Scale, seed: int) -> Tuning:
+    return Tuning(seed=seed, test=scale.test, validation=scale.validation)
+
+
+def _flat(jobs: Mapping[Any, Sequence[Job]]) -> list[Job]:
+    return [job for own in jobs.values() for job in own]

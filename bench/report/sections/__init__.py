@@ -1,0 +1,105 @@
+"""What the report shows, in order: of every section one sentence that says what to see, a figure and a table.
+
+A section without data in the records keeps its title and says which command would fill it.
+
+section    what a section is
+memory     peaks, what counts as additional, phases, owners, the time line, every row
+plans      memory foretold by the plan: against the steps, call by call, over random draws
+time       how long an update takes
+alignment  who aligns best, and at what cost
+motions    what a prompt's motion was before fine-tuning, and is after
+studies    the gradient along the chain, and what the reward sees under noise
+meters     simulated against measured
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from bench import claims
+from bench.claims import Verdict
+from bench.report.sections.alignment import alignment, equal, pareto, paths, published
+from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
+from bench.report.sections.meters import meters
+from bench.report.sections.motions import place, turn, way
+from bench.report.sections.plans import plans, random_methods, steps
+from bench.report.sections.section import Records, Section
+from bench.report.sections.studies import chain, similarity
+from bench.report.sections.time import step_time
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that is shown."""
+
+    verdicts: list[Verdict]
+    runs: pd.DataFrame
+    """Where the rows come from, and how they ended."""
+    caveat: str
+    """What a reader should know about those rows, if anything."""
+    sections: list[Section]
+
+
+SIMULATED = (
+    "Simulated rows count the bytes of live tensors as CUDA would allocate them, on no device: workspaces of kernels, "
+    "fragmentation and the CUDA context are not in them."
+)
+
+
+SECTIONS = (
+    peaks,
+    base,
+    steps,
+    split,
+    owners,
+    timeline,
+    plans,
+    random_methods,
+    step_time,
+    alignment,
+    equal,
+    published,
+    paths,
+    pareto,
+    place,
+    way,
+    turn,
+    chain,
+    similarity,
+    meters,
+    memory,
+)
+"""In the order in which they are shown."""
+
+FILES = tuple(make([]).name for make in SECTIONS)
+"""Stems of the sections' files."""
+
+
+def build(records: Records) -> Report:
+    caveat = SIMULATED if any(r["case"]["meter"] == "simulated" for r in records) else ""
+    return Report(claims.judge(records), runs(records), caveat, [make(records) for make in SECTIONS])
+
+
+def runs(records: Records) -> pd.DataFrame:
+    """One row a place and commit: what was run there, and how many rows ended how."""
+    counted: dict[tuple, dict[str, int]] = {}
+    for record in records:
+        where = record["environment"]
+        device = "none (simulated)" if record["case"]["meter"] == "simulated" else where.get("device")
+        place = (
+            record["kind"].replace("_", " "),
+            record["case"]["meter"],
+            device,
+            where.get("torch"),
+            where.get("commit"),
+        )
+        ends = counted.setdefault(place, {})
+        ends[record["status"]] = ends.get(record["status"], 0) + 1
+    columns = ["measured", "meter", "device", "torch", "commit"]
+    return pd.DataFrame(
+        {**dict(zip(columns, place, strict=True)), "rows": ", ".join(f"{count} {end}" for end, count in ends.items())}
+        for place, ends in counted.items()
+    )
+
+
+__all__ = ["FILES", "OWNERS", "SECTIONS", "Report", "Section", "build", "runs"]

@@ -1,0 +1,87 @@
+"""What a method's plan says of its memory: against the steps, call by call, and over random draws."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from bench import claims
+from bench.claims import forecast
+from bench.report import figures
+from bench.report import rows as pick
+from bench.report.sections.section import Records, Section
+from bench.units import GIB
+
+
+def steps(records: Records) -> Section:
+    title, rows = "Memory against denoising steps", pick.sweeps(records)
+    if not rows:
+        return Section("steps", title, command=claims.command("--matrix steps"))
+    frame = _forecast(rows)
+    see = "Left, every method against T; right, the same rows against the denoiser calls whose graphs are held at once."
+    if len(frame):
+        worst = frame.loc[frame["error, %"].abs().idxmax()]
+        see += (
+            f" The plan's own prediction, from EasyTune's row alone, is off by at most {abs(worst['error, %']):.2f}% "
+            f"({worst['method']}, T = {worst['T']}, over {len(frame)} rows)."
+        )
+    return Section("steps", title, see, lambda: figures.steps(rows), frame)
+
+
+def _forecast(rows: Records) -> pd.DataFrame:
+    frame = forecast.forecast(rows)
+    if not len(frame):
+        return frame
+    shown = frame[["method", "profile", "T", "held"]].copy()
+    shown["peak"], shown["foretold"] = frame["peak"] / GIB, frame["foretold"] / GIB
+    shown["error, %"] = 100 * frame["error"]
+    return shown
+
+
+def plans(records: Records) -> Section:
+    title, rows = "The plans", pick.plans(records)
+    if not rows:
+        return Section("plans", title, command=claims.command("--matrix quick"))
+    see = (
+        "All methods run the same denoising loop; what a call records, and where the state is cut, is all that differs."
+    )
+    frame = pd.DataFrame(
+        {
+            "method": row["case"]["method"],
+            **{name: row["plan"][name] for name in ("calls", "recorded", "held", "scores", "updates")},
+            "plan": row["plan"]["grid"],
+        }
+        for row in rows
+    )
+    return Section("plans", title, see, lambda: figures.plans(rows), frame)
+
+
+def random_methods(records: Records) -> Section:
+    title, pairs = "Methods whose memory is random", pick.random_methods(records)
+    if not pairs:
+        return Section(
+            "random", title, command=claims.command("--method alignprop --method drtune:m=10 --method easytune")
+        )
+    see = (
+        "How many calls these methods hold is drawn anew for every trajectory. The peaks here are foretold, from the "
+        "held calls of many draws and EasyTune's row; the one draw that was run is in the table of all rows."
+    )
+    return Section("random", title, see, lambda: figures.random_peaks(pairs), _random_table(pairs))
+
+
+def _random_table(pairs: Sequence[tuple[dict, dict]]) -> pd.DataFrame:
+    rows = []
+    for record, start in pairs:
+        held = record["plan"]["held_over_draws"]
+        low, middle, high = held["quartiles"]
+        points = {"least": held["least"], "quartile 1": low, "median": middle, "quartile 3": high, "most": held["most"]}
+        rows.append(
+            {
+                "method": record["case"]["method"],
+                "profile": record["case"]["profile"],
+                "T": record["case"]["steps"],
+                "draws": held["draws"],
+                **{f"held, {name}": count for name, count in points.items()},
+                **{f"foretold GiB, {name}": forecast.foretold(start, count) / GIB for name, count in points.items()},
+            }
+        )
+    return pd.DataFrame(rows)

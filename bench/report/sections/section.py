@@ -1,0 +1,25 @@
+"""What every part of the report is made of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+Records = Sequence[dict]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report; `name` is the stem of its files."""
+
+    name: str
+    title: str
+    see: str = ""
+    """What to see, in a sentence; empty where there is no data."""
+    figure: Callable[[], Figure] | None = None
+    table: pd.DataFrame | None = None
+    animation: str = ""
+    """HTML of the figure's motions (see bench.report.animation), for the page."""
+    command: str = ""
+    """What would fill it."""

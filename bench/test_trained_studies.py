@@ -1,0 +1,11 @@
+"""Studies that train rewards and fine-tune under them: minutes each, and only where they are asked for."""
+
+import pytest
+
+pytestmark = [pytest.mark.study, pytest.mark.benchmark(group="seconds to run a study (not step time)")]
+
+
+def test_trained_study(study, study_record, benchmark, keep):
+    row = benchmark.pedantic(study_record, args=(study,), rounds=1, iterations=1)
+    keep(row)
+    assert row["study"]

@@ -1,0 +1,54 @@
+"""`pytest bench/` as a user runs it: in a process of its own, or in this one, which takes a tenth of the time."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from bench.cases import Case
+from bench.runner import measure
+
+ROOT = Path(__file__).parent.parent
+SCALE = ["--backbone", "mld-tiny", "--steps", "4", "--batch", "2", "--frames", "5"]
+TIME_SCALE = ["--time-steps", "4", "--time-batch", "2", "--time-frames", "5"]
+# Hypothesis takes a second to import, and nothing in bench/ uses it.
+ALWAYS = ["bench/", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+
+
+def bench(*arguments: object, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:
+    """In a process of its own, workers and all; `folder` is searched for modules."""
+    command = [sys.executable, "-m", "pytest", *ALWAYS, *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(folder), **environment}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def bench_here(*arguments: object, record: Callable[[Case], dict] = measure) -> subprocess.CompletedProcess:
+    """In this process: the same options, tests, output and exit status, but memory cases are measured by `record` (case
+    -> its row) in place of worker processes."""
+
+    class Here:
+        """Stands in for runner.Pool."""
+
+        def __init__(self, cases):
+            self.record = record
+
+        def close(self):
+            pass
+
+    # Capturing and fault handling of the outer run stay as they are.
+    command = [*ALWAYS, "--capture=sys", "-p", "no:faulthandler", *map(str, arguments)]
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        contextlib.chdir(ROOT),
+        mock.patch("bench.conftest.Pool", Here),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        status = pytest.main(command)
+    return subprocess.CompletedProcess(command, int(status), out.getvalue(), err.getvalue())

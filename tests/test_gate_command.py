@@ -1,0 +1,94 @@
+"""`pytest bench/ --memory-baseline`, as CI runs it: its words, its files and its exit status."""
+
+import pytest
+import torch
+from bench_command import ROOT, bench, bench_here
+from bench_command import SCALE as OF_CASES
+from gate_cases import shifted
+
+from bench.gate.judge import EXIT_STATUS, NOTHING_MEASURED, Outcome
+
+SCALE = ["-m", "memory", *OF_CASES]
+
+
+@pytest.fixture(scope="module")
+def committed(tmp_path_factory, clean):
+    """A baseline as the command writes it."""
+    path = tmp_path_factory.mktemp("gate") / "baseline.json"
+    update = ["--memory-baseline", path, "--memory-baseline-update"]
+    done = bench_here(*SCALE, "--method", "easytune", *update, record=clean)
+    assert done.returncode == 0, done.stdout
+    assert "1 rows, ready to commit" in done.stdout
+    return path
+
+
+def test_a_grown_case_fails_its_test_and_the_run_with_the_gates_own_status(committed, tmp_path):
+    """In a process of its own: what a CI step sees."""
+    path = tmp_path / "baseline.json"
+    path.write_text(shifted(committed.read_text(), -1024))
+    done = bench(*SCALE, "--method", "easytune", "--memory-baseline", path, CI="true")
+    assert done.returncode == EXIT_STATUS[Outcome.GREW], done.stdout
+    assert "1 memory grew" in done.stdout.partition("memory gate")[2]
+    assert "+1.00 KiB" in done.stdout.partition("short test summary")[2]  # the line a CI log is searched for
+
+
+def test_an_unchanged_case_passes(committed, clean):
+    done = bench_here(*SCALE, "--method", "easytune", "--memory-baseline", committed, record=clean)
+    assert done.returncode == 0, done.stdout
+    assert "1 within their margins" in done.stdout
+
+
+def test_nothing_measured_fails_on_its_own(committed, clean):
+    done = bench_here(*SCALE, "--method", "easytune", "--memory-baseline", committed, "-k", "nothing", record=clean)
+    assert done.returncode == NOTHING_MEASURED
+    assert "nothing was measured" in done.stdout
+
+
+def test_a_case_that_failed_otherwise_keeps_pytests_own_status(committed, clean, tmp_path):
+    """Even beside one that grew: the gate's status says that nothing but memory is wrong."""
+    path = tmp_path / "baseline.json"
+    path.write_text(shifted(committed.read_text(), -1024))
+    failed = {"status": "failed", "reason": "no such luck", "reading": None}
+
+    def measured(case):
+        return {**clean(case), **(failed if case.method == "draft" else {})}
+
+    methods = ["--method", "easytune", "--method", "draft"]
+    done = bench_here(*SCALE, *methods, "--memory-baseline", path, record=measured)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "no such luck" in done.stdout
+    assert "1 memory grew" in done.stdout
+
+
+def test_an_update_is_refused_while_cases_fail_and_leaves_the_file_alone(committed, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    path = tmp_path / "baseline.json"
+    path.write_bytes(committed.read_bytes())
+    options = ["--method", "easytune", "--meter", "simulated", "--meter", "cuda"]
+    done = bench_here(*SCALE, *options, "--memory-baseline", path, "--memory-baseline-update")
+    assert done.returncode != 0
+    assert "was left as it was: 1 of 2 cases failed" in done.stdout
+    assert path.read_bytes() == committed.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--memory-baseline", "no-such-file.json"], "there is no baseline no-such-file.json"),
+        (["--memory-baseline-update"], "needs --memory-baseline FILE"),
+    ],
+)
+def test_a_gate_that_cannot_start_is_one_sentence(options, words):
+    done = bench_here(*SCALE, "--method", "easytune", *options)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert words in done.stderr
+
+
+def test_the_workflow_and_ci_run_the_commands_that_the_readme_gives():
+    readme = (ROOT / "README.md").read_text()
+    workflow = (ROOT / ".github" / "workflows" / "memory.yml").read_text()
+    commands = [line.partition("run: ")[2].split(" | ")[0] for line in workflow.splitlines() if " run: " in line]
+    assert len(commands) == 3
+    for command in commands:
+        assert command in readme
+    assert any("--memory-baseline reports/baselines/simulated.json" in command for command in commands)

@@ -1,0 +1,317 @@
+"""A world of one's own motion: from a folder of arrays to pre-trained networks, a fine-tuning run, and from its file.
+
+The folder here is made up: a stick figure that swings its arms. With MOTION_DATA, real motion is read and trained on.
+"""
+
+import json
+import math
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_world import TINY, TINY_PLAN
+
+from bench.alignment import pretrain
+from bench.alignment.command import main as finetune
+from bench.alignment.data import DataError
+from bench.alignment.data.text import CachedTable, build_table
+from bench.alignment.evaluate import evaluate, evaluate_real
+from bench.alignment.representation import joints_from_features
+from bench.alignment.skeleton import T2M
+from bench.alignment.world import check, content, data, load, own, world
+from bench.alignment.world.stages import Plan, Texts
+from methods.checkpoint import read
+from methods.interface import MethodError
+
+COUNTS = {"train": 96, "val": 5, "test": 40}
+"""Clips of each split, of 41 frames and more."""
+CAPTIONS = (("A person waves.", "someone waves"), ("a person swings",), ("he stretches", "he waves", "she waves"))
+
+
+class Letters:
+    """An encoder whose vectors can be foretold."""
+
+    name, width = "letters", 6
+
+    def encode(self, texts):
+        return torch.tensor([[float(text.count(letter)) for letter in "aeisvw"] for text in texts])
+
+    def tokens(self, texts):
+        raise NotImplementedError
+
+
+def figure(frames: int, number: int) -> np.ndarray:
+    """Joints of a figure of its own size, wider at the shoulders than at the hips, that swings its arms."""
+    joints = np.zeros((frames, 22, 3))
+    joints[:, 0, 1] = 1
+    size = 0.15 + 0.01 * (number % 5)
+    for joint, parent in T2M.bones:
+        wide = 1.5 if joint in (13, 14) else 1.0
+        joints[:, joint] = joints[:, parent] + size * wide * np.array(T2M.directions[joint])
+    swing = np.sin(np.arange(frames) * (0.1 + 0.02 * (number % 3)) + number)
+    joints[:, 18:, 2] += 0.1 * swing[:, None]
+    return joints.astype(np.float32)
+
+
+def write(folder: Path, counts: dict[str, int] = COUNTS, fps: float = 20.0, **changed: np.ndarray) -> Path:
+    """A folder of arrays: clip 0 of each split has 200 frames (199 features: the most there may be), the last two of
+    training too few and too many. `changed`: joints by name of the clip."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clips, rows = {}, []
+    for split, count in counts.items():
+        lengths = [200, *(41 + number % 9 for number in range(1, count)), *((40, 201) if split == "train" else ())]
+        for number, frames in enumerate(lengths):
+            name = f"{split}{number}"
+            clips[name] = figure(frames, number)
+            said = [{"text": text} for text in CAPTIONS[number % 3]]
+            rows.append({"id": name, "split": split, "captions": said})
+    clips |= changed
+    joints = np.concatenate(list(clips.values()))
+    offsets = np.cumsum([0, *map(len, clips.values())])
+    np.savez(folder / "joints.npz", joints=joints, offsets=offsets, ids=np.array(list(clips)), fps=fps)
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("own") / "motion")
+
+
+@pytest.fixture(scope="module")
+def made(folder) -> Path:
+    """A world's file; the networks saw a few batches."""
+    clips = own.read("arrays", folder)
+    table = folder.parent / "captions.safetensors"
+    build_table(Letters(), table, clips.texts)
+    work = folder.parent / "work"
+    work.mkdir()
+    path = folder.parent / "world.safetensors"
+    pretrain.pretrain(work, TINY_PLAN, own.OwnData(clips, CachedTable(table)), 0, lambda _: None, TINY).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def base(made) -> world.World:
+    return load(made)
+
+
+class TestClips:
+    def test_lengths_are_the_published_ones_and_what_goes_is_counted(self, folder):
+        clips = own.read("arrays", folder)
+        assert len(clips.entries) == sum(COUNTS.values())
+        assert clips.left_out == {"train, clips outside 40 to 199 frames": 2}
+        assert clips.notes() == ["left out, train, clips outside 40 to 199 frames: 2"]
+        assert {entry.frames for entry in clips.entries} == {*range(40, 49), 199}
+
+    def test_the_first_clips_of_a_split_are_not_those_that_come_first_by_name(self, folder):
+        entries = own.read("arrays", folder).entries
+        assert [entry.split for entry in entries] == [split for split, n in COUNTS.items() for _ in range(n)]
+        names = [entry.id for entry in entries[: COUNTS["train"]]]
+        assert names[:20] != sorted(names)[:20]
+
+    def test_every_body_gets_the_same_bones(self, folder):
+        entries = own.read("arrays", folder).entries
+        lengths = []
+        for entry in entries[:4]:
+            joints = joints_from_features(entry.decode())
+            lengths.append([np.linalg.norm(joints[5, a] - joints[5, b]) for a, b in T2M.bones])
+        assert np.ptp(lengths, axis=0).max() < 1e-4
+
+    def test_the_fingerprint_is_that_of_names_lengths_and_captions(self, folder, tmp_path):
+        known = own.read("arrays", folder).fingerprint
+        copy = shutil.copytree(folder, tmp_path / "copy")
+        assert own.read("arrays", copy).fingerprint == known
+        captions = copy / "captions.jsonl"
+        captions.write_text(captions.read_text().replace("he stretches", "he bends", 1))
+        assert own.read("arrays", copy).fingerprint != known
+
+    @pytest.mark.parametrize(
+        ("written", "said"),
+        [
+            ({"counts": {**COUNTS, "train": 20}}, "has 20 usable clips in its split train, and 96 are needed"),
+            ({"counts": {**COUNTS, "test": 31}}, "has 31 usable clips in its split test, and 32 are needed"),
+            ({"fps": 30.0}, "has motion at 30 frames per second"),
+        ],
+    )
+    def test_folders_of_no_use(self, written, said, tmp_path):
+        with pytest.raises(DataError, match=re.escape(said)):
+            own.read("arrays", write(tmp_path, **written))
+
+    def test_a_clip_of_no_use_is_named(self, tmp_path):
+        clips = own.read("arrays", write(tmp_path, train7=np.zeros((45, 22, 3), np.float32)))
+        (entry,) = (entry for entry in clips.entries if entry.id == "train7")
+        with pytest.raises(DataError, match=r"clip train7 of .*left_hip lies on its parent in frame 0"):
+            entry.decode()
+
+    def test_humanml3d_features_are_taken_as_they_are(self, tmp_path):
+        motion = {}
+        (tmp_path / "new_joint_vecs").mkdir()
+        (tmp_path / "texts").mkdir()
+        for split, count in COUNTS.items():
+            names = [f"{split}{number}" for number in range(count)]
+            (tmp_path / f"{split}.txt").write_text("\n".join(names))
+            for name in names:
+                motion[name] = np.random.default_rng(len(motion)).normal(size=(42, 263)).astype(np.float32)
+                np.save(tmp_path / "new_joint_vecs" / f"{name}.npy", motion[name])
+                (tmp_path / "texts" / f"{name}.txt").write_text("he waves#he/PRON wave/VERB#0.0#0.0\n")
+        np.save(tmp_path / "Mean.npy", np.zeros(263, np.float32))
+        np.save(tmp_path / "Std.npy", np.ones(263, np.float32))
+        clips = own.read("humanml3d", tmp_path)
+        build_table(Letters(), tmp_path / "table", [*clips.texts, "she waves"])
+        example = own.OwnData(clips, CachedTable(tmp_path / "table")).example(0)
+        assert example.length == 40
+        assert np.array_equal(example.features(), motion[clips.entries[0].id][:40])
+
+    def test_kit_is_refused(self, tmp_path):
+        (tmp_path / "new_joint_vecs").mkdir()
+        (tmp_path / "texts").mkdir()
+        (tmp_path / "train.txt").write_text("a")
+        np.save(tmp_path / "new_joint_vecs" / "a.npy", np.zeros((60, 251), np.float32))
+        (tmp_path / "texts" / "a.txt").write_text("he waves#he/PRON wave/VERB#0.0#0.0\n")
+        for name in ("Mean", "Std"):
+            np.save(tmp_path / f"{name}.npy", np.ones(251, np.float32))
+        with pytest.raises(DataError, match=r"motion at 12\.5 frames per second"):
+            own.read("humanml3d", tmp_path)
+
+    def test_unknown_kinds_and_places(self, tmp_path):
+        with pytest.raises(DataError, match="no kind of data 'video': give one of arrays, humanml3d, bvh"):
+            own.read("video", tmp_path)
+        with pytest.raises(DataError, match="there is no folder"):
+            own.read("arrays", tmp_path / "none")
+
+
+class TestWorld:
+    def test_sizes_follow_the_motion_and_the_encoder(self, base):
+        assert base.config.vae.tokens == 13
+        assert base.config.text_width == base.config.evaluator.words == Letters.width
+        assert (base.content.shortest, base.content.longest) == (40, 196)
+        with pytest.raises(MethodError, match="40 to 196 frames in steps of 4, not 200"):
+            base.batch(["he waves"], [200])
+
+    def test_prompts_and_motions(self, base):
+        prompts = base.prompts("test", 512)
+        assert len(prompts) == COUNTS["test"]
+        assert {text.lower() for text in prompts.texts} == set(prompts.meanings)
+        motion, described = base.real("val", 512, seed=0)
+        assert motion.shape == (COUNTS["val"], 196, 263)
+        assert not motion[described.lengths < 100, 60:].any()
+        assert base.embed_motions(motion, described.lengths).isfinite().all()
+
+    def test_statistics_are_the_training_splits(self, base):
+        rows = [base.content.example(number).features() for number in base.clips["train"].tolist()]
+        assert base.statistics.mean.numpy() == pytest.approx(np.concatenate(rows).mean(axis=0), abs=1e-4)
+
+    def test_metrics_of_small_splits(self, base):
+        of_test = evaluate(base, "test", 64, repeats=1, steps=2)
+        assert math.isfinite(of_test["r1"].mean)
+        few = [evaluate(base, "val", 64, repeats=1, steps=2), evaluate_real(base, "val"), evaluate_real(base, "test")]
+        for found in few:
+            assert math.isnan(found["r1"].mean)
+            assert all(math.isfinite(found[name].mean) for name in ("reward", "mm_dist", "fid", "diversity"))
+
+    def test_meanings_that_are_given_are_kept(self, tmp_path):
+        folder = write(tmp_path)
+        captions = folder / "captions.jsonl"
+        captions.write_text(captions.read_text().replace('"he waves"', '"he waves", "meaning": "wave"'))
+        clips = own.read("arrays", folder)
+        build_table(Letters(), tmp_path / "table", clips.texts)
+        found = own.OwnData(clips, CachedTable(tmp_path / "table"))
+        known = {caption.text: caption.meaning for n in range(len(found)) for caption in found.example(n).captions}
+        assert (known["he waves"], known["A person waves."]) == ("wave", "a person waves.")
+
+    def test_a_folder_that_has_gone_or_changed(self, made, folder, tmp_path):
+        hidden = folder.rename(folder.with_name("hidden"))
+        try:
+            with pytest.raises(DataError, match=r"was made of .*motion, which is not there: bring the folder back"):
+                load(made)
+            assert finetune(["--world", str(made), "--out", str(tmp_path)]) == 2
+            write(folder, {**COUNTS, "val": 6})
+            with pytest.raises(DataError, match="was made of other clips or captions than"):
+                load(made)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            hidden.rename(folder)
+
+    def test_the_embedded_world_keeps_nothing_of_this(self, tmp_path):
+        load().save(tmp_path / "again.safetensors")
+        assert (tmp_path / "again.safetensors").read_bytes() == world.WEIGHTS.read_bytes()
+
+
+def test_every_caption_of_a_clip_is_as_likely_as_its_others(base):
+    clips = data.generate(base.content)
+    torch.manual_seed(0)
+    clip = next(n for n, texts in enumerate(clips.texts) if len(texts) == 3)
+    texts = Texts.of(clips, base.captions)
+    drawn = texts.draw(torch.full((3000,), clip))
+    counts = drawn.unique(return_counts=True)[1]
+    assert len(counts) == 3
+    assert (counts - 1000).abs().max() < 120
+
+
+def test_the_words_of_long_captions_end_where_the_published_ones_do(tmp_path):
+    long = " ".join(f"w{n}" for n in range(30))
+    build_table(Letters(), tmp_path / "table", [long, "he waves"])
+    vectors, mask = content.Captions(CachedTable(tmp_path / "table")).words([long, "he waves"])
+    assert vectors.shape[1] == content.WORDS
+    assert mask.sum(dim=1).tolist() == [content.WORDS, 2]
+
+
+class TestCommands:
+    def test_pretraining_goes_on_in_its_folder_alone(self, folder, tmp_path, monkeypatch, capsys):
+        monkeypatch.setattr(pretrain, "QUICK", TINY_PLAN)
+        monkeypatch.setattr(pretrain, "WorldConfig", lambda: TINY)
+        monkeypatch.setattr(check, "GUIDANCES", (1.5,))
+        work, out = tmp_path / "work", tmp_path / "world.safetensors"
+        command = ["--data", f"arrays:{folder}", "--work", str(work), "--out", str(out), "--quick"]
+        assert pretrain.main(command) == 2
+        assert "give --text-encoder" in capsys.readouterr().err
+        build_table(Letters(), tmp_path / "table", own.read("arrays", folder).texts)
+        assert pretrain.main([*command, "--text-encoder", str(tmp_path / "table")]) == 0
+        said = capsys.readouterr().out
+        assert "left out, train, clips outside 40 to 199 frames: 2" in said
+        assert "96 train, 5 val, 40 test clips" in said
+        assert {"base", "real", "errors"} <= set(load(out).about["metrics"])
+        others = write(tmp_path / "others", {**COUNTS, "val": 6})
+        other = ["--data", f"arrays:{others}", *command[2:], "--text-encoder", str(tmp_path / "table")]
+        assert pretrain.main(other) == 2
+        assert "is of other clips or another text encoder" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            pretrain.main(["--data", f"arrays:{folder}", "--work", str(work)])
+
+    def test_a_fine_tuning_run_goes_on(self, made, tmp_path):
+        chosen = ["--world", str(made), "--steps", "2", "--batch", "2", "--prompts", "5", "--measure-every", "99"]
+        results = []
+        for name, trajectories in (("whole", (2,)), ("cut", (1, 2))):
+            for count in trajectories:
+                assert finetune([*chosen, "--trajectories", str(count), "--out", str(tmp_path / name)]) == 0
+            results.append(read(tmp_path / name / "denoiser.safetensors"))
+        assert all(torch.equal(results[1][name], value) for name, value in results[0].items())
+        before = load(made).backbone.denoiser.state_dict()
+        assert any(not torch.equal(before[name], value) for name, value in results[0].items())
+
+
+def test_steps_grow_with_the_root_of_the_data():
+    assert Plan().scaled(7988) == Plan()
+    assert Plan().scaled(7988 // 4).vae == 750
+    assert Plan().scaled(10).vae == 375
+    assert Plan().scaled(10**6).vae == 3000
+
+
+@pytest.mark.skipif("MOTION_DATA" not in os.environ, reason="MOTION_DATA does not name a folder of real motion")
+@pytest.mark.parametrize("part", ["cmu", "bandai_namco"])
+def test_real_motion(part, tmp_path):
+    clips = own.read("arrays", Path(os.environ["MOTION_DATA"]) / part)
+    build_table(Letters(), tmp_path / "table", clips.texts)
+    made = pretrain.pretrain(tmp_path, TINY_PLAN, own.OwnData(clips, CachedTable(tmp_path / "table")), 0, print, TINY)
+    made.save(tmp_path / "world.safetensors")
+    back = load(tmp_path / "world.safetensors")
+    motion, prompts = back.real("test", 32, seed=0)
+    heights = back.joints(motion)[:, 0, :, 1]
+    assert 1.2 < np.median(heights.max(axis=1)) < 2.2, "people, in metres"
+    assert 0.5 < motion[torch.arange(len(motion)), prompts.lengths - 1].std() < 1.5
+    assert math.isfinite(evaluate(back, "test", 32, repeats=1, steps=2)["fid"].mean)
