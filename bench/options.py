@@ -104,12 +104,13 @@ def alignment_cases(config: pytest.Config) -> list["AlignmentCase"]:
     others = config.getoption("matrix") or any(config.getoption(name) for name in CASE_OPTIONS)
     if config.getoption("align") is None and others and "alignment" not in config.getoption("markexpr"):
         return []
-    from bench.alignment import benchmark
+    from bench.alignment import benchmark, world
 
     size, seeds = config.getoption("align") or "quick", config.getoption("align_seeds")
     seeds = benchmark.SEEDS if seeds is None else seeds
     names = config.getoption("method") or benchmark.METHODS
-    return list(dict.fromkeys(benchmark.AlignmentCase(name, size, seeds) for name in names))
+    motion = world.name_of(config.getoption("align_world") or world.WEIGHTS)
+    return list(dict.fromkeys(benchmark.AlignmentCase(name, size, seeds, motion) for name in names))
 
 
 def studies(config: pytest.Config) -> list[str]:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.alignment.world.model import WorldReward
+from bench.alignment.world.model import WorldReward, patches
 from methods import checkpoint
 from methods.checkpoint import CheckpointError
 from methods.interface import Batch, MethodError
@@ -28,7 +28,7 @@ from methods.rewards.losses import (
     pretraining,
     reconstruction,
 )
-from methods.rewards.noise import MODES, NoiseConfig, add_noise, noise
+from methods.rewards.noise import MODES, NoiseConfig, Noised, add_noise, noise
 from methods.rewards.preference import SplConfig, mine, preference
 from methods.rewards.spm import TINY, Spm, SpmError, sample
 from methods.rewards.training import RewardBatch, RewardObjective
@@ -429,6 +429,36 @@ def test_the_worlds_reward_trains_without_reconstruction():
     assert sorted(RewardObjective(weights)(Spm(TINY).double(), batch())[1]) == sorted(parts)
 
 
+def test_a_batch_may_bring_its_noisy_motions(reward):
+    """Drawn before the call they give the same loss as the objective's own noise; both at once are refused."""
+    given = batch()
+    torch.manual_seed(5)
+    expected, _ = RewardObjective(noise=NOISY)(reward, given)
+    torch.manual_seed(5)
+    brought = replace(given, noisy=noise(given.motion, NOISY))
+    assert RewardObjective()(reward, brought)[0] == expected
+    with refused(MethodError, "noisy already", "leave noise out"):
+        RewardObjective(noise=NOISY)(reward, brought)
+
+
+def test_the_worlds_reward_reconstructs_where_it_keeps_its_decoder():
+    """Frame by frame, though it decodes patches of four: padded frames are 0, and every weight learns."""
+    torch.manual_seed(0)
+    size = TransformerSize(width=16, feedforward=32, layers=3, heads=2)
+    world = WorldReward(TINY.token_width, size, decoder=True).double()
+    given = batch(frames=8, width=263)
+    given = replace(given, frame_mask=torch.arange(8) < torch.tensor([8, 4, 8, 4])[:, None])
+    latent = drawn(3, 4, 16)
+    found = world.eval().decode(latent, given.frame_mask)
+    assert found.shape == given.motion.shape
+    assert not found[~given.frame_mask].any()
+    torch.testing.assert_close(patches(found, given.frame_mask)[0], Spm.decode(world, latent, given.frame_mask[:, ::4]))
+    total, parts = RewardObjective(noise=NOISY)(world.train(), given)
+    total.backward()
+    assert "reconstruction" in parts
+    assert all(own.grad is not None and own.grad.isfinite().all() for own in world.parameters())
+
+
 def test_training_by_the_objective_brings_pairs_together(reward):
     """25 steps on eight pairs: texts find their motions, and SPL has no failures left."""
     given = batch(texts=8)
@@ -469,6 +499,10 @@ def test_training_by_the_objective_brings_pairs_together(reward):
         (lambda: replace(batch(4), frame_mask=torch.ones(3, 6).bool()), ["batch.frame_mask has 3 rows, not 4"]),
         (lambda: replace(batch(2, 4), sentences=torch.zeros(2, 5)), ["batch.sentences has 2 rows, not 4"]),
         (lambda: replace(batch(2, 4), caption_ids=torch.zeros(2)), ["batch.caption_ids has 2 rows, not 4"]),
+        (
+            lambda: replace(batch(4), noisy=Noised(torch.zeros(4, 5, 11), None, None)),
+            [r"batch.noisy is \[4, 5, 11\]", r"\[4, 6, 11\]"],
+        ),
     ],
 )
 def test_bad_options_and_batches_are_refused(make, words):

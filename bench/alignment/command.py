@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import random
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -9,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-from bench.alignment import world
+from bench.alignment import rewards, world
 from bench.alignment.data import DataError
 from bench.alignment.evaluate import evaluate
 from bench.alignment.finetune import FinetuneConfig, finetune
 from bench.alignment.prompts import training_prompts
-from methods import METHODS, MethodError
+from methods import METHODS, MethodError, Score, parse
 
 STEPS = 20
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -41,6 +42,11 @@ def _run(options: argparse.Namespace) -> int:
         raise MethodError(f"--measure-every must be at least 1, not {options.measure_every}")
     own = world.load(options.world)
     sampler = own.sampler(options.steps)
+    if options.reward:
+        own.reward = rewards.load(options.reward, own)
+        plan = parse(config.method).plan(options.steps, random.Random(config.seed))
+        if any(step.score is Score.NOISY for step in plan.steps):
+            rewards.noise_aware(options.reward)  # refused, by name, where it was never shown a noisy motion
     options.out.mkdir(parents=True, exist_ok=True)
 
     def measure() -> dict:
@@ -90,5 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--train-mode", action="store_true", help="dropout on inside trajectories, as released")
     add("--measure-every", type=int, default=10, metavar="N", help="trajectories (default: %(default)s)")
     add("--prompts", type=int, default=64, metavar="N", help="validation prompts measured on (default: %(default)s)")
+    add("--reward", type=Path, metavar="FILE", help="one made by bench.alignment.rewards (default: the world's own)")
     add("--world", type=Path, default=world.WEIGHTS, metavar="FILE", help="weights (default: the committed ones)")
     return parser

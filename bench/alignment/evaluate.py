@@ -22,7 +22,6 @@ from methods.interface import Batch, MethodError
 METRICS = ("reward", "r1", "r2", "r3", "mm_dist", "fid", "diversity", "multimodality")
 """reward: held out, higher is better; r1 to r3: R-precision, pools of 32, equal meanings are equal; mm_dist, fid: lower
 is better; diversity, multimodality: of the motions, near that of real data is best."""
-LOWER_IS_BETTER = ("mm_dist", "fid")
 CHUNK = 16
 """Prompts sampled at once: larger ones leave a core's cache, and take longer a prompt."""
 POOL_DRAWS = 5

@@ -112,6 +112,7 @@ def pretrain(
     made.about = {
         "seed": seed,
         "torch": torch.__version__,
+        "threads": torch.get_num_threads(),  # sums over threads round in another order: other bytes
         "seconds": {name: round(value) for name, value in seconds.items()},
     }
     return made

@@ -7,11 +7,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from bench.alignment.evaluate import LOWER_IS_BETTER
-
 T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t at 97.5% for 1 to 9 degrees of freedom."""
 MOST_SEEDS = len(T_QUANTILES) + 1
+LOWER_IS_BETTER = ("mm_dist", "fid")
 JUDGED_INDEPENDENTLY = ("r1", "fid", "mm_dist")
 """What the evaluator, which no method is trained on, says about quality."""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.claims.compare import provenance
+from bench.claims.compare import like_sets, provenance
 from bench.claims.published import DRAFT, EASYTUNE
 from bench.claims.verdict import NotJudgedError, Verdict, outcome_of
 from bench.tables import interval
@@ -25,15 +25,21 @@ PUBLISHED = {
 
 
 def aligned(records: Sequence[dict]) -> dict[str, dict]:
-    """The good alignment rows by method: those of the size `full` if EasyTune's and DRaFT's are among them, else of any
-    other one size. NotJudgedError if there are none."""
+    """Good alignment rows by method, of one size, device and world (compare.likeness), EasyTune's and DRaFT's among
+    them: of the size `full` where there are such, then where most methods are. NotJudgedError if there are none."""
     good = [r for r in records if r["kind"] == "alignment" and r["status"] == "ok"]
-    sizes = sorted({r["case"]["size"] for r in good}, key=lambda size: size != "full")
-    for size in sizes:
-        rows = {r["case"]["method"]: r for r in good if r["case"]["size"] == size}
-        if {EASYTUNE, DRAFT} <= set(rows):
-            return rows
-    raise NotJudgedError("Missing: alignment rows of easytune and draft (pytest bench/ -m alignment).")
+    sizes = {r["case"]["size"] for r in good}
+    sets = [
+        {r["case"]["method"]: r for r in rows}
+        for size in sorted(sizes)
+        for rows in like_sets([r for r in good if r["case"]["size"] == size])
+    ]
+    whole = [rows for rows in sets if {EASYTUNE, DRAFT} <= set(rows)]
+    if not whole:
+        raise NotJudgedError(
+            "Missing: alignment rows of easytune and draft, of one size, device and world (pytest bench/ -m alignment)."
+        )
+    return max(whole, key=lambda rows: (rows[EASYTUNE]["case"]["size"] == "full", len(rows)))
 
 
 def judge_alignment(records: Sequence[dict]) -> Verdict:

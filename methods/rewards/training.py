@@ -60,6 +60,10 @@ class RewardBatch:
             part = getattr(self, name)
             if part is not None and len(part) != size:
                 raise MethodError(f"batch.{name} has {len(part)} rows, not {size}: give one for each")
+        if self.noisy and self.noisy.values.shape != self.motion.shape:
+            raise MethodError(
+                f"batch.noisy is {list(self.noisy.values.shape)}, the motion {list(self.motion.shape)}: noise each motion"
+            )
 
     def equal(self, threshold: float) -> Tensor:
         """Which captions say the same, `[N, N]` bool: close as sentences, or of one id."""

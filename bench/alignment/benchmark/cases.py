@@ -77,6 +77,8 @@ class AlignmentCase:
     method: str
     size: str = "quick"
     seeds: int = SEEDS
+    world: str = "embedded"
+    """What its motion is called, see bench.alignment.world.name_of."""
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -93,7 +95,7 @@ class AlignmentCase:
 
     @property
     def id(self) -> str:
-        words = [self.method, "embedded", f"T{self.scale.steps}", f"B{self.scale.batch}", self.size]
+        words = [self.method, self.world, f"T{self.scale.steps}", f"B{self.scale.batch}", self.size]
         if self.seeds != SEEDS:
             words.append(f"{self.seeds}seeds")
         return "-".join(words).replace(":", "-").replace(",", "-").replace("=", "")

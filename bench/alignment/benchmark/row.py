@@ -65,7 +65,7 @@ def to_reach(curves: Sequence[reading.Curve], peak: int, target: float | None) -
 
 
 def make_record(case: AlignmentCase, weights: Path, status: str, reason: str | None = None, **measured) -> dict:
-    """As bench.record.make, for a case of the embedded world; `measured`: `alignment`, as JSON types."""
+    """As bench.record.make, for a case of a world; `measured`: `alignment`, as JSON types."""
     size = case.scale
     planned = Case(case.method, steps=size.steps, batch=size.batch)
     return {
@@ -73,7 +73,7 @@ def make_record(case: AlignmentCase, weights: Path, status: str, reason: str | N
         "kind": "alignment",
         "case": {
             "method": case.method,
-            "backbone": "embedded",
+            "backbone": case.world,
             "steps": size.steps,
             "batch": size.batch,
             "frames": LONGEST,

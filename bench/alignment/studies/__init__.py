@@ -15,7 +15,7 @@ from bench import record
 from bench.alignment.studies import trained
 from bench.alignment.studies.base_model import chain, noise, similarity
 from bench.alignment.studies.jobs import Jobs
-from bench.alignment.world import WEIGHTS, load
+from bench.alignment.world import WEIGHTS, load, name_of
 from bench.runner import one_sentence
 
 BASE_MODEL: dict[str, Callable[..., dict]] = {"chain": chain, "similarity": similarity, "noise": noise}
@@ -34,7 +34,7 @@ def measure(name: str, weights: Path = WEIGHTS) -> dict:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # operations this small are slower on two, far slower where a core is taken
     try:
-        return _record(name, STEPS[name], lambda: BASE_MODEL[name](load(weights), steps=STEPS[name]))
+        return _record(name, STEPS[name], weights, lambda: BASE_MODEL[name](load(weights), steps=STEPS[name]))
     finally:
         torch.set_num_threads(threads)
 
@@ -45,17 +45,17 @@ def train(
     """The record of a study that trains, at a scale of trained.SCALES; what `folder` keeps of an earlier try is not run
     again. Never raises but for an interrupt."""
     size = trained.SCALES[scale]
-    row = _record(name, trained.STEPS, lambda: TRAINED[name](Jobs(folder, weights, say), size))
+    row = _record(name, trained.STEPS, weights, lambda: TRAINED[name](Jobs(folder, weights, say), size))
     row["case"] |= {"id": name if scale == "full" else f"{name}-{scale}", "scale": scale}
     row["settings"] |= asdict(size)
     return row
 
 
-def _record(name: str, steps: int, run: Callable[[], dict]) -> dict:
+def _record(name: str, steps: int, weights: Path, run: Callable[[], dict]) -> dict:
     row = {
         "schema": record.SCHEMA,
         "kind": "study",
-        "case": {"id": name, "backbone": "embedded", "steps": steps, "meter": "host"},
+        "case": {"id": name, "backbone": name_of(weights), "steps": steps, "meter": "host"},
         "status": "ok",
         "reason": None,
         "simulated": False,

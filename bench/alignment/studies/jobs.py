@@ -88,7 +88,10 @@ class Jobs:
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, jobs: Sequence[Job]) -> dict[Job, dict]:
-        """The result of every job; rewards are trained before what needs them. Each process has one thread."""
+        """The result of every job; rewards are trained before what needs them. Each process has one thread.
+
+        FinetuneError, by the job's label, for a run that its numbers stopped, after all others: their results are kept.
+        """
         jobs = list(dict.fromkeys(jobs))
         needed = [Training(own) for job in jobs if isinstance(job, Tuning) for own in (job.reward, job.second) if own]
         first = list(dict.fromkeys([*needed, *(job for job in jobs if isinstance(job, Training))]))
@@ -97,6 +100,9 @@ class Jobs:
             data.cached(self.folder / "data.safetensors", world.load(self.weights).content)
         for part in (first, [job for job in jobs if isinstance(job, Tuning)]):
             found |= self._in_parallel(part)
+        for job, result in found.items():
+            if reason := result.get("reason"):
+                raise FinetuneError(f"{job.label}: {reason}")
         return found
 
     def _in_parallel(self, jobs: Sequence[Job]) -> dict[Job, dict]:

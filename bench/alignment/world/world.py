@@ -227,6 +227,17 @@ def load(path: Path | str = WEIGHTS) -> World:
     return made
 
 
+def name_of(path: Path | str) -> str:
+    """What the motion of the world in a file is called: "embedded", or the folder that it came from. For a file that is
+    no world, which `load` refuses, "unknown"."""
+    try:
+        with safe_open(path, "pt") as file:
+            content = json.loads(file.metadata()["world"]).get("content")
+        return Path(content["folder"]).name if content else "embedded"
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return "unknown"
+
+
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:
     """`[B, frames]`, true in each row's first `lengths` `[B]`."""
     return torch.arange(frames) < lengths[:, None]
