@@ -59,11 +59,14 @@ class TestReading:
         assert reading.value_at(own, "cpu_seconds", 6.0, "reward") == pytest.approx(0.7)
         assert reading.value_at(own, "cpu_seconds", 6.1, "reward") is None
 
-    def test_the_highest_reward_chooses_the_rate_and_an_edge_is_said(self):
+    def test_the_lowest_mm_dist_chooses_the_rate_and_an_edge_is_said(self):
         grid = (1e-5, 1e-4, 1e-3)
-        assert reading.choose(dict(zip(grid, (0.1, 0.5, 0.2), strict=True))) == 1e-4
-        assert reading.choose(dict(zip(grid, (0.5, 0.5, None), strict=True))) == 1e-5
-        assert reading.choose(dict.fromkeys(grid)) is None
+        tried = {lr: {"mm_dist": far, "reward": r} for lr, far, r in zip(grid, (5, 4, 6), (0.1, 0.2, 0.3), strict=True)}
+        assert reading.choose(tried) == 1e-4
+        assert reading.choose(tried, "reward") == 1e-3
+        assert reading.choose({lr: {"mm_dist": 4.0} for lr in grid}) == 1e-5
+        assert reading.choose({1e-5: {"reason": 0.0}, 1e-4: {"mm_dist": 4.0}}) == 1e-4
+        assert reading.choose({lr: {} for lr in grid}) is None
         assert [reading.edge(lr, grid) for lr in grid] == ["lowest", None, "highest"]
 
     def test_intervals_over_seeds_are_students(self):

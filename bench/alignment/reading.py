@@ -1,4 +1,4 @@
-"""What is read off finished runs: intervals over seeds, the learning rate, time to a reward, reward hacking.
+"""What is read off finished runs: intervals over seeds, learning rate, time to a reward, when to stop, reward hacking.
 
 Points are dicts of numbers by name (see finetune.Curve.evaluations); a curve is a list of them, in order.
 """
@@ -31,6 +31,42 @@ def over_seeds(values: Sequence[float | None]) -> dict[str, float | None]:
     return {"mean": statistics.fmean(known), "half_width": half_width}
 
 
+def of_seeds(runs: Curve, name: str) -> dict[str, float | None]:
+    """over_seeds of a figure of runs, one point a run."""
+    return over_seeds([run.get(name) for run in runs])
+
+
+def paired(ours: Curve, theirs: Curve, name: str) -> dict[str, float | None]:
+    """over_seeds of a figure's differences, ours less theirs, run by run: runs of equal seeds share their noise, so
+    that much of what differs between seeds cancels. Points are one a run, in the same order of seeds."""
+    pairs = [(own.get(name), other.get(name)) for own, other in zip(ours, theirs, strict=True)]
+    return over_seeds([None if a is None or b is None else a - b for a, b in pairs])
+
+
+def side(difference: Mapping[str, float | None]) -> int:
+    """1 where an interval lies above 0, -1 where it lies below; 0 where it holds 0, or one seed gave none."""
+    mean, half_width = difference["mean"], difference["half_width"]
+    if mean is None or half_width is None or abs(mean) <= half_width:
+        return 0
+    return 1 if mean > 0 else -1
+
+
+def stopping_point(curve: Curve, name: str = "second", patience: int = 2) -> int:
+    """Where a run is stopped by a score that it is not trained on: the index of its best point so far (the first of
+    equal ones) as soon as `patience` measurements in a row have not risen above it; the last index if that never comes.
+
+    Early stopping as it is usual (Prechelt 1998, "Early stopping, but when?"). It asks for no test data, and not for
+    the evaluator that judges the run.
+    """
+    best = 0
+    for index, point in enumerate(curve):
+        if point[name] > curve[best][name]:
+            best = index
+        elif index - best >= patience:
+            return best
+    return len(curve) - 1
+
+
 def mean_curve(curves: Sequence[Curve]) -> list[dict[str, float]]:
     """The mean of runs that were measured after the same trajectories."""
     return [
@@ -59,10 +95,14 @@ def value_at(curve: Curve, axis: str, position: float, name: str) -> float | Non
     return None
 
 
-def choose(rewards: Mapping[float, float | None]) -> float | None:
-    """The learning rate with the highest reward, the lower of equal ones; None if none could be trained at."""
-    finished = {lr: reward for lr, reward in rewards.items() if reward is not None}
-    return max(sorted(finished), key=finished.__getitem__, default=None)
+def choose(tried: Mapping[float, Mapping[str, float]], by: str = "mm_dist") -> float | None:
+    """The learning rate whose run ended with the best figure, the lower of equal ones; None if none has it.
+
+    Not by the reward: the rate with the highest one is that which games it most.
+    """
+    way = 1 if by in LOWER_IS_BETTER else -1
+    finished = {lr: way * found[by] for lr, found in tried.items() if by in found}
+    return min(sorted(finished), key=finished.__getitem__, default=None)
 
 
 def edge(lr: float, grid: Sequence[float]) -> str | None:

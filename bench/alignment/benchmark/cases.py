@@ -32,11 +32,12 @@ class Size:
     trajectories: int = 24
     measured: tuple[int, ...] = (2, 4, 8, 16)
     """Trajectories after which the validation prompts are sampled, beside the first and the last."""
-    selection: int = 8
-    """Trajectories of the runs that a learning rate is chosen by."""
+    selection: int = 24
+    """Trajectories of the runs that a learning rate is chosen by: as long as those that are measured, since which rate
+    is best depends on it."""
     grid: tuple[float, ...] = GRID
     validation: int = 64
-    """Prompts of the curve, and of the choice."""
+    """Prompts of the curve, and of the choice, which is by MM-Dist."""
     test: int = 256
     """Prompts of the final metrics."""
     repeats: int = 2

@@ -76,7 +76,7 @@ def make_record(case: AlignmentCase, weights: Path, status: str, reason: str | N
             "backbone": case.world,
             "steps": size.steps,
             "batch": size.batch,
-            "frames": LONGEST,
+            "frames": LONGEST if case.world == "embedded" else None,
             "profile": PROFILE,
             "meter": "host",
             "seed": 0,

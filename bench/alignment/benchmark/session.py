@@ -101,7 +101,8 @@ class Benchmark:
         size = case.scale
         counted = self._submit(f"{case.method}, memory", worker.memory, case.method, size)
         tried = self._train([Job(case.method, lr, SELECTION_SEED, size, chooses=True) for lr in size.grid])
-        lr = reading.choose({lr: result.get("reward") for lr, result in zip(size.grid, tried, strict=True)})
+        by_rate = dict(zip(size.grid, tried, strict=True))
+        lr = reading.choose(by_rate)
         if lr is None:
             raise FinetuneError(f"no learning rate of the grid trains {case.method}: {tried[0]['reason']}")
         runs = self._train([Job(case.method, lr, seed, size, chooses=False) for seed in range(case.seeds)])
@@ -112,7 +113,8 @@ class Benchmark:
             "lr": lr,
             "grid": list(size.grid),
             "at_edge": reading.edge(lr, size.grid),
-            "selection": [{"lr": rate, **result} for rate, result in zip(size.grid, tried, strict=True)],
+            "lr_by_reward": reading.choose(by_rate, "reward"),
+            "selection": [{"lr": rate, **result} for rate, result in by_rate.items()],
             "seeds": list(range(case.seeds)),
             "curves": [run["curve"] for run in runs],
             "finals": [run["final"] for run in runs],

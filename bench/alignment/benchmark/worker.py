@@ -17,7 +17,6 @@ from bench.alignment.evaluate import evaluate, evaluate_real, reference
 from bench.alignment.finetune import FinetuneConfig, FinetuneError, finetune, make_updater
 from bench.alignment.metrics import Array, Interval
 from bench.alignment.prompts import training_prompts
-from bench.alignment.world.data import LONGEST
 from bench.meters.tracker import Tracker
 from methods import Plan, parse, rollout, sample
 
@@ -70,7 +69,7 @@ def _base_weights() -> dict[str, torch.Tensor]:
 
 
 def train(job: Job) -> dict:
-    """Runs one job: the validation `reward` it ends with where it chooses a learning rate, else its validation `curve`
+    """Runs one job: the validation metrics it ends with where it chooses a learning rate, else its validation `curve`
     and `final` test metrics, and the `motions` to show where its seed is SHOWN_SEED. A run that its numbers stop (a
     reward that is not finite) has a `reason` instead."""
     own, size = _world(), job.size
@@ -90,7 +89,7 @@ def train(job: Job) -> dict:
     try:
         if job.chooses:
             start()
-            return {"reward": _on_validation(size)["reward"]}
+            return _on_validation(size)
         run = start(measure=lambda: _on_validation(size), measure_at=size.measured)
     except FinetuneError as error:
         return {"reason": str(error)}
@@ -151,7 +150,7 @@ def memory(method: str, size: Size) -> dict:
     with tracker:
         # Copies: what was made before the tracker was on is not counted.
         backbone, reward = copy.deepcopy(own.backbone), copy.deepcopy(own.reward)
-        batch = own.batch(prompts.texts, torch.full((size.batch,), LONGEST))
+        batch = own.batch(prompts.texts, torch.full((size.batch,), own.content.longest))
         state = backbone.initial_state(batch)
         updater = make_updater(backbone.denoiser, FinetuneConfig(method=method))
         warm_up = parse("draft:k=1").plan(size.steps, random.Random(0))  # makes the optimiser's state
