@@ -9,6 +9,7 @@ import pytest
 from bench import journal, options, record, step_time
 from bench.cases import Case
 from bench.gate import paired
+from bench.reward_cases import RewardCase
 from bench.runner import Pool
 from methods import MethodError
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 RECORDS = pytest.StashKey[list[dict]]()
 JOURNAL = pytest.StashKey[journal.Journal]()
-MEMORY = pytest.StashKey[list[Case]]()
-TIMED = pytest.StashKey[list[Case]]()
+MEMORY = pytest.StashKey[list[Case | RewardCase]]()
+TIMED = pytest.StashKey[list[Case | RewardCase]]()
 ALIGNED: "pytest.StashKey[list[AlignmentCase]]" = pytest.StashKey()
 STUDIES = pytest.StashKey[list[str]]()
 CASES: dict[str, pytest.StashKey] = {"case": MEMORY, "timed_case": TIMED, "alignment_case": ALIGNED, "study": STUDIES}
@@ -44,8 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RECORDS] = []
     try:
-        config.stash[MEMORY] = options.memory_cases(config)
-        config.stash[TIMED] = options.timed_cases(config)
+        of_rewards, timed_of_rewards = options.reward_cases(config)
+        memory: list[Case | RewardCase] = [*options.memory_cases(config), *of_rewards]
+        timed: list[Case | RewardCase] = [*options.timed_cases(config), *timed_of_rewards]
+        config.stash[MEMORY], config.stash[TIMED] = memory, timed
         config.stash[ALIGNED] = options.alignment_cases(config)
         config.stash[STUDIES] = options.studies(config)
         collecting = config.getoption("collectonly")
@@ -99,10 +102,11 @@ def _selected(session: pytest.Session, name: str) -> list:
 def memory_record(request: pytest.FixtureRequest):
     """case -> its record, measured ahead by worker processes (or kept from the run that is resumed)."""
     log = request.config.stash[JOURNAL]
-    kept = {case: log.kept(f"memory:{case.id}", record.commit()) for case in _selected(request.session, "case")}
+    cases = _selected(request.session, "case")
+    kept = {case: log.kept(f"{record.kind('memory', case)}:{case.id}", record.commit()) for case in cases}
     pool = Pool([case for case, row in kept.items() if row is None])
 
-    def get(case: Case) -> dict:
+    def get(case: Case | RewardCase) -> dict:
         row = kept[case]
         if row is None:
             row = pool.record(case)
@@ -247,6 +251,9 @@ def _write_tables(terminalreporter: pytest.TerminalReporter, rows: list[dict]) -
     if len(timing):
         terminalreporter.section("step time, seconds (median of interleaved rounds)")
         terminalreporter.write_line(tables.text(timing))
+    if len(reward := tables.reward_training(rows)):
+        terminalreporter.section("one step of the reward's own training: memory, GiB, and seconds")
+        terminalreporter.write_line(tables.text(reward))
     if len(aligned):
         from bench.alignment.benchmark import CLOCK
 

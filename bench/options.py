@@ -12,6 +12,7 @@ from bench.cases import BACKBONES, MATRICES, METERS, TABLE, Case, matrix
 from bench.gate import paired
 from bench.profiles import PROFILES
 from bench.record import RecordError
+from bench.reward_cases import RewardCase, memory_matrix, time_matrix
 from bench.setup import draw_plan
 from methods import METHODS, MethodError
 
@@ -96,6 +97,17 @@ def timed_cases(config: pytest.Config) -> list[Case]:
     for case in cases:
         draw_plan(case)
     return cases
+
+
+def reward_cases(config: pytest.Config) -> tuple[list[RewardCase], list[RewardCase]]:
+    """The memory and the step-time cases of the reward's own training: with the default matrix, and no case chosen."""
+    chosen = any(config.getoption(name) for name in CASE_OPTIONS)
+    scaled = any(config.getoption(f"time_{name}") for name in TIME_OPTIONS)
+    if chosen or config.getoption("matrix") not in (None, "default"):
+        return [], []
+    # A pair of trees is timed by the methods' updates alone.
+    timed = not scaled and config.getoption("step_time_against") is None
+    return memory_matrix(), time_matrix(step_time.default_scale().meter) if timed else []
 
 
 def alignment_cases(config: pytest.Config) -> list["AlignmentCase"]:

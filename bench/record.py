@@ -18,6 +18,7 @@ import torch
 
 from bench.cases import Case
 from bench.profiles import profile
+from bench.reward_cases import RewardCase
 from bench.setup import draw_plan
 from methods import Plan
 
@@ -25,7 +26,14 @@ SCHEMA = 1
 STATUSES = ("ok", "oom", "unavailable", "failed")
 """ok; oom: did not fit; unavailable: the meter needs what this machine lacks; failed: anything else, see `reason`."""
 PLAN_DRAWS = 1000
-MEASURED = {"memory": "reading", "step_time": "timing", "alignment": "alignment", "study": "study"}
+MEASURED = {
+    "memory": "reading",
+    "step_time": "timing",
+    "reward_memory": "reading",
+    "reward_step_time": "timing",
+    "alignment": "alignment",
+    "study": "study",
+}
 """Kinds of records, and the field that holds what was measured (see bench/alignment/: benchmark, studies)."""
 GIVE = "give a JSON written by pytest bench/ --benchmark-json"
 AGAIN = "run the benchmark again"
@@ -35,24 +43,32 @@ class RecordError(ValueError):
     """A file of results cannot be used; the message is one sentence that names it and the mend."""
 
 
-def make(kind: str, case: Case, status: str, reason: str | None = None, **measured) -> dict:
-    """A record of `kind` ("memory" or "step_time"). `measured`: `reading` or `timing`, as JSON types."""
-    try:
-        plan = describe_plan(case, draw_plan(case))
-    except ValueError:
-        plan = None  # the options do not fit the case: `reason` says so
+def make(measure: str, case: Case | RewardCase, status: str, reason: str | None = None, **measured) -> dict:
+    """A record of a "memory" or "step_time" measurement. `measured`: `reading` or `timing`, as JSON types."""
     return {
         "schema": SCHEMA,
-        "kind": kind,
-        "case": {**dataclasses.asdict(case), "id": case.id},
+        "kind": kind(measure, case),
+        "case": {**dataclasses.asdict(case), "method": case.method, "id": case.id},
         "status": status,
         "reason": reason,
         "simulated": case.meter == "simulated",
-        "plan": plan,
+        "plan": _plan(case) if isinstance(case, Case) else None,
         "settings": settings(case),
         "environment": environment(case.meter == "cuda"),
         **measured,
     }
+
+
+def kind(measure: str, case: Case | RewardCase) -> str:
+    """Of a "memory" or "step_time" record: the training of a reward has kinds of its own, since it has no plan."""
+    return measure if isinstance(case, Case) else f"reward_{measure}"
+
+
+def _plan(case: Case) -> dict | None:
+    try:
+        return describe_plan(case, draw_plan(case))
+    except ValueError:
+        return None  # the options do not fit the case: `reason` says so
 
 
 def describe_plan(case: Case, plan: Plan) -> dict:
@@ -75,7 +91,7 @@ def describe_plan(case: Case, plan: Plan) -> dict:
     }
 
 
-def settings(case: Case) -> dict:
+def settings(case: Case | RewardCase) -> dict:
     """Every setting that changes bytes or time, as in effect."""
     effective = {
         **dataclasses.asdict(profile(case.profile)),

@@ -16,12 +16,13 @@ import torch
 from bench import record
 from bench.cases import Case
 from bench.meters import METERS, MeterUnavailableError
+from bench.reward_cases import RewardCase
 from bench.setup import draw_plan
 from bench.units import gib
 from methods import METHODS
 
 
-def measure(case: Case) -> dict:
+def measure(case: Case | RewardCase) -> dict:
     """The memory record of one case, read in this process. Never raises but for an interrupt."""
     try:
         reading = METERS[case.meter](case)
@@ -36,7 +37,7 @@ def measure(case: Case) -> dict:
     return record.make("memory", case, "ok", reading=reading.record())
 
 
-def out_of_memory(case: Case) -> str:
+def out_of_memory(case: Case | RewardCase) -> str:
     _, total = torch.cuda.mem_get_info()
     reached = torch.cuda.max_memory_allocated()
     return (
@@ -58,17 +59,17 @@ class Pool:
     no case sees another's allocator, caches or peak resident set.
     """
 
-    def __init__(self, cases: Sequence[Case] = ()) -> None:
+    def __init__(self, cases: Sequence[Case | RewardCase] = ()) -> None:
         self._stack = contextlib.ExitStack()
         self._pools: dict[str, ProcessPoolExecutor] = {}
-        self._futures: dict[Case, Future] = {}
+        self._futures: dict[Case | RewardCase, Future] = {}
         self.add(cases)
 
-    def add(self, cases: Iterable[Case]) -> None:
+    def add(self, cases: Iterable[Case | RewardCase]) -> None:
         """Queues cases that are not queued yet."""
         new = [case for case in dict.fromkeys(cases) if case not in self._futures]
         # The longest first: no worker is left alone with a long case at the end. Scores are what takes time.
-        new.sort(key=lambda case: draw_plan(case).scores, reverse=True)
+        new.sort(key=_scores, reverse=True)
         for case in new:
             self._futures[case] = self._pool(case.meter).submit(measure, case)
 
@@ -86,7 +87,7 @@ class Pool:
             self._pools[name] = pool
         return self._pools[name]
 
-    def record(self, case: Case) -> dict:
+    def record(self, case: Case | RewardCase) -> dict:
         """Waits for a case."""
         try:
             return self._futures[case].result()
@@ -94,7 +95,7 @@ class Pool:
             # The worker died (killed for memory, most likely) and took the queue with it: the case runs alone.
             return self._in_fresh_process(case)
 
-    def _in_fresh_process(self, case: Case) -> dict:
+    def _in_fresh_process(self, case: Case | RewardCase) -> dict:
         try:
             with _workers(1, torch.get_num_threads()) as pool:
                 return pool.submit(measure, case).result()
@@ -106,6 +107,11 @@ class Pool:
     def close(self) -> None:
         """Stops the workers; cases not begun are dropped."""
         self._stack.close()
+
+
+def _scores(case: Case | RewardCase) -> int:
+    """A step of the reward's training takes as long as a score."""
+    return draw_plan(case).scores if isinstance(case, Case) else 1
 
 
 def _workers(count: int, threads: int, max_tasks_per_child: int | None = None) -> ProcessPoolExecutor:

@@ -13,8 +13,10 @@ import torch
 
 from bench import record
 from bench.cases import Case
+from bench.reward_cases import RewardCase
+from bench.reward_setup import RewardRun, prepare
 from bench.runner import one_sentence
-from bench.setup import Run, build, draw_plan
+from bench.setup import Run, draw_plan
 
 ROUNDS = 3
 
@@ -28,20 +30,20 @@ def default_scale(quick: bool = False) -> Case:
 
 @dataclass
 class _Clocked:
-    case: Case
-    run: Run
+    case: Case | RewardCase
+    run: Run | RewardRun
     seconds: list[float]
 
 
 def measure(
-    cases: Sequence[Case], rounds: int = ROUNDS, progress: Callable[[str], None] = lambda _: None
+    cases: Sequence[Case | RewardCase], rounds: int = ROUNDS, progress: Callable[[str], None] = lambda _: None
 ) -> list[dict]:
     """The step-time records of `cases`, in their order, timed round by round. Never raises but for an interrupt."""
-    records: dict[Case, dict] = {}
+    records: dict[Case | RewardCase, dict] = {}
     clocked: list[_Clocked] = []
     for case in cases:
         try:
-            run = build(case, "cuda" if case.meter == "cuda" else "cpu")
+            run = prepare(case, "cuda" if case.meter == "cuda" else "cpu")
             run.warm_up()
             clocked.append(_Clocked(case, run, []))
         except Exception as error:
@@ -63,8 +65,8 @@ def _status(error: Exception) -> str:
     return "oom" if isinstance(error, torch.OutOfMemoryError | MemoryError) else "failed"
 
 
-def _timed(run: Run) -> float:
-    cuda = run.x.device.type == "cuda"
+def _timed(run: Run | RewardRun) -> float:
+    cuda = run.case.meter == "cuda"
     if cuda:
         torch.cuda.synchronize()
     start = time.perf_counter()
@@ -74,9 +76,10 @@ def _timed(run: Run) -> float:
     return time.perf_counter() - start
 
 
-def summary(case: Case, seconds: list[float]) -> dict:
+def summary(case: Case | RewardCase, seconds: list[float]) -> dict:
     """Seconds per update, per optimiser step and per sample (one motion of one trajectory), with median and spread."""
-    per = {"update": 1, "optimiser_step": draw_plan(case).updates, "sample": case.batch}
+    steps = draw_plan(case).updates if isinstance(case, Case) else 1
+    per = {"update": 1, "optimiser_step": steps, "sample": case.batch}
     return {
         "rounds": len(seconds),
         "interleaved": True,

@@ -52,6 +52,26 @@ def step_time(records: Sequence[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def reward_training(records: Sequence[dict]) -> pd.DataFrame:
+    """Rows of the reward's own training, memory in GiB and step time in seconds, as they come."""
+    rows = []
+    for record in records:
+        if record["kind"] not in ("reward_memory", "reward_step_time"):
+            continue
+        case = record["case"]
+        row = {"training": case["method"], "B": case["batch"], "F": case["frames"], "meter": case["meter"]}
+        row["status"] = record["status"]
+        if reading := record.get("reading"):
+            row |= {name: reading[name] / GIB for name in ("peak", "resident", "sampling")}
+            row |= {phase: reading["phases"][phase] / GIB for phase in PHASES if phase != "rollout"}
+        if timing := record.get("timing"):
+            row |= {"s/step": timing["per_update"]["median"], "IQR step": timing["per_update"]["iqr"]}
+        if record["reason"]:
+            row["reason"] = record["reason"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 ALIGNED = {"reward": "reward", "r1": "R@1", "fid": "FID", "mm_dist": "MM-Dist", "multimodality": "MModality"}
 
 

@@ -24,7 +24,16 @@ def row(method: str, mm_dist: float, r1: float = 0.5, fid: float = 1.0, seconds:
     return {
         "schema": 1,
         "kind": "alignment",
-        "case": {"method": method, "steps": 20, "batch": 16, "size": "full", "meter": "host", "id": method, **case},
+        "case": {
+            "method": method,
+            "backbone": "embedded",
+            "steps": 20,
+            "batch": 16,
+            "size": "full",
+            "meter": "host",
+            "id": method,
+            **case,
+        },
         "status": "ok",
         "reason": None,
         "simulated": False,
@@ -71,6 +80,18 @@ def test_the_full_size_counts_before_a_quick_look():
     assert aligned(quick)["easytune"]["case"]["size"] == "quick"
     with pytest.raises(NotJudgedError):
         aligned(BASELINES)
+
+
+def test_rows_of_two_places_or_worlds_are_never_compared():
+    elsewhere = {"environment": {"device": "another CPU", "torch": "2.13.0"}}
+    of_another_world = {"settings": {"world": "f00d"}}
+    for unlike in (elsewhere, of_another_world):
+        own = {**row("easytune", 1.0), **unlike}
+        with pytest.raises(NotJudgedError, match="of one size, device and world"):
+            aligned([*BASELINES, own])
+        mixed = [row("draft", 2.0) | unlike, *BASELINES, row("easytune", 1.0), own]
+        assert aligned(mixed) == {r["case"]["method"]: r for r in (*BASELINES, row("easytune", 1.0))}
+        assert list(aligned(mixed).values()) == pick.aligned(mixed)
 
 
 def test_c3_is_also_read_as_time_to_a_reward():

@@ -153,6 +153,49 @@ def test_the_average_is_that_of_its_definition():
     assert len(path) == 2 * STEPS + 1
 
 
+@pytest.mark.parametrize("pull", [0.0, 10.0])
+def test_the_pull_is_that_of_its_definition_and_none_touches_nothing(pull):
+    """w ← w - lr·pull·(w - w_0) after each optimiser step, to the bit where there is none."""
+    backbone, reward, batch, _ = toy()
+    config = FinetuneConfig("easytune", lr=0.02, batch=2, trajectories=2, pull=pull)
+    run = Run(config, backbone, reward, ddim(STEPS), lambda *_: batch)
+
+    def now() -> list[torch.Tensor]:
+        return [weight.detach().clone() for weight in run.denoiser.parameters()]
+
+    began, stepped, pulled = now(), [], []
+    run.updater.optimizer.register_step_pre_hook(lambda *_: pulled.append(now()))  # what the last update left
+    run.updater.optimizer.register_step_post_hook(lambda *_: stepped.append(now()))
+    for _ in range(2):
+        run.trajectory()
+    pulled.append(now())
+    assert len(stepped) == 2 * STEPS
+    for after, left in zip(stepped, pulled[1:], strict=True):
+        for w, w_0, found in zip(after, began, left, strict=True):
+            assert torch.allclose(found, w - 0.02 * pull * (w - w_0), rtol=1e-12, atol=1e-15)
+            assert pull or torch.equal(found, w)
+
+
+def test_no_weight_gets_much_further_than_one_over_the_pull():
+    def furthest(pull: float) -> float:
+        run = start(FinetuneConfig("easytune", lr=0.02, batch=2, trajectories=10, pull=pull))
+        began = toy()[0].denoiser.parameters()
+        pairs = zip(run.denoiser.parameters(), began, strict=True)
+        return max(float((weight - own).detach().abs().max()) for weight, own in pairs)
+
+    assert furthest(0.0) > 2 / 10
+    assert furthest(10.0) < 1.1 / 10
+
+
+def test_a_pulled_run_goes_on_to_the_same_bytes(tmp_path):
+    """The pull is to where the run began, not to where it was taken up again."""
+    config = FinetuneConfig("easytune", lr=0.02, batch=2, trajectories=4, pull=10.0)
+    start(replace(config, trajectories=2), tmp_path)
+    assert weights(start(config, tmp_path)) == weights(start(config)) != weights(start(replace(config, pull=0.0)))
+    with pytest.raises(FinetuneError, match=r"another run .pull was 10\.0, not 5\.0"):
+        start(replace(config, pull=5.0), tmp_path)
+
+
 def test_train_mode_holds_inside_a_trajectory_and_measuring_is_in_eval_mode():
     modes = []
     backbone, reward, batch, _ = toy()
@@ -225,6 +268,9 @@ class TestRefusals:
             ({"warm_up": -1}, "warm_up must be 0"),
             ({"clip": 0.0}, "clip must be positive"),
             ({"ema": 1.0}, "ema must be at least 0"),
+            ({"pull": -1.0}, "pull must be 0 .off. or more, not -1"),
+            ({"pull": math.inf}, "pull must be 0 .off. or more, not inf"),
+            ({"lr": 0.1, "pull": 11.0}, "pull 11 at lr 0.1 overshoots the start: at most 10"),
             ({"method": "draft:k=99"}, "k must be between 1 and the 4"),
         ],
     )

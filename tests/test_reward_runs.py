@@ -1,12 +1,12 @@
-"""Rewards trained on a world's data: the same after a kill, stage one is shared, files and misuse are refused by name."""
+"""Rewards trained on a world's data: the same after a kill, stage one shared, files and misuse refused by name."""
 
 import contextlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bench.alignment import rewards
@@ -78,16 +78,15 @@ def counted(monkeypatch, stop: int | None = None):
 def test_killed_in_each_stage_it_ends_with_the_same_bytes(run, monkeypatch):
     """In between checkpoints, with noise and SPL; what was mined before the kill counts as well."""
     whole, _ = run(SPL, "whole")
-    for stop, left in ((4, 8), (6, 3)):
+    # In stage one's fourth step; then, two of these six being kept, in stage two's third.
+    for stop in (4, 7):
         with counted(monkeypatch, stop), pytest.raises(KeyboardInterrupt):
             run(SPL, "cut")
-        with counted(monkeypatch, left), contextlib.suppress(KeyboardInterrupt):
-            assert run(SPL, "cut")[0] == whole
     assert run(SPL, "cut")[0] == whole
 
 
 def test_recipes_that_differ_in_stage_two_share_stage_one(run, tmp_path, monkeypatch):
-    """Its checkpoint is not written again, and the second stage begins with its weights; another stage one is its own."""
+    """Its checkpoint is not written again, and stage two begins with its weights; another stage one is its own."""
     run(QUICK)
     (first,) = tmp_path.glob("work/*/reward.checkpoint")
     before = first.read_bytes()
@@ -98,17 +97,11 @@ def test_recipes_that_differ_in_stage_two_share_stage_one(run, tmp_path, monkeyp
     assert controlled != refined
     run(replace(SPL, refine_lr=1e-12))
     weights = torch.load(first, weights_only=True)["network"]
-    found = checkpoint_of(tmp_path / "reward")
+    found = load_file(tmp_path / "reward")
     for name, value in weights.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-9)
     run(replace(QUICK, lr=2e-3))
     assert len(list(tmp_path.glob("work/*/reward.checkpoint"))) == 2
-
-
-def checkpoint_of(path: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    return load_file(path)
 
 
 def test_metrics_and_progress(run, base, tmp_path):
@@ -212,7 +205,7 @@ def test_a_file_gives_the_reward_back_and_no_other_world_takes_it(run, base, cli
     other = replace(base, statistics=data.Statistics(clips.statistics.mean + 1, clips.statistics.std))
     (tmp_path / "cut").write_bytes(expected[:-10])
     for path, own, said in (
-        ("reward", wider, "does not fit TrainedReward: of another shape"),
+        ("reward", wider, "holds a reward of another world, or of another width"),
         ("reward", other, "holds a reward of another world"),
         ("cut", base, "not a whole safetensors file"),
         ("none", base, "there is no reward at"),

@@ -1,5 +1,6 @@
 """The studies of the base model against brute force, and the verdicts that are read off them."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,6 +40,76 @@ def test_similarity_rises_to_one_as_the_noise_goes(world):
     assert found["timestep"] == sorted(found["timestep"], reverse=True)
     assert found["noisy"][-1] > 0.9
     assert found["noisy"][-1] >= found["noisy"][0]
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
+    """`[N, M]`, of rows `[N, E]` and `[M, E]`."""
+    a, b = (own.detach().double().numpy() for own in (a, b))
+    return a @ b.T / np.outer(np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1))
+
+
+@pytest.fixture(scope="module")
+def noise(world):
+    return studies.noise(world, prompts=3, motions=32, steps=3, seed=7)
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_a_noisy_score_is_correlated_with_that_of_the_finished_motion(world, noise, within):
+    """By numpy, from the states of every trajectory; a prompt's mean is taken off one prompt at a time."""
+    chosen = world.prompts("test", 3)
+    batch, sampler = world.batch(chosen.texts, chosen.lengths), world.sampler(3)
+    generator = torch.Generator().manual_seed(7)
+    scores: dict[str, list] = {"aware": [], "clean": [], "predicted": [], "final": []}
+
+    def scored(latent, timestep=None):
+        torch.manual_seed(7)
+        return world.reward(world.backbone.decode(latent, batch), batch, timestep).numpy()
+
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for _ in range(4):
+            x = world.backbone.initial_state(batch, generator)
+            own: dict[str, list] = {"aware": [], "clean": [], "predicted": []}
+            for index in range(3):
+                timestep = sampler[index].timestep
+                out = world.backbone.predict(x, timestep, batch)
+                own["aware"].append(scored(x, timestep))
+                own["clean"].append(scored(x))
+                own["predicted"].append(scored(sampler.x0_hat(x, out, index)))
+                x = sampler.step(x, out, index)
+            for name, values in own.items():
+                scores[name].append(values)
+            scores["final"].append(scored(x))
+    every = {name: np.array(values, dtype=np.float64) for name, values in scores.items()}  # [4, (3,) prompts]
+    if within:
+        for values in every.values():
+            for prompt in range(3):
+                values[..., prompt] -= values[..., prompt].mean(axis=0)
+    for name in ("aware", "clean", "predicted"):
+        expected = [np.corrcoef(every[name][:, i].ravel(), every["final"].ravel())[0, 1] for i in range(3)]
+        assert noise[f"{'within' if within else 'correlation'}_{name}"] == pytest.approx(expected, abs=1e-3)
+    assert noise["within_predicted" if within else "correlation_predicted"][-1] > 0.99
+
+
+def test_retrieval_of_noisy_motions_ends_where_clean_ones_are(world, noise):
+    """One pool of 32 is the whole sample: a text is right where its nearest motion means what it says."""
+    motion, prompts = world.real("test", 32, 7)
+    batch = world.batch(prompts.texts, prompts.lengths)
+    with torch.no_grad():
+        latent = world.backbone.vae.encode(motion, batch.frame_mask)[0]
+        clean = world.reward.encode_motion(world.backbone.decode(latent, batch), batch.frame_mask)[0]
+        text = world.reward.encode_text(batch.tokens, batch.token_mask)[0]
+    nearest = cosine(text, clean).argmax(axis=1)
+    expected = np.mean([prompts.meanings[n] == own for n, own in zip(nearest, prompts.meanings, strict=True)])
+    assert noise["precision_clean"][-1] == pytest.approx(expected, abs=1.5 / 32)  # the last step has a little noise
+    assert noise["precision_clean"][0] < expected
+    assert noise["precision_aware"] != noise["precision_clean"]
+
+
+def test_noise_is_told_of_every_step(noise):
+    assert {len(values) for values in noise.values()} == {3}
+    assert noise["timestep"] == sorted(noise["timestep"], reverse=True)
+    assert len(set(noise["chance"])) == 1
+    assert 1 / 32 <= noise["chance"][0] < min(0.2, *noise["precision_clean"][1:])
 
 
 def row(name: str, **values) -> dict:

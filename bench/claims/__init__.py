@@ -1,7 +1,7 @@
 """The published efficiency claims as data, and for each a judge: records in, a verdict with its numbers out.
 
 published: the figures; verdict: the types; compare: like with like; forecast: what a plan foretells; table, steps,
-speed, alignment, base_model: the judges.
+speed, alignment, base_model, rewards: the judges.
 """
 
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from bench import cases
 from bench.claims.alignment import judge_alignment
 from bench.claims.base_model import judge_chain, judge_similarity
 from bench.claims.published import CHAINS, PUBLISHED
+from bench.claims.rewards import judge_noise_aware, judge_spl
 from bench.claims.speed import judge_speed
 from bench.claims.steps import judge_growth, judge_trained_steps
 from bench.claims.table import judge_additional_memory, judge_peaks, judge_saving
@@ -32,6 +33,12 @@ EXTENDED = "MotionRFT, arXiv 2603.27185"
 ALIGNMENT = "the alignment benchmark"
 ALIGN_COMMAND = f"pytest bench/ -m alignment --align full --benchmark-json=run.json && {REPORT_COMMAND}"
 STUDIES_COMMAND = f"pytest bench/test_studies.py --benchmark-json=run.json && {REPORT_COMMAND}"
+
+
+def study_command(*names: str) -> str:
+    """The shell line that runs studies of bench.alignment.studies.TRAINED and reports on them."""
+    return command(" ".join(f"--study {name}" for name in names), "study")
+
 
 CLAIMS = (
     Claim(
@@ -94,15 +101,18 @@ CLAIMS = (
         "C8",
         "The noise-aware reward beats the one-step prediction: R-Precision top-1 0.581 against 0.568",
         PAPER,
-        "On MLD. ODE samplers may use x̂_0; SDE samplers need the noise-aware reward.",
-        needs=ALIGNMENT,
+        "On MLD. ODE samplers may use x̂_0; SDE samplers need the noise-aware reward. Here by window as well.",
+        study_command("windows"),
+        judge_noise_aware,
     ),
     Claim(
         "C9",
         "Self-refinement preference learning lifts text-motion retrieval: HumanML3D R@1 +2.5%, KIT-ML R@5 +2.2%",
         PAPER,
-        "Over ReAlign's retrieval model, top-K = 10.",
-        needs="a reward study on trained weights",
+        "Over ReAlign's retrieval model, top-K = 10. Not said: points or per cent, and whether against as many steps "
+        "without it; here points, and against those.",
+        study_command("spl"),
+        judge_spl,
     ),
     Claim(
         "C10",
@@ -144,4 +154,4 @@ def _verdict(claim: Claim, records: Sequence[dict]) -> Verdict:
         return Verdict(claim.id, Outcome.NOT_JUDGED, str(missing))
 
 
-__all__ = ["CLAIMS", "Claim", "Outcome", "Verdict", "command", "judge"]
+__all__ = ["CLAIMS", "Claim", "Outcome", "Verdict", "command", "judge", "study_command"]

@@ -25,9 +25,11 @@ PUBLISHED = {
 
 
 def aligned(records: Sequence[dict]) -> dict[str, dict]:
-    """Good alignment rows by method, of one size, device and world (compare.likeness), EasyTune's and DRaFT's among
-    them: of the size `full` where there are such, then where most methods are. NotJudgedError if there are none."""
+    """Good alignment rows of the embedded world by method, of one size and device (compare.likeness), EasyTune's and
+    DRaFT's among them: of the size `full` where there are such, then where most methods are. NotJudgedError if there
+    are none."""
     good = [r for r in records if r["kind"] == "alignment" and r["status"] == "ok"]
+    good = [r for r in good if r["case"]["backbone"] == "embedded"]
     sizes = {r["case"]["size"] for r in good}
     sets = [
         {r["case"]["method"]: r for r in rows}

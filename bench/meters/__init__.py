@@ -6,8 +6,9 @@ from bench.cases import Case
 from bench.meters import cuda, host, simulated
 from bench.meters.errors import MeterUnavailableError
 from bench.meters.reading import CATEGORIES, Reading
+from bench.reward_cases import RewardCase
 
-METERS: dict[str, Callable[[Case], Reading]] = {
+METERS: dict[str, Callable[[Case | RewardCase], Reading]] = {
     "simulated": simulated.measure,
     "host": host.measure,
     "cuda": cuda.measure,

@@ -16,6 +16,8 @@ from bench.cases import Case
 from bench.meters.errors import MeterUnavailableError
 from bench.meters.reading import Reading
 from bench.meters.tracked import read
+from bench.reward_cases import RewardCase
+from bench.reward_setup import build_reward
 from bench.setup import build
 from methods.rollout import PHASES
 
@@ -60,7 +62,7 @@ class AllocatorPeaks:
             self.phases[phase] = max(self.phases.get(phase, 0), self.collect())
 
 
-def measure(case: Case) -> Reading:
+def measure(case: Case | RewardCase) -> Reading:
     """Runs `case` on the first GPU.
 
     MeterUnavailableError without one; torch.OutOfMemoryError where it does not fit; MethodError if its options do not.
@@ -72,7 +74,7 @@ def measure(case: Case) -> Reading:
         )
     warm_libraries()
     workspace = torch.cuda.memory_allocated()
-    run = build(case, "cuda")
+    run = build(case, "cuda") if isinstance(case, Case) else build_reward(case, "cuda")
     run.warm_up()
     run.update()  # a full update, so that the allocator's caches and every lazy buffer are as in the long run
     resident = torch.cuda.memory_allocated()

@@ -8,11 +8,12 @@ import psutil
 from bench.cases import Case
 from bench.meters.reading import Reading
 from bench.meters.tracked import read
+from bench.reward_cases import RewardCase
 
 POLL_SECONDS = 0.005
 
 
-def measure(case: Case) -> Reading:
+def measure(case: Case | RewardCase) -> Reading:
     """Runs one update of `case` on the CPU; MethodError if its options do not fit."""
     with ResidentSet() as resident:
         reading = read(case, "cpu")

@@ -12,9 +12,10 @@ from bench.meters.lowering import cuda_lowering
 from bench.meters.reading import Reading
 from bench.meters.tracked import read
 from bench.profiles import profile
+from bench.reward_cases import RewardCase
 
 
-def measure(case: Case) -> Reading:
+def measure(case: Case | RewardCase) -> Reading:
     """Simulates one update of `case`, every step of it; MethodError if its options do not fit."""
     precision = profile(case.profile).precision
     with cuda_lowering(precision):

@@ -10,18 +10,20 @@ from bench.meters.meta_cache import MetaCache
 from bench.meters.origin import named_modules
 from bench.meters.reading import Reading, by_category, by_phase
 from bench.meters.tracker import Tracker
-from bench.setup import Run, build
+from bench.reward_cases import RewardCase
+from bench.reward_setup import RewardRun, prepare
+from bench.setup import Run
 from methods.rollout import PHASES
 
 
-def read(case: Case, device: str, with_data: bool = True) -> Reading:
+def read(case: Case | RewardCase, device: str, with_data: bool = True) -> Reading:
     """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update.
 
     `with_data` false: on meta or fake tensors, which hold nothing.
     """
     tracker = Tracker(MetaCache()) if device == "meta" else Tracker()
     with tracker:
-        run = build(case, device, with_data)
+        run = prepare(case, device, with_data)
         with tracker.watch(run.networks):
             run.warm_up()
             optimiser_state = tracker.label(_optimiser_state(run), "optimiser state")
@@ -48,7 +50,7 @@ def read(case: Case, device: str, with_data: bool = True) -> Reading:
     )
 
 
-def _phases(tracker: Tracker, run: Run):
+def _phases(tracker: Tracker, run: Run | RewardRun):
     """The tracker as an observer; weights' gradients are labelled as an optimiser step begins, while they are alive."""
 
     def observe(phase: str):
@@ -59,11 +61,11 @@ def _phases(tracker: Tracker, run: Run):
     return observe
 
 
-def _label_gradients(tracker: Tracker, run: Run) -> None:
+def _label_gradients(tracker: Tracker, run: Run | RewardRun) -> None:
     tracker.label(((module, weight.grad) for module, weight in _weights(run)), "gradients")
 
 
-def _weights(run: Run, with_buffers: bool = False) -> Iterator[tuple[str, Tensor]]:
+def _weights(run: Run | RewardRun, with_buffers: bool = False) -> Iterator[tuple[str, Tensor]]:
     """Weights, and buffers if asked for, of every network, each with the module that owns it."""
     for name, module in named_modules(run.networks()):
         yield from ((name, weight) for weight in module.parameters(recurse=False))
@@ -71,7 +73,7 @@ def _weights(run: Run, with_buffers: bool = False) -> Iterator[tuple[str, Tensor
             yield from ((name, buffer) for buffer in module.buffers(recurse=False))
 
 
-def _optimiser_state(run: Run) -> Iterator[tuple[str, Tensor]]:
+def _optimiser_state(run: Run | RewardRun) -> Iterator[tuple[str, Tensor]]:
     """The optimiser's state that lives on the device (step counts may not), each with the module whose weight it is
     about."""
     modules = {weight: module for module, weight in _weights(run)}

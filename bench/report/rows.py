@@ -11,6 +11,9 @@ from methods import METHODS
 _SWITCHES = {f"settings.{field.name}" for field in fields(Profile)}
 """What a profile sets: rows of two profiles differ in these, and may still stand in one figure, side by side."""
 
+EMBEDDED = "embedded"
+"""The backbone of rows of the embedded world; of others, the name of their motion."""
+
 Rows = list[dict]
 
 
@@ -120,8 +123,21 @@ def timed(records: Sequence[dict]) -> Rows:
 
 
 def aligned(records: Sequence[dict]) -> Rows:
-    """Good alignment rows of one place, world and size: the longest runs, then where most methods are."""
-    return max(compare.like_sets(good(alignment(records))), key=_length_and_methods, default=[])
+    """Good alignment rows of the embedded world, of one place and size: the longest runs, then where most methods
+    are."""
+    own = [r for r in good(alignment(records)) if r["case"]["backbone"] == EMBEDDED]
+    return max(compare.like_sets(own), key=_length_and_methods, default=[])
+
+
+def own_motion(records: Sequence[dict]) -> dict[str, Rows]:
+    """Good alignment rows of other worlds, by the name of their motion; of each, as `aligned`."""
+    others = [r for r in good(alignment(records)) if r["case"]["backbone"] != EMBEDDED]
+    by_name = {name: [r for r in others if r["case"]["backbone"] == name] for name in _names(others)}
+    return {name: max(compare.like_sets(rows), key=_length_and_methods) for name, rows in by_name.items()}
+
+
+def _names(records: Sequence[dict]) -> list[str]:
+    return sorted({r["case"]["backbone"] for r in records})
 
 
 def _length_and_methods(rows: Rows) -> tuple[int, int]:

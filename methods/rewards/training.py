@@ -20,6 +20,7 @@ from methods.rewards.losses import (
 from methods.rewards.noise import NoiseConfig, Noised, noise
 from methods.rewards.preference import SplConfig, preference
 from methods.rewards.spm import Spm, sample
+from methods.rollout import Phases, unobserved
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class RewardBatch:
                 raise MethodError(f"batch.{name} has {len(part)} rows, not {size}: give one for each")
         if self.noisy and self.noisy.values.shape != self.motion.shape:
             raise MethodError(
-                f"batch.noisy is {list(self.noisy.values.shape)}, the motion {list(self.motion.shape)}: noise each motion"
+                f"batch.noisy is {list(self.noisy.values.shape)}, the motion {list(self.motion.shape)}: make both alike"
             )
 
     def equal(self, threshold: float) -> Tensor:
@@ -93,13 +94,16 @@ class RewardObjective:
         if not 0 <= self.caption_threshold <= 1:
             raise MethodError(f"caption_threshold must be between 0 and 1, not {self.caption_threshold}")
 
-    def __call__(self, reward: Spm, batch: RewardBatch) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(
+        self, reward: Spm, batch: RewardBatch, phases: Phases = unobserved
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts by name (as in losses.pretraining, and spl, mined, skipped); all scalars.
 
         A reward without decoder (the embedded world's) has no reconstruction, and neither is one made where its weight
         is 0; it is of the clean motion, also from a noisy one. A pool's further motions count in SPL alone.
         Draws from torch's global generator: the noise (noise.noise), then dropout of the texts and their samples, then
-        those of the motions, then dropout of the decoder, texts first.
+        those of the motions, then dropout of the decoder, texts first. `phases` is told of encoders and losses as
+        "reward", and of the decoder as "decode".
         SpmError for a time token where the reward has no time embedding; MethodError for a pool without SPL, for a
         batch that is noisy already where there is noise here too, and as preference.mine.
         """
@@ -113,16 +117,19 @@ class RewardObjective:
             raise MethodError("the batch is noisy already: leave noise out of the objective, or noisy out of the batch")
         given = noise(batch.motion, self.noise) if self.noise else batch.noisy or Noised(batch.motion, None, None)
         text_timestep = None if given.text_timestep is None else given.text_timestep[:texts]
-        text = _drawn(*reward.encode_text(batch.tokens, batch.token_mask, text_timestep))
-        pool = _drawn(*reward.encode_motion(given.values, batch.frame_mask, given.motion_timestep))
+        with phases("reward"):
+            text = _drawn(*reward.encode_text(batch.tokens, batch.token_mask, text_timestep))
+            pool = _drawn(*reward.encode_motion(given.values, batch.frame_mask, given.motion_timestep))
         motion = Encoding(*(part[:texts] for part in pool))
-        equal = batch.equal(self.caption_threshold)[:texts]
-        decoding = self._decoding(reward, batch, text.latent, motion.latent)
-        total, parts = pretraining(text, motion, decoding, equal[:, :texts], self.weights, self.temperature)
-        if self.spl is not None:
-            found = preference(cosines(text.latent, pool.latent), self.spl, equal)
-            total = total + self.spl.weight * found.loss
-            parts |= {"spl": found.loss.detach(), "mined": found.mined, "skipped": found.skipped}
+        with phases("decode"):
+            decoding = self._decoding(reward, batch, text.latent, motion.latent)
+        with phases("reward"):
+            equal = batch.equal(self.caption_threshold)[:texts]
+            total, parts = pretraining(text, motion, decoding, equal[:, :texts], self.weights, self.temperature)
+            if self.spl is not None:
+                found = preference(cosines(text.latent, pool.latent), self.spl, equal)
+                total = total + self.spl.weight * found.loss
+                parts |= {"spl": found.loss.detach(), "mined": found.mined, "skipped": found.skipped}
         return total, parts
 
     def _decoding(self, reward: Spm, batch: RewardBatch, text: Tensor, motion: Tensor) -> Decoding | None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from bench.alignment.rewards.config import RewardConfig
 from bench.alignment.world import World
 from bench.alignment.world.model import WorldReward
-from methods import checkpoint
 from methods.checkpoint import CheckpointError
 from methods.interface import MethodError
 from methods.rewards.noise import MODES, NoiseConfig
@@ -55,11 +55,16 @@ def load(path: Path | str, world: World) -> TrainedReward:
 
     CheckpointError for a file that is missing, cut off or no such reward, and for one of another world or width.
     """
-    recipe, about = _read(path)
+    recipe, about, state = _read(path)
     reward = TrainedReward(world, recipe)
-    checkpoint.load(reward, path)
     if about["world"] != reward.world:
-        raise CheckpointError(f"{path} holds a reward of another world: give its world's file, or train one on this")
+        raise CheckpointError(
+            f"{path} holds a reward of another world, or of another width: give its world's file, or train one on this"
+        )
+    try:
+        reward.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(_no_reward(path, error)) from None
     reward.metrics = about["metrics"]
     return reward.eval().requires_grad_(False)
 
@@ -83,18 +88,21 @@ def noise_aware(source: Path | str | TrainedReward) -> NoiseConfig:
     return noise
 
 
-def _read(path: Path | str) -> tuple[RewardConfig, dict]:
-    """The recipe of a file, and all that it tells."""
+def _read(path: Path | str) -> tuple[RewardConfig, dict, dict[str, Tensor]]:
+    """The recipe of a file, what else it tells, and its weights."""
     if not Path(path).is_file():
         raise CheckpointError(f"there is no reward at {path}: train one with python -m bench.alignment.rewards")
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["reward"])
-        return RewardConfig(**about["recipe"]), {"world": about["world"], "metrics": about["metrics"]}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the file is no mapping
+        return RewardConfig(**about["recipe"]), {name: about[name] for name in ("world", "metrics")}, state
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again") from None
     except (KeyError, TypeError, ValueError, MethodError) as error:
-        raise CheckpointError(
-            f"{path} holds no trained reward ({' '.join(str(error).split())[:200]}): train one with python -m "
-            "bench.alignment.rewards"
-        ) from None
+        raise CheckpointError(_no_reward(path, error)) from None
+
+
+def _no_reward(path: Path | str, error: Exception) -> str:
+    cause = " ".join(str(error).split())[:200]
+    return f"{path} holds no trained reward ({cause}): train one with python -m bench.alignment.rewards"

@@ -45,7 +45,7 @@ def train(
     """The record of a study that trains, at a scale of trained.SCALES; what `folder` keeps of an earlier try is not run
     again. Never raises but for an interrupt."""
     size = trained.SCALES[scale]
-    row = _record(name, trained.STEPS, weights, lambda: TRAINED[name](Jobs(folder, weights, say), size))
+    row = _record(name, size.denoising, weights, lambda: TRAINED[name](Jobs(folder, weights, say), size))
     row["case"] |= {"id": name if scale == "full" else f"{name}-{scale}", "scale": scale}
     row["settings"] |= asdict(size)
     return row

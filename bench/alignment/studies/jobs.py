@@ -98,7 +98,9 @@ class Jobs:
         found: dict[Job, dict] = {}
         if first:
             data.cached(self.folder / "data.safetensors", world.load(self.weights).content)
-        for part in (first, [job for job in jobs if isinstance(job, Tuning)]):
+        # Recipes that differ in stage two alone share the files of stage one: one of them makes these ahead.
+        ahead = {str(job.reward.stage_one()): job for job in reversed(first)}
+        for part in ([*ahead.values()], first, [job for job in jobs if isinstance(job, Tuning)]):
             found |= self._in_parallel(part)
         for job, result in found.items():
             if reason := result.get("reason"):
@@ -131,9 +133,13 @@ class Jobs:
 
 
 def read(folder: Path, weights: Path, job: Job) -> dict | None:
-    """The kept result of a job, if there is one."""
+    """The kept result of a job, as `do` returned it, if there is one."""
     path = _result_file(folder, weights, job)
-    return json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    kept = json.loads(path.read_text())
+    del kept["job"]  # for whoever opens the file
+    return kept
 
 
 def do(job: Job, folder: Path, weights: Path) -> dict:

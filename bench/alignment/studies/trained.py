@@ -15,7 +15,7 @@ from bench.alignment.rewards import RewardConfig
 from bench.alignment.studies.jobs import Job, Jobs, Training, Tuning
 
 STEPS = 20
-"""Denoising steps, in training and in measuring."""
+"""Denoising steps of the full scale."""
 NOISY = "easytune:score=noisy"
 TUNED: Mapping[str, tuple[float, int]] = {"easytune": (1e-5, 12), NOISY: (1e-5, 12), "draft:k=10": (1e-4, 30)}
 """Learning rate and trajectories of each method: about 25 seconds of one core each."""
@@ -33,6 +33,10 @@ class Scale:
     reward_seeds: int = 5
     seeds: int = 3
     """Of fine-tuning."""
+    denoising: int = STEPS
+    """Denoising steps, in training and in measuring."""
+    batch: int = 16
+    """Prompts a trajectory."""
     steps: int = 400
     refine: int = 120
     """Steps of a reward's first and second stage."""
@@ -40,7 +44,7 @@ class Scale:
     levels: tuple[int, ...] = (1, 101, 201, 301, 401, 501, 601, 701, 801, 901)
     """Timesteps."""
     windows: tuple[tuple[int, int], ...] = ((0, 20), (0, 7), (7, 14), (14, 20))
-    """First denoising step and the one past the last, of 20."""
+    """First denoising step and the one past the last."""
     shorter: float = 1.0
     """Share of TUNED's trajectories."""
     long: Mapping[str, tuple[float, int]] | None = None
@@ -60,12 +64,14 @@ SCALES = {
     "tiny": Scale(
         reward_seeds=2,
         seeds=1,
+        denoising=10,
+        batch=4,
         steps=4,
         refine=2,
-        shares=(0.5, 1.0),
+        shares=(0.5,),
         levels=(1, 901),
-        windows=((0, 20), (14, 20)),
-        shorter=0.05,
+        windows=((0, 10), (7, 10)),
+        shorter=0.03,
         long={"draft:k=10": (3e-4, 4)},
         long_seeds=1,
         points=2,
@@ -111,10 +117,10 @@ def spl(jobs: Jobs, scale: Scale) -> dict:
 def windows(jobs: Jobs, scale: Scale) -> dict:
     """EasyTune by window of denoising steps and by what is scored, as many trajectories each.
 
-    `windows`: [first, past the last] of 20. `runs[score]`: for each window test metrics over seeds; score x0-hat is the
-    one-step prediction, noisy the noise-aware reward. `base`. `rewards[arm]`: of a reward trained on clean motion and
-    of a noise-aware one, retrieval on clean motions and at each of `levels` (timesteps), for the second with its time
-    token.
+    `windows`: [first, past the last] denoising step. `runs[score]`: for each window test metrics over seeds; score
+    x0-hat is the one-step prediction, noisy the noise-aware reward. `base`. `rewards[arm]`: of a reward trained on
+    clean motion and of a noise-aware one, retrieval on clean motions and at each of `levels` (timesteps), for the
+    second with its time token.
     """
     trained = {
         "clean": Training(RewardConfig(steps=scale.steps, refine=0), scale.levels),
@@ -223,13 +229,15 @@ def _tuning(
         max(1, round(scale.shorter * trajectories)),
         seed,
         reward,
+        steps=scale.denoising,
+        batch=scale.batch,
         test=scale.test,
         validation=scale.validation,
     )
 
 
 def _base(scale: Scale, seed: int) -> Tuning:
-    return Tuning(seed=seed, test=scale.test, validation=scale.validation)
+    return Tuning(seed=seed, steps=scale.denoising, test=scale.test, validation=scale.validation)
 
 
 def _flat(jobs: Mapping[Any, Sequence[Job]]) -> list[Job]:

@@ -11,6 +11,7 @@ from bench.report.figures.meters import meters
 from bench.report.figures.motions import motions
 from bench.report.figures.peaks import peaks
 from bench.report.figures.plans import plans
+from bench.report.figures.rewards import gaming, noise, spl, strength, windows
 from bench.report.figures.split import split
 from bench.report.figures.step_time import step_time
 from bench.report.figures.steps import steps
@@ -20,16 +21,21 @@ __all__ = [
     "base",
     "chain",
     "curves",
+    "gaming",
     "meters",
     "motions",
+    "noise",
     "pareto",
     "paths",
     "peaks",
     "plans",
     "random_peaks",
     "similarity",
+    "spl",
     "split",
     "step_time",
     "steps",
+    "strength",
     "timeline",
+    "windows",
 ]

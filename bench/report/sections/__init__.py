@@ -7,8 +7,11 @@ memory     peaks, what counts as additional, phases, owners, the time line, ever
 plans      memory foretold by the plan: against the steps, call by call, over random draws
 time       how long an update takes
 alignment  who aligns best, and at what cost
+own_motion fine-tuning on worlds of real motion
 motions    what a prompt's motion was before fine-tuning, and is after
 studies    the gradient along the chain, and what the reward sees under noise
+rewards    the reward's studies: noise, windows of steps, SPL, how much hangs on the reward, how it is gamed
+reward_training  what a step of the reward's own training costs
 meters     simulated against measured
 """
 
@@ -22,7 +25,10 @@ from bench.report.sections.alignment import alignment, equal, pareto, paths, pub
 from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
 from bench.report.sections.meters import meters
 from bench.report.sections.motions import place, turn, way
+from bench.report.sections.own_motion import own_motion
 from bench.report.sections.plans import plans, random_methods, steps
+from bench.report.sections.reward_training import reward_training
+from bench.report.sections.rewards import gaming, noise, reviewers, spl, strength, windows
 from bench.report.sections.section import Records, Section
 from bench.report.sections.studies import chain, similarity
 from bench.report.sections.time import step_time
@@ -64,8 +70,16 @@ SECTIONS = (
     place,
     way,
     turn,
+    own_motion,
     chain,
     similarity,
+    noise,
+    windows,
+    spl,
+    strength,
+    gaming,
+    reward_training,
+    reviewers,
     meters,
     memory,
 )

@@ -1,0 +1,191 @@
+"""C8 and C9: what the studies that train rewards, and fine-tune under them, say. They are of a small world, not of the
+published models and data."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import pandas as pd
+
+from bench.alignment.reading import of_seeds, paired, side
+from bench.claims.base_model import study
+from bench.claims.compare import provenance
+from bench.claims.verdict import NotJudgedError, Outcome, Verdict
+from bench.tables import ALIGNED, interval
+
+AFTER = ("r1", "mm_dist", "fid", "reward")
+"""What is told of a fine-tuned model: three figures of the evaluator's, and the held-out reward."""
+SCORES = {"x0-hat": "x̂₀", "noisy": "noisy state"}
+"""What is scored inside a trajectory, by its name in the study."""
+PUBLISHED_NOISE_AWARE, PUBLISHED_ONE_STEP = 0.581, 0.568
+PUBLISHED_SPL = 2.5
+"""Of R@1 on HumanML3D, in "%"."""
+RECALLS = ("R@1", "R@2", "R@3", "R@5", "R@10")
+IN_POOLS = ("R@1", "R@3", "R@5")
+AGAINST = (
+    ("spl", "control"),
+    ("spl", "pretrained"),
+    ("released", "control"),
+    ("released", "pretrained"),
+    ("control", "pretrained"),
+)
+"""Arms of the spl study that are compared, seed by seed."""
+
+
+def trained_study(records: Sequence[dict], name: str) -> dict:
+    """The latest good record of a study that trains, the one at the tiny scale only where there is no full one;
+    NotJudgedError if there is neither."""
+    for known in (name, f"{name}-tiny"):
+        with suppress(NotJudgedError):
+            return study(records, known)
+    raise NotJudgedError(f"Missing: study {name} of the embedded world (pytest bench/ -m study --study {name}).")
+
+
+def is_tiny(record: dict) -> bool:
+    """Whether a study only shows that it runs."""
+    return record["case"].get("scale") == "tiny"
+
+
+def where(record: dict, seeds: int) -> str:
+    """A sentence on what a study's figures are of."""
+    case = record["case"]
+    tiny = ", at the tiny scale, which shows that it runs and no more" if is_tiny(record) else ""
+    count = f"{seeds} seed{'s' if seeds > 1 else ''}"
+    return f"Of the {case['backbone']} world ({case['steps']} steps, {count}{tiny}), not of the published models."
+
+
+def judge_noise_aware(records: Sequence[dict]) -> Verdict:
+    """C8: EasyTune's R@1 over all steps with the noise-aware reward less that with the one-step prediction, paired by
+    seed. It holds where the 95% interval lies above 0, fails where it lies below; in part otherwise, and where another
+    window clearly says the opposite."""
+    record = trained_study(records, "windows")
+    found = record["study"]
+    clean, noisy = found["runs"]["x0-hat"], found["runs"]["noisy"]
+    widths = [past - first for first, past in found["windows"]]
+    whole = widths.index(max(widths))  # all steps
+    sides = [side(paired(theirs, ours, "r1")) for ours, theirs in zip(clean, noisy, strict=True)]
+    changes = {metric: interval(paired(noisy[whole], clean[whole], metric), "+.3f") for metric in AFTER}
+    others = [
+        f"{steps_of(window)} favour {'the noisy state' if own > 0 else 'x̂₀'}"
+        for index, (window, own) in enumerate(zip(found["windows"], sides, strict=True))
+        if own and index != whole
+    ]
+    finding = (
+        f"Over all steps EasyTune ends at R@1 {interval(of_seeds(noisy[whole], 'r1'))} where the noise-aware reward "
+        f"scores the noisy state, and at {interval(of_seeds(clean[whole], 'r1'))} where the one-step prediction x̂₀ is "
+        "scored: "
+        f"{changes['r1']} paired by seed (published: {PUBLISHED_NOISE_AWARE - PUBLISHED_ONE_STEP:+.3f}), MM-Dist "
+        f"{changes['mm_dist']}, FID {changes['fid']}; by window, {', '.join(others) or 'R@1 clearly favours neither'}."
+    )
+    return Verdict(
+        "C8",
+        _outcome(sides[whole], sides),
+        f"{finding} {where(record, len(noisy[whole]))}",
+        windows_table(found),
+        f"{record['case']['backbone']} world, {provenance(record)}",
+    )
+
+
+def judge_spl(records: Sequence[dict]) -> Verdict:
+    """C9: text-to-motion R@1 of rewards trained with SPL less that of the control, as many steps without it, paired by
+    reward seed. Outcome as C8's; the released variant is the other reading."""
+    record = trained_study(records, "spl")
+    found = record["study"]
+    found_by = {arm: [recalls(of["retrieval"]) for of in own] for arm, own in found["rewards"].items()}
+    gains = {name: paired(found_by["spl"], found_by["control"], name) for name in IN_POOLS}
+    released = paired(found_by["released"], found_by["control"], "R@1")
+    trained = paired(found_by["spl"], found_by["pretrained"], "R@1")
+    tuned = interval(paired(found["runs"]["spl"], found["runs"]["control"], "r1"), "+.3f")
+    mined = of_seeds([own["training"] for own in found["rewards"]["spl"]], "mined")["mean"]
+    finding = (
+        f"SPL changes the reward's text-to-motion R@1 by {_points(gains['R@1'])} points against as many steps without "
+        f"it, which give {interval(of_seeds(found_by['control'], 'R@1'), '.2f')}% (published: {PUBLISHED_SPL:+.1f}%), "
+        f"R@3 by {_points(gains['R@3'])} and R@5 by {_points(gains['R@5'])}; as released it changes R@1 by "
+        f"{_points(released)}. Against the pre-trained reward R@1 is {_points(trained)}; {mined:.0%} of texts gave a "
+        f"pair, and after EasyTune the evaluator's R@1 is {tuned} against that under the control."
+    )
+    sides = [side(gains["R@1"]), side(released)]
+    return Verdict(
+        "C9",
+        _outcome(sides[0], sides),
+        f"{finding} {where(record, len(found_by['spl']))}",
+        spl_table(found),
+        f"{record['case']['backbone']} world, {provenance(record)}",
+    )
+
+
+def _outcome(own: int, sides: Sequence[int]) -> Outcome:
+    """Of the reading that decides, unless another one clearly says the opposite (see reading.side)."""
+    if not own or -own in sides:
+        return Outcome.IN_PART
+    return Outcome.HOLDS if own > 0 else Outcome.FAILS
+
+
+def steps_of(window: Sequence[int]) -> str:
+    """Of [first, past the last]: `steps 0 to 6`."""
+    return f"steps {window[0]} to {window[1] - 1}"
+
+
+def windows_table(found: dict) -> pd.DataFrame:
+    """Test metrics by window and score, means over seeds with 95% intervals; differences are paired by seed."""
+    rows = [{"steps": "base", "scored": "", **told(found["base"])}]
+    for index, window in enumerate(found["windows"]):
+        runs = {score: found["runs"][score][index] for score in SCORES}
+        for score, own in runs.items():
+            gain = interval(paired(own, found["base"], "r1"), "+.3f")
+            rows.append({"steps": steps_of(window), "scored": SCORES[score], **told(own), "R@1 − base": gain})
+        rows.append(
+            {"steps": steps_of(window), "scored": "noisy state − x̂₀", **_changes(runs["noisy"], runs["x0-hat"])}
+        )
+    return pd.DataFrame(rows).fillna("")
+
+
+def spl_table(found: dict) -> pd.DataFrame:
+    """Retrieval of texts to motions by arm (all test motions, then pools of 32; per cent and ranks) and test metrics
+    after EasyTune, means over seeds with 95% intervals; then differences, paired by seed."""
+    known = {
+        kind: {arm: [recalls(of["retrieval"], kind) for of in own] for arm, own in found["rewards"].items()}
+        for kind in ("all", "pools")
+    }
+    rows = []
+    for arm, own in found["rewards"].items():
+        row = {"arm": arm, "texts with a pair": interval(of_seeds([of["training"] for of in own], "mined"), ".1%")}
+        row |= {name: interval(of_seeds(known["all"][arm], name), ".2f") for name in (*RECALLS, "MedR")}
+        row |= {f"{name} of 32": interval(of_seeds(known["pools"][arm], name), ".2f") for name in IN_POOLS}
+        rows.append(row | (_after(told(found["runs"][arm])) if arm in found["runs"] else {}))
+    for ours, theirs in AGAINST:
+        pair = {kind: (known[kind][ours], known[kind][theirs]) for kind in known}
+        row = {"arm": f"{ours} − {theirs}"}
+        row |= {name: _points(paired(*pair["all"], name)) for name in (*RECALLS, "MedR")}
+        row |= {f"{name} of 32": _points(paired(*pair["pools"], name)) for name in IN_POOLS}
+        if {ours, theirs} <= set(found["runs"]):
+            row |= _after(_changes(found["runs"][ours], found["runs"][theirs]))
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("")
+
+
+def recalls(retrieval: Mapping, kind: str = "all") -> dict[str, float]:
+    """`R@k` in per cent, and `MedR`, of texts to motions: among "all" motions, or in "pools" of 32; nothing for pools
+    that the motions were too few for. `retrieval` is a result of bench.alignment.rewards.retrieval."""
+    return (retrieval[kind] or {}).get("text_to_motion", {})
+
+
+def own_recall(row: Mapping) -> float:
+    """Text-to-motion R@1 of a row's reward among all test motions, per cent."""
+    return recalls(row["retrieval"])["R@1"]
+
+
+def told(runs: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """AFTER of runs, as cells."""
+    return {ALIGNED[metric]: interval(of_seeds(runs, metric)) for metric in AFTER}
+
+
+def _changes(ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    return {ALIGNED[metric]: interval(paired(ours, theirs, metric), "+.3f") for metric in AFTER}
+
+
+def _after(cells: dict[str, str]) -> dict[str, str]:
+    return {f"EasyTune: {name}": cell for name, cell in cells.items()}
+
+
+def _points(difference: Mapping[str, float | None]) -> str:
+    return interval(difference, "+.2f")

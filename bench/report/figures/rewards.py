@@ -1,0 +1,255 @@
+"""The studies of the reward: what it sees under noise, what SPL adds, how much hangs on it, how it is gamed."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from bench.alignment.reading import Curve, of_seeds, paired, side, stopping_point
+from bench.claims.rewards import RECALLS, is_tiny, own_recall, recalls
+from bench.report import style
+from bench.report.figures.alignment import LABELS
+from bench.report.figures.common import legend
+from bench.report.style import COLOURS, INK, OTHER_METHOD, SOFT
+
+TOLD, NOT_TOLD, PREDICTED = COLOURS["drtune"], COLOURS["draft"], COLOURS["easytune"]
+"""The noisy state with its timestep, without it, and the one-step prediction."""
+DASHED, DOTTED = (0, (4, 2)), (0, (1, 2))
+SCORED = {"x0-hat": ("one-step prediction x̂₀", PREDICTED), "noisy": ("noise-aware reward of the noisy state", TOLD)}
+DIFFERENCES = {
+    ("spl", "control"): ("SPL − control", COLOURS["easytune"]),
+    ("released", "control"): ("SPL as released − control", OTHER_METHOD),
+    ("control", "pretrained"): ("control − pre-trained", SOFT),
+}
+EVALUATED = ("r1", "mm_dist", "fid")
+
+
+def noise(record: dict, windows: dict | None) -> Figure:
+    """By timestep: correlation of the score with that of the finished motion, and R-precision of noised real motions by
+    the world's reward; with a record of the study windows also by the two rewards trained in it."""
+    rows = record["study"]
+    figure, ((left, right),) = _panels("What the reward knows in the middle of denoising", record, 1, 2, 3.4)
+    at = [float(timestep) for timestep in rows["timestep"]]
+    looks = {"aware": TOLD, "clean": NOT_TOLD, "predicted": PREDICTED}
+    for name, shade in looks.items():
+        left.plot(at, rows[f"correlation_{name}"], color=shade, linewidth=0.8, alpha=0.7)
+        left.plot(at, rows[f"within_{name}"], color=shade, linewidth=2)
+    left.axhline(0, color=SOFT, linewidth=1)
+    left.set_ylabel("correlation with the final score")
+    for name in ("aware", "clean"):
+        right.plot(at, [100 * value for value in rows[f"precision_{name}"]], color=looks[name], linewidth=2)
+    right.plot(at, [100 * value for value in rows["chance"]], color=INK, linewidth=1, linestyle=DOTTED)
+    right.set_ylabel("R-precision of noised real motions, %")
+    extra = [Line2D([], [], color=INK, linewidth=1, linestyle=DOTTED, label="chance")]
+    if windows is not None:
+        found = windows["study"]
+        for name in ("aware", "clean"):
+            shares = [recalls(level, "pools").get("R@1", float("nan")) for level in found["rewards"][name]["levels"]]
+            right.plot(
+                found["levels"], shares, color=looks[name], linewidth=1.2, linestyle=DASHED, marker="o", markersize=3
+            )
+        extra.append(Line2D([], [], color=SOFT, linewidth=1.2, linestyle=DASHED, marker="o", markersize=3))
+        extra[-1].set_label("two rewards trained here")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xlabel("timestep of the denoiser call")
+        axes.invert_xaxis()
+    widths = {"full: within prompts": 2, "thin: over all": 0.8}
+    left.legend(handles=[Line2D([], [], color=SOFT, linewidth=w, label=text) for text, w in widths.items()], fontsize=9)
+    right.legend(handles=extra, fontsize=9)
+    names = ("noisy state, timestep given", "noisy state, timestep not given", "one-step prediction x̂₀ (left)")
+    pairs = zip(names, looks.values(), strict=True)
+    legend(figure, [Line2D([], [], color=shade, linewidth=2, label=name) for name, shade in pairs])
+    return figure
+
+
+def windows(record: dict) -> Figure:
+    """Claim C8: what EasyTune changes by window of optimised steps and by what is scored, paired by seed, with 95%
+    intervals; every seed is a faint point."""
+    found = record["study"]
+    title = "Which steps to optimise, and what to score there"
+    figure, (panels,) = _panels(title, record, 1, len(EVALUATED), 3.0, seeds=len(found["base"]))
+    names = [f"{first}–{past - 1}" for first, past in found["windows"]]
+    for axes, metric in zip(panels, EVALUATED, strict=True):
+        for number, (score, (_, shade)) in enumerate(SCORED.items()):
+            for place, own in enumerate(found["runs"][score]):
+                _difference(axes, place + 0.24 * (number - 0.5), own, found["base"], metric, shade)
+        _categories(axes, names)
+        axes.set_xlabel("steps (0: the noisiest)")
+        axes.set_ylabel(f"change of {LABELS[metric]}")
+    legend(figure, [_point(label, shade) for label, shade in SCORED.values()])
+    return figure
+
+
+def spl(record: dict) -> Figure:
+    """Claim C9: differences of text-to-motion recall between arms, paired by reward seed, with 95% intervals; every
+    seed is a faint point."""
+    rewards = record["study"]["rewards"]
+    title = "What SPL adds to the reward's retrieval"
+    figure, (panels,) = _panels(title, record, 1, 2, 3.0, seeds=len(rewards["spl"]))
+    for axes, (kind, among) in zip(panels, (("all", "all test motions"), ("pools", "pools of 32")), strict=True):
+        for number, ((ours, theirs), (_, shade)) in enumerate(DIFFERENCES.items()):
+            pair = [[recalls(own["retrieval"], kind) for own in rewards[arm]] for arm in (ours, theirs)]
+            for place, name in enumerate(RECALLS):
+                _difference(axes, place + 0.2 * (number - 1), pair[0], pair[1], name, shade)
+        _categories(axes, RECALLS)
+        axes.set_xlabel(f"text to motion, among {among}")
+        axes.set_ylabel("difference, points")
+    legend(figure, [_point(label, shade) for label, shade in DIFFERENCES.values()])
+    return figure
+
+
+def strength(record: dict) -> Figure:
+    """The evaluator's R@1 and MM-Dist after fine-tuning against the reward's own retrieval, a line a method, with 95%
+    intervals over seeds; the base's is the band."""
+    found = record["study"]
+    title = "How much hangs on the reward's retrieval"
+    figure, (panels,) = _panels(title, record, 1, 2, 3.2, seeds=len(found["base"]))
+    ordered = sorted(found["rewards"], key=own_recall)
+    methods = list(ordered[0]["runs"])
+    apart = 0.012 * (own_recall(ordered[-1]) - own_recall(ordered[0]))  # so that intervals do not hide one another
+    for axes, metric in zip(panels, ("r1", "mm_dist"), strict=True):
+        base = of_seeds(found["base"], metric)
+        mean, half_width = base["mean"] or 0.0, base["half_width"] or 0.0
+        axes.axhspan(mean - half_width, mean + half_width, color=SOFT, alpha=0.12, linewidth=0)
+        axes.axhline(mean, color=SOFT, linewidth=1, linestyle=DASHED)
+        for number, method in enumerate(methods):
+            shade, _ = _method(method, record)
+            values = [of_seeds(own["runs"][method], metric) for own in ordered]
+            at = [own_recall(own) + apart * number for own in ordered]
+            axes.plot(at, [value["mean"] for value in values], color=shade, linewidth=1.2)
+            for own, x, value in zip(ordered, at, values, strict=True):
+                axes.errorbar(
+                    x,
+                    value["mean"],
+                    value["half_width"] or 0,
+                    color=shade,
+                    marker="o",
+                    markersize=6,
+                    markerfacecolor=shade if own["spl"] else "white",
+                    capsize=2,
+                    elinewidth=1,
+                )
+        axes.set_xlabel("the reward's own text-to-motion R@1, %")
+        axes.set_ylabel(f"{LABELS[metric]}  after fine-tuning")
+    marks = [
+        Line2D([], [], color=shade, linewidth=1.5, label=label)
+        for shade, label in (_method(method, record) for method in methods)
+    ]
+    marks += [
+        Line2D([], [], color=SOFT, marker="o", linestyle="none", label="reward with SPL"),
+        Line2D([], [], color=SOFT, marker="o", linestyle="none", markerfacecolor="white", label="without"),
+        Line2D([], [], color=SOFT, linewidth=1, linestyle=DASHED, label="base"),
+    ]
+    legend(figure, marks)
+    return figure
+
+
+def gaming(record: dict) -> Figure:
+    """Validation figures of long runs over updates, a column a run: the reward that is optimised and a second one that
+    is not, then the evaluator's. Means over seeds, from the lowest to the highest as a band; a line where each seed's
+    run would have been stopped."""
+    runs = record["study"]["runs"]
+    lines = (("reward", "second"), ("r1",), ("mm_dist",), ("fid",))
+    title = "Past the best point: is the reward gamed?"
+    figure, panels = _panels(title, record, len(lines), len(runs), 1.45, seeds=len(runs[0]["curves"]))
+    figure.subplots_adjust(wspace=0.12, hspace=0.16, top=1 - (style.HEAD + 0.2) / figure.get_figheight())
+    for column, run in enumerate(runs):
+        shade, label = _method(run["method"], record)
+        stops = [curve[stopping_point(curve)]["updates"] for curve in run["curves"]]
+        for across, names in zip(panels, lines, strict=True):
+            axes = across[column]
+            for stop in stops:
+                axes.axvline(stop, color=INK, linewidth=1, linestyle=DOTTED)
+            for number, name in enumerate(names):
+                _band(
+                    axes, run["curves"], name, **({"color": INK, "linestyle": DASHED} if number else {"color": shade})
+                )
+            if column:
+                axes.sharey(across[0])
+            axes.label_outer()
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        panels[0, column].set_title(f"{label}, {'pulled' if run['pull'] else 'free'}", fontsize=9.5)
+        panels[-1, column].set_xlabel("optimiser steps")
+    for axes, names in zip(panels[:, 0], lines, strict=True):
+        axes.set_ylabel("held-out rewards ↑" if len(names) > 1 else LABELS[names[0]], fontsize=9)
+    marks = [
+        Line2D([], [], color=SOFT, linewidth=1.8, label="the optimised reward, and the evaluator's figures"),
+        Line2D([], [], color=INK, linewidth=1.8, linestyle=DASHED, label="a second reward, not optimised"),
+        Line2D([], [], color=INK, linewidth=1, linestyle=DOTTED, label="each seed's stop, or end"),
+    ]
+    legend(figure, marks)
+    return figure
+
+
+def _band(axes: Axes, curves: Sequence[Curve], name: str, **look: Any) -> None:
+    """The mean of runs measured after the same trajectories, and from the lowest to the highest of them."""
+    points = list(zip(*curves, strict=True))
+    x = [statistics.fmean(point["updates"] for point in own) for own in points]
+    values = np.array([[point[name] for point in own] for own in points])
+    axes.fill_between(x, values.min(axis=1), values.max(axis=1), color=look["color"], alpha=0.15, linewidth=0)
+    axes.plot(x, values.mean(axis=1), **look, linewidth=1.8)
+
+
+def _difference(
+    axes: Axes,
+    place: float,
+    ours: Curve,
+    theirs: Curve,
+    name: str,
+    shade: str,
+) -> None:
+    """A paired difference with its interval; filled where the interval leaves out 0."""
+    value = paired(ours, theirs, name)
+    if value["mean"] is None:
+        return
+    each = [own[name] - other[name] for own, other in zip(ours, theirs, strict=True)]
+    axes.plot([place] * len(each), each, color=shade, marker="o", markersize=2.5, alpha=0.35, linestyle="none")
+    axes.errorbar(
+        place,
+        value["mean"],
+        value["half_width"] or 0,
+        color=shade,
+        marker="o",
+        markersize=6,
+        markerfacecolor=shade if side(value) else "white",
+        capsize=3,
+    )
+
+
+def _categories(axes: Axes, names: Sequence[str]) -> None:
+    axes.axhline(0, color=SOFT, linewidth=1, linestyle=DASHED)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+
+
+def _point(label: str, shade: str) -> Line2D:
+    return Line2D([], [], color=shade, marker="o", linestyle="none", label=label)
+
+
+def _method(method: str, record: dict) -> tuple[str, str]:
+    """Colour and name."""
+    row = {"case": {"method": method, "steps": record["case"]["steps"]}}
+    return style.colour(row), style.label(row)
+
+
+def _panels(
+    title: str, record: dict, lines: int, columns: int, height: float, seeds: int | None = None
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes `[lines, columns]`, each line `height` inches high."""
+    figure = style.canvas(style.HEAD + lines * height + 0.3)
+    panels = figure.subplots(lines, columns, squeeze=False)
+    style.place(figure, 0.75, 0.2, 0.55, wspace=0.14 * columns)
+    for axes in panels.flat:
+        axes.grid(axis="y")
+    case = record["case"]
+    parts = [f"{case['backbone']} world, T = {case['steps']}"]
+    parts += [f"{seeds} seed{'s' if seeds > 1 else ''}"] if seeds else []
+    parts += ["tiny scale: it runs, no more"] if is_tiny(record) else []
+    style.title(figure, title, f"{', '.join(parts)}; CPU")
+    return figure, panels

@@ -1,0 +1,76 @@
+"""The reward's own training as cases: one optimiser step of its pre-training, or of its fine-tuning by SPL."""
+
+from dataclasses import dataclass, replace
+
+from bench.cases import BACKBONES, METERS, MOST_FRAMES
+from bench.profiles import profile
+from methods.interface import MethodError
+from methods.rewards.preference import SplConfig
+
+
+@dataclass(frozen=True)
+class RewardCase:
+    """One row: a step of the reward's training under one setting, read by one meter. MethodError as cases.Case."""
+
+    spl: bool = False
+    """SPL beside the pre-training losses."""
+    pool: int | None = None
+    """Motions that SPL's texts are to find their own among (None: those of the batch)."""
+    backbone: str = "mld"
+    """One of BACKBONES: whose size the reward has (published or tiny)."""
+    batch: int = 64
+    """Pairs of text and motion (B), as published."""
+    frames: int = 196
+    """Frames a motion (F), all valid."""
+    profile: str = "paper"
+    """Spec of the profile, see bench.profiles; not a frozen reward's."""
+    meter: str = "simulated"
+    """One of METERS."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in (("backbone", BACKBONES), ("meter", METERS)):
+            if getattr(self, name) not in known:
+                raise MethodError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+        if self.batch < 1 or not 1 <= self.frames <= MOST_FRAMES:
+            raise MethodError(
+                f"batch must be at least 1 and frames 1 to {MOST_FRAMES}, not {self.batch} and {self.frames}"
+            )
+        if profile(self.profile).reward_frozen:
+            raise MethodError(f"a frozen reward cannot be trained: choose another profile than {self.profile}")
+        if self.pool is not None and (not self.spl or self.pool < self.batch):
+            raise MethodError(f"a pool is SPL's and holds the batch's {self.batch} motions: {self.pool} is none")
+        top = SplConfig().top
+        if self.spl and self.motions < top:
+            raise MethodError(f"SPL needs {top} motions in its pool, not {self.motions}: enlarge the batch or the pool")
+
+    @property
+    def method(self) -> str:
+        """As the spec of a method is written: reward, reward:spl or reward:spl,pool=256."""
+        options = (["spl"] if self.spl else []) + ([f"pool={self.pool}"] if self.pool else [])
+        return "reward" + (":" + ",".join(options) if options else "")
+
+    @property
+    def motions(self) -> int:
+        """How many are encoded in a step."""
+        return self.pool or self.batch
+
+    @property
+    def id(self) -> str:
+        """Readable and stable, as Case.id."""
+        words = [self.method, self.backbone, f"B{self.batch}", f"F{self.frames}", self.profile]
+        if self.seed:
+            words.append(f"seed{self.seed}")
+        return "-".join([*words, self.meter]).replace(":", "-").replace(",", "-").replace("=", "")
+
+
+def memory_matrix() -> list[RewardCase]:
+    """At the published size."""
+    return [RewardCase(), RewardCase(spl=True), RewardCase(spl=True, pool=256)]
+
+
+def time_matrix(meter: str) -> list[RewardCase]:
+    """What is timed: the published size on a GPU; on a CPU the published model and length, and a batch of 10."""
+    if meter == "cuda":
+        return [replace(case, meter="cuda") for case in memory_matrix()]
+    return [replace(case, meter="host", batch=10, pool=case.pool and 40) for case in memory_matrix()]

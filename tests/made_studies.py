@@ -1,0 +1,159 @@
+"""Made-up rows of the studies of the reward, in the studies' own format, for tests of what is read off them.
+
+Numbers are drawn from fixed seeds about given means. Between seeds they differ much, between runs of one seed a
+twentieth of that, as where runs share their noise.
+"""
+
+import math
+import random
+from collections.abc import Mapping
+
+STEPS = 20
+LEVELS = (1, 101, 201, 301, 401, 501, 601, 701, 801, 901)
+WINDOWS = ((0, 20), (0, 7), (7, 14), (14, 20))
+BASE = 0.45
+
+
+def row(name: str, study: dict, scale: str | None = "full") -> dict:
+    """A record as bench.alignment.studies makes it; `scale` None is of a study without training."""
+    tiny = scale == "tiny"
+    return {
+        "schema": 1,
+        "kind": "study",
+        "case": {"id": f"{name}-tiny" if tiny else name, "backbone": "embedded", "steps": STEPS, "meter": "host"}
+        | ({} if scale is None else {"scale": scale}),
+        "status": "ok",
+        "reason": None,
+        "simulated": False,
+        "settings": {"threads": 1} | ({} if scale is None else {"steps": 400, "refine": 120, "seeds": 3}),
+        "environment": {"device": "a CPU", "torch": "2.13.0"},
+        "study": study,
+    }
+
+
+def runs(r1: float, seeds: int = 3, spread: float = 0.03) -> list[dict[str, float]]:
+    """Test metrics over seeds: the better R@1, the better MM-Dist, FID and reward. Equal seeds share most noise."""
+    found = []
+    for seed in range(seeds):
+        own = r1 + random.Random(seed).gauss(0, spread) + random.Random(f"{seed} {r1:.3f}").gauss(0, spread / 20)
+        found.append(
+            {"r1": own, "r2": own + 0.15, "r3": own + 0.2, "mm_dist": 4 - 2 * own, "fid": 2 - own, "reward": own + 0.2}
+        )
+    return found
+
+
+def retrieval(r1: float, seed: int = 0) -> dict:
+    """Text-to-motion R@1 of about `r1` per cent among all."""
+    own = r1 + random.Random(seed).gauss(0, 1) + random.Random(f"{seed} {r1:.3f}").gauss(0, 0.2)
+    direction = {f"R@{k}": min(100.0, own * k**0.5) for k in (1, 2, 3, 5, 10)} | {"MedR": 200 / own}
+    pool = {name: min(100.0, 2 * value) for name, value in direction.items()} | {"MedR": 1.5}
+    both = {"text_to_motion": direction, "motion_to_text": direction}
+    return {"count": 1000, "all": both, "pools": {"text_to_motion": pool, "motion_to_text": pool}}
+
+
+def noise() -> dict:
+    """The score told the timestep follows the final one from timestep 751 on, its R-precision is never lost."""
+    timestep = [float(1 + 50 * n) for n in reversed(range(STEPS))]
+    clean = [1 - t / 1000 for t in timestep]
+    study = {
+        "timestep": timestep,
+        **{f"correlation_{name}": [c**power for c in clean] for name, power in (("aware", 0.3), ("clean", 1.5))},
+        **{f"within_{name}": [c**power for c in clean] for name, power in (("aware", 0.5), ("clean", 2))},
+        "correlation_predicted": [math.sin(c * math.pi / 2) for c in clean],
+        "within_predicted": [c**0.7 for c in clean],
+        "precision_aware": [0.10 + 0.5 * c for c in clean],
+        "precision_clean": [0.04 + 0.56 * c**3 for c in clean],
+        "chance": [0.04] * STEPS,
+    }
+    return row("noise", study, scale=None)
+
+
+def windows(gains: Mapping[str, tuple[float, ...]] | None = None, seeds: int = 3, scale: str = "full") -> dict:
+    """`gains[score]`: what R@1 gains over the base in each window."""
+    gains = gains or {"x0-hat": (0.06, 0.01, 0.03, 0.05), "noisy": (0.075, 0.04, 0.03, 0.035)}
+    levels = {
+        "aware": [retrieval(38 - 0.03 * level, level) for level in LEVELS],
+        "clean": [retrieval(40 * math.exp(-level / 250), level) for level in LEVELS],
+    }
+    study = {
+        "windows": [list(window) for window in WINDOWS],
+        "runs": {score: [runs(BASE + gain, seeds) for gain in own] for score, own in gains.items()},
+        "base": runs(BASE, seeds),
+        "levels": list(LEVELS),
+        "rewards": {
+            arm: {"retrieval": retrieval(40), "levels": own, "training": {"val": retrieval(40), "mined": None}}
+            for arm, own in levels.items()
+        },
+        "lr": 1e-5,
+    }
+    return row("windows", study, scale)
+
+
+def spl(gain: float = 1.0, released: float = 0.4, seeds: int = 5, scale: str = "full") -> dict:
+    """`gain`, `released`: points of R@1 over the control, which has 30%."""
+    arms = {"pretrained": 28.0, "control": 30.0, "spl": 30 + gain, "released": 30 + released}
+    mined = {"spl": 0.4, "released": 0.35}
+    study = {
+        "rewards": {
+            arm: [
+                {
+                    "retrieval": retrieval(r1, seed),
+                    "levels": [],
+                    "training": {"val": retrieval(r1), "mined": mined.get(arm)},
+                }
+                for seed in range(seeds)
+            ]
+            for arm, r1 in arms.items()
+        },
+        "runs": {"control": runs(BASE + 0.06, seeds), "spl": runs(BASE + 0.07, seeds)},
+        "base": runs(BASE, seeds),
+        "method": "easytune",
+        "lr": 1e-5,
+    }
+    return row("spl", study, scale)
+
+
+def strength() -> dict:
+    """The better the reward, the better what it trains; DRaFT hangs on it twice as much as EasyTune."""
+    rewards = []
+    for number, share in enumerate((0.1, 0.3, 1.0)):
+        for with_spl in (False, True):
+            r1 = 15 + 8 * number + 2 * with_spl
+            gains = {"easytune": 0.002 * r1, "draft:k=10": 0.004 * r1 - 0.04}
+            rewards.append(
+                {
+                    "share": share,
+                    "spl": with_spl,
+                    "retrieval": retrieval(r1),
+                    "runs": {method: runs(BASE + gain) for method, gain in gains.items()},
+                }
+            )
+    return row("strength", {"rewards": rewards, "base": runs(BASE)})
+
+
+def gaming(peak: int = 4, points: int = 10, seeds: int = 2) -> dict:
+    """Freely, the reward rises all the way, the second one and the evaluator's R@1 until measurement `peak`; pulled to
+    the base, all of them rise."""
+    made = []
+    for method, lr, updates in (("easytune", 3e-5, 60), ("draft:k=10", 3e-4, 12)):
+        for pull in (0.0, 100.0):
+            curves = []
+            for seed in range(seeds):
+                shift = random.Random(f"{method}{seed}").gauss(0, 0.01)
+                curves.append(
+                    [_point(n, updates, shift, n if pull else min(n, 2 * peak - n)) for n in range(points + 1)]
+                )
+            made.append({"method": method, "lr": lr, "pull": pull, "curves": curves})
+    return row("gaming", {"runs": made})
+
+
+def _point(n: int, updates: int, shift: float, good: int) -> dict[str, float]:
+    own = {"reward": 0.6 + 0.03 * n + shift, "second": 0.6 + 0.01 * good + shift, "r1": BASE + 0.015 * good + shift}
+    totals = {
+        "trajectories": 3 * n,
+        "updates": updates * n,
+        "samples": 48 * n,
+        "seconds": 9.0 * n,
+        "cpu_seconds": 9 * n,
+    }
+    return {**totals, **own, "mm_dist": 3 - 0.05 * good + shift, "fid": 1.5 - 0.04 * good + shift}

@@ -1,0 +1,228 @@
+"""The verdicts C8 and C9 on made-up studies: outcomes each way, paired by seed, and never a tiny one beside a full one;
+and what they are read with: paired differences, and where a run is stopped."""
+
+import copy
+
+import made_studies
+import pytest
+
+from bench import claims
+from bench.alignment import reading
+from bench.alignment.studies import TRAINED, trained
+from bench.alignment.studies.jobs import Training
+from bench.claims.rewards import judge_noise_aware, judge_spl, trained_study
+from bench.claims.verdict import NotJudgedError, Outcome
+from bench.report import sections, style
+
+SAME = (0.05, 0.05, 0.05, 0.05)
+
+
+def cell(numbers, column: str, **where: str) -> str:
+    """The one cell of a table in the row that `where` picks."""
+    for name, value in where.items():
+        numbers = numbers[numbers[name] == value]
+    return numbers[column].item()
+
+
+# What is read off runs.
+
+
+def test_pairing_takes_off_what_seeds_share():
+    ours, theirs = ([{"r1": seed + gain} for seed in (0.1, 0.5, 0.9)] for gain in (0.02, 0.0))
+    assert reading.paired(ours, theirs, "r1") == {"mean": pytest.approx(0.02), "half_width": pytest.approx(0)}
+    assert reading.of_seeds(ours, "r1")["half_width"] > 0.5
+    assert reading.paired(ours, theirs, "fid") == {"mean": None, "half_width": None}
+    with pytest.raises(ValueError, match="zip"):
+        reading.paired(ours, theirs[:2], "r1")
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "side"),
+    [(0.3, 0.2, 1), (-0.3, 0.2, -1), (0.2, 0.3, 0), (-0.2, 0.3, 0), (0.3, None, 0), (None, None, 0)],
+)
+def test_a_side_is_taken_by_an_interval_without_0_alone(mean, half_width, side):
+    assert reading.side({"mean": mean, "half_width": half_width}) == side
+
+
+@pytest.mark.parametrize(
+    ("second", "index"),
+    [
+        ([1, 2, 3, 2, 2, 9], 2),  # stopped before it could see the 9
+        ([1, 2, 1, 3, 1, 1], 3),  # one measurement below is waited out
+        ([1, 2, 2, 2, 5], 1),  # an equal one has not risen
+        ([3, 2, 1], 0),
+        ([1, 2, 3, 2], 3),  # never stopped: the end, though it is not the best
+        ([1], 0),
+    ],
+)
+def test_a_run_is_stopped_at_its_best_point_once_two_measurements_do_not_rise(second, index):
+    curve = [{"second": value, "reward": -value} for value in second]
+    assert reading.stopping_point(curve) == index
+
+
+def test_another_figure_and_patience_can_stop_a_run():
+    curve = [{"second": 9 - n, "reward": value} for n, value in enumerate([1, 3, 2, 2, 2])]
+    assert reading.stopping_point(curve, "reward", patience=3) == 1
+    assert reading.stopping_point(curve, "reward", patience=4) == 4
+
+
+# C8.
+
+
+@pytest.mark.parametrize(
+    ("noisy", "outcome"),
+    [
+        ((0.09, 0.05, 0.05, 0.05), Outcome.HOLDS),
+        ((0.09, 0.09, 0.05, 0.05), Outcome.HOLDS),
+        ((0.09, 0.01, 0.05, 0.05), Outcome.IN_PART),  # another window says the opposite
+        (SAME, Outcome.IN_PART),
+        ((0.05, 0.09, 0.05, 0.05), Outcome.IN_PART),  # over all steps nothing is clear
+        ((0.01, 0.05, 0.05, 0.05), Outcome.FAILS),
+        ((0.01, 0.09, 0.05, 0.05), Outcome.IN_PART),
+    ],
+)
+def test_c8_asks_for_a_paired_gain_over_all_steps_that_no_window_contradicts(noisy, outcome):
+    verdict = judge_noise_aware([made_studies.windows({"x0-hat": SAME, "noisy": noisy})])
+    assert verdict.outcome is outcome
+    assert "Of the embedded world (20 steps, 3 seeds)" in verdict.finding
+    favoured = {0.09: "steps 0 to 6 favour the noisy state", 0.01: "steps 0 to 6 favour x̂₀"}.get(noisy[1])
+    assert (favoured or "R@1 clearly favours neither") in verdict.finding
+
+
+def test_c8_says_both_scores_and_their_paired_difference():
+    record = made_studies.windows({"x0-hat": SAME, "noisy": (0.08, *SAME[1:])})
+    for score, metrics in (("x0-hat", (0.5, 3.0)), ("noisy", (0.6, 2.9))):
+        for number, run in enumerate(record["study"]["runs"][score][0]):
+            run["r1"], run["mm_dist"] = metrics[0] + number / 10, metrics[1] + number / 10
+    verdict = judge_noise_aware([record])
+    assert "R@1 0.700 ± 0.248 where the noise-aware" in verdict.finding
+    assert "0.600 ± 0.248 where the one-step" in verdict.finding
+    assert "+0.100 ± 0.000 paired by seed (published: +0.013), MM-Dist -0.100" in verdict.finding
+    assert cell(verdict.numbers, "R@1", steps="steps 0 to 19", scored="noisy state − x̂₀") == "+0.100 ± 0.000"
+    assert len(verdict.numbers) == 1 + 3 * len(made_studies.WINDOWS)
+
+
+# C9.
+
+
+@pytest.mark.parametrize(
+    ("gain", "released", "outcome"),
+    [
+        (2.0, 0.0, Outcome.HOLDS),
+        (2.0, -2.0, Outcome.IN_PART),  # as released it does the opposite
+        (0.0, 2.0, Outcome.IN_PART),
+        (-2.0, 0.0, Outcome.FAILS),
+    ],
+)
+def test_c9_asks_for_a_gain_over_as_many_steps_without_spl(gain, released, outcome):
+    verdict = judge_spl([made_studies.spl(gain, released)])
+    assert verdict.outcome is outcome
+    assert "Of the embedded world (20 steps, 5 seeds)" in verdict.finding
+
+
+def test_c9_counts_nothing_that_the_control_gains_as_well():
+    """The control is two points above the pre-trained reward: SPL that only equals it has not helped."""
+    verdict = judge_spl([made_studies.spl(gain=0.0, released=0.0)])
+    assert verdict.outcome is Outcome.IN_PART
+    assert cell(verdict.numbers, "R@1", arm="spl − pretrained").startswith("+")
+
+
+def test_c9_tells_pairs_pools_and_what_alignment_gains():
+    record = made_studies.spl()
+    for gain, arm in enumerate(("control", "spl")):
+        for seed, own in enumerate(record["study"]["rewards"][arm]):
+            for kind, among in (("all", 1), ("pools", 2)):
+                own["retrieval"][kind]["text_to_motion"] |= {"R@1": among * (30.0 + gain + seed)}
+            own["training"]["mined"] = 0.25
+        for run in record["study"]["runs"][arm]:
+            run["r1"] = 0.5 + 0.1 * gain
+    verdict = judge_spl([record])
+    assert "by +1.00 ± 0.00 points against as many steps without it, which give 32.00 ± 1.96%" in verdict.finding
+    assert "25% of texts gave a pair" in verdict.finding
+    assert "the evaluator's R@1 is +0.100 ± 0.000 against" in verdict.finding
+    assert cell(verdict.numbers, "R@1 of 32", arm="spl − control") == "+2.00 ± 0.00"
+    assert cell(verdict.numbers, "EasyTune: R@1", arm="spl − control") == "+0.100 ± 0.000"
+    assert cell(verdict.numbers, "EasyTune: R@1", arm="released") == ""
+
+
+def test_too_few_motions_for_pools_leave_their_cells_empty():
+    record = made_studies.spl()
+    for own in record["study"]["rewards"].values():
+        for reward in own:
+            reward["retrieval"]["pools"] = None
+    numbers = judge_spl([record]).numbers
+    assert set(numbers["R@1 of 32"]) == {""}
+    assert "" not in set(numbers["R@1"])
+
+
+# Which row is judged.
+
+
+class MadeUp:
+    """Jobs that are not run: made-up results, of the form that jobs.do keeps."""
+
+    def run(self, jobs: list) -> dict:
+        return {job: self.result(job) for job in jobs}
+
+    def result(self, job) -> dict:
+        if isinstance(job, Training):
+            levels = [made_studies.retrieval(10.0) for _ in job.levels]
+            mined = 0.5 if job.reward.spl else None
+            return {"retrieval": made_studies.retrieval(30.0), "levels": levels, "training": {"mined": mined}}
+        (final,) = made_studies.runs(0.5, seeds=1)
+        points = made_studies.gaming(points=len(job.measured) + 1)["study"]["runs"][0]["curves"][0]
+        return {"curve": points if job.measured else [], "final": final}
+
+
+def keys(value: object) -> object:
+    """A study's layout: keys, and of lists the first entry's."""
+    if isinstance(value, dict):
+        return {name: keys(own) for name, own in value.items() if name != "val"}
+    return [keys(value[0])] if isinstance(value, list) and value else type(value) in (int, float)
+
+
+@pytest.mark.parametrize("scale", trained.SCALES)
+@pytest.mark.parametrize("name", ["windows", "spl", "strength", "gaming"])
+def test_made_up_rows_are_laid_out_as_the_studies_lay_theirs_and_both_are_read(name, scale):
+    study = TRAINED[name](MadeUp(), trained.SCALES[scale])
+    assert keys(study) == keys(getattr(made_studies, name)()["study"])
+    report = sections.build([made_studies.row(name, study, scale)])
+    assert {s.name for s in report.sections if s.see} == {name, "reviewers"} - (
+        {"reviewers"} if name == "windows" else set()
+    )
+    assert ("at the tiny scale" in next(s.see for s in report.sections if s.name == name)) == (scale == "tiny")
+    with style.look():
+        next(s for s in report.sections if s.name == name).figure()
+
+
+@pytest.mark.parametrize(("make", "judge"), [(made_studies.windows, judge_noise_aware), (made_studies.spl, judge_spl)])
+def test_a_tiny_row_is_judged_where_there_is_no_full_one_and_said_to_be_tiny(make, judge):
+    tiny, full = make(seeds=1, scale="tiny"), make()
+    alone = judge([tiny])
+    assert alone.outcome is Outcome.IN_PART  # one seed tells nothing apart
+    assert "1 seed, at the tiny scale, which shows that it runs and no more" in alone.finding
+    for records in ([tiny, full], [full, tiny]):
+        assert judge(records).finding == judge([full]).finding
+    assert "tiny" not in judge([full]).finding
+
+
+def test_failed_and_missing_rows_are_not_judged_and_the_command_is_named():
+    failed = {**made_studies.windows(), "status": "failed"}
+    with pytest.raises(NotJudgedError, match=r"study windows .*-m study --study windows"):
+        judge_noise_aware([failed, made_studies.spl()])
+    assert trained_study([failed, made_studies.windows(scale="tiny")], "windows")["case"]["id"] == "windows-tiny"
+    verdicts = {verdict.claim: verdict for verdict in claims.judge([])}
+    assert "study spl" in verdicts["C9"].finding
+
+
+@pytest.mark.parametrize(("claim", "name"), [("C8", "windows"), ("C9", "spl")])
+def test_the_claims_judge_and_their_commands_run_the_study(claim, name):
+    records = [getattr(made_studies, name)()]
+    before = copy.deepcopy(records)
+    verdict = next(v for v in claims.judge(records) if v.claim == claim)
+    assert verdict.outcome is not Outcome.NOT_JUDGED
+    assert verdict.provenance == "embedded world, CPU: a CPU, torch 2.13.0"
+    assert records == before
+    command = next(c for c in claims.CLAIMS if c.id == claim).command
+    run = f"pytest bench/ -m study --study {name} --benchmark-json=run.json"
+    assert command == f"{run} && python -m bench.report run.json"

@@ -1,0 +1,198 @@
+"""The report's sections on rewards, on made-up studies: what they say, what they draw, and what they ask for."""
+
+import made_studies
+import pytest
+from test_claims_alignment import row as aligned
+
+from bench.report import figures, page, sections, style
+
+NAMES = ("noise", "windows", "spl", "strength", "gaming", "reviewers")
+TRAINED = NAMES[1:5]
+
+
+def section(name: str, records: list[dict]) -> sections.Section:
+    return next(make(records) for make in sections.SECTIONS if make.__name__ == name)
+
+
+def every() -> list[dict]:
+    return [getattr(made_studies, name)() for name in NAMES[:5]]
+
+
+def axes_of(figure) -> int:
+    return len(figure.axes)
+
+
+@pytest.fixture(scope="module")
+def report() -> sections.Report:
+    return sections.build(every())
+
+
+def test_all_is_shown_after_the_similarity_in_order(report):
+    order = [s.name for s in report.sections if s.name != "reward_training"]
+    start = order.index("similarity") + 1
+    assert tuple(order[start : start + len(NAMES)]) == NAMES
+    shown = {s.name: s for s in report.sections}
+    assert all(shown[name].see and not shown[name].command for name in NAMES)
+    assert {name for name in NAMES if shown[name].figure} == set(NAMES) - {"reviewers"}
+    tables = page.all_tables(report)
+    assert all(len(tables[name]) for name in NAMES[:5])
+
+
+@pytest.mark.parametrize(("name", "count"), [("noise", 2), ("windows", 3), ("spl", 2), ("strength", 2), ("gaming", 16)])
+def test_every_figure_is_drawn_in_full(report, name, count):
+    with style.look():
+        figure = next(s for s in report.sections if s.name == name).figure()
+        assert axes_of(figure) == count
+        assert all(axes.lines for axes in figure.axes)
+        figure.draw_without_rendering()  # nothing fails in the layout either
+
+
+def test_without_rows_each_section_names_its_command():
+    assert section("noise", []).command.startswith("pytest bench/test_studies.py")
+    for name in TRAINED:
+        assert f"-m study --study {name} " in section(name, []).command
+    assert "--study strength --study gaming --study spl" in section("reviewers", []).command
+
+
+# Noise.
+
+
+def test_the_noise_section_says_up_to_where_each_is_clear():
+    see = section("noise", [made_studies.noise()]).see
+    assert "at least 2 times chance, 4.0%) up to timestep 951, without it up to timestep 551" in see
+    assert "with its timestep up to timestep 701, without it up to timestep 251" in see
+    assert "of the one-step prediction up to timestep 601" in see
+    assert "trained alike" not in see
+
+
+def test_a_gap_ends_the_reach_and_nan_reaches_nothing():
+    record = made_studies.noise()
+    at = record["study"]["timestep"]
+    record["study"]["within_aware"][at.index(101)] = 0.1
+    record["study"]["within_clean"] = [float("nan")] * len(at)
+    see = section("noise", [record]).see
+    assert "with its timestep up to timestep 51, without it at no timestep" in see
+
+
+def test_the_trained_rewards_join_the_noise_section_where_they_are():
+    records = [made_studies.noise(), made_studies.windows()]
+    see = section("noise", records).see
+    assert "the noise-aware one does so up to timestep 901" in see
+    with style.look():
+        lines = {len(figures.noise(records[0], other).axes[1].lines) for other in (None, records[1])}
+    assert lines == {3, 5}
+
+
+# Strength and gaming.
+
+
+def test_strength_says_what_the_strongest_reward_gains_over_the_weakest():
+    found = section("strength", [made_studies.strength()])
+    assert "from the weakest reward" in found.see
+    gains = [
+        float(part.split()[1]) for part in found.see.split("changes by ")[1].split(", DRaFT-10")[0].split(" (")[:1]
+    ]
+    assert gains == [pytest.approx(0.036, abs=0.01)]
+    assert len(found.table) == 1 + 12
+    assert found.table.iloc[0]["method"] == "base"
+
+
+def test_gaming_stops_each_seed_by_the_second_reward_and_counts_what_follows():
+    record = made_studies.gaming(peak=4)
+    found = section("gaming", [record])
+    assert "EasyTune, free, from the stop to the end: updates 240 → 600" in found.see
+    assert "DRaFT-10, pulled, from the stop to the end: updates 120 → 120" in found.see
+    assert found.see.count("the reward rose and R@1 fell in 2 of 2 seeds") == 2
+    assert found.see.count("the reward rose and R@1 fell in 0 of 2 seeds") == 2
+    assert "The pull to the base changes the end of EasyTune by +0.000 of reward, +0.180 of R@1" in found.see
+    table = found.table.set_index(["run", "at"])
+    free = record["study"]["runs"][0]["curves"]
+    assert table.loc[("EasyTune, free", "stop"), "R@1"] == pytest.approx(sum(c[4]["r1"] for c in free) / 2)
+    assert len(table) == 3 * 4
+
+
+def test_seeds_stop_at_their_own_points():
+    record = made_studies.gaming(peak=4)
+    late = record["study"]["runs"][0]["curves"][1]
+    late[7]["second"] = 5.0  # comes after two measurements below: the run was stopped by then
+    table = section("gaming", [record]).table.set_index(["run", "at"])
+    assert table.loc[("EasyTune, free", "stop"), "updates"] == 240
+    late[6]["second"] = 4.0  # after one below: waited for, and 7 after it
+    late[7]["second"] = 3.0
+    table = section("gaming", [record]).table.set_index(["run", "at"])
+    assert table.loc[("EasyTune, free", "stop"), "updates"] == (240 + 360) / 2
+
+
+def test_a_single_run_without_a_pull_says_nothing_of_pulls():
+    record = made_studies.gaming(seeds=1)
+    record["study"]["runs"] = record["study"]["runs"][:1]
+    see = section("gaming", [record]).see
+    assert "pull to the base" not in see
+    assert "1 seed)" in see
+    with style.look():
+        assert axes_of(figures.gaming(record)) == 4
+
+
+# The reviewers' questions.
+
+
+def test_the_reviewers_get_three_answers_with_numbers_and_figures():
+    see = section("reviewers", [*every(), aligned("draft", 2.0), {**aligned("refl", 2.0)}]).see
+    for name in ("strength", "gaming", "spl"):
+        assert f"(figure {name}" in see
+    assert "2 of 2 (EasyTune, free), 0 of 2 (EasyTune, pulled)" in see
+    assert "0 of 2 methods are flagged (figure paths)" in see
+    assert "for 120 steps after 400" in see
+
+
+def test_flagged_methods_are_named():
+    flagged = aligned("draft:k=10", 2.0)
+    flagged["alignment"]["hacked"] = ["fid"]
+    see = section("reviewers", [made_studies.gaming(), flagged]).see
+    assert "1 of 1 methods are flagged (figure paths: DRaFT-10)" in see
+
+
+def test_an_answer_that_is_missing_names_its_command():
+    see = section("reviewers", [made_studies.spl()]).see
+    for name in ("strength", "gaming"):
+        assert f"On the study {name} nothing can be said yet: pytest bench/ -m study --study {name} " in see
+    assert "(figure spl)" in see
+    see = section("reviewers", [made_studies.gaming()]).see
+    assert "the benchmark's own runs are not in these records (pytest bench/ -m alignment" in see
+
+
+def test_the_cost_of_spl_is_read_off_the_rows_of_the_rewards_training():
+    def cost(kind: str, method: str, **measured) -> dict:
+        case = {"method": method, "batch": 10, "frames": 196, "meter": "host", "id": method}
+        where = {"device": "a CPU", "torch": "2.13.0"}
+        return {
+            "kind": f"reward_{kind}",
+            "case": case,
+            "status": "ok",
+            "settings": {},
+            "environment": where,
+            **measured,
+        }
+
+    rows = [
+        *(cost("memory", method, reading={"peak": peak}) for method, peak in (("reward", 100), ("reward:spl", 150))),
+        *(
+            cost("step_time", method, timing={"per_update": {"median": seconds}})
+            for method, seconds in (("reward", 1.0), ("reward:spl", 2.5))
+        ),
+    ]
+    make = next(make for make in sections.SECTIONS if make.__name__ == "reviewers")
+    assert "for 1.500 times the memory and 2.500 times the time of a step" in make([made_studies.spl(), *rows]).see
+    assert "for 1.500 times the memory of a step" in make([made_studies.spl(), *rows[:3]]).see
+    unlike = {"environment": {"device": "another", "torch": "2.13.0"}}, {"case": {**rows[1]["case"], "batch": 64}}
+    for change in unlike:
+        assert "for 120 steps after 400" in make([made_studies.spl(), rows[0], {**rows[1], **change}]).see
+
+
+def test_tiny_rows_say_so_in_sections_and_figures():
+    record = made_studies.windows(seeds=1, scale="tiny")
+    assert "at the tiny scale" in section("windows", [record]).see
+    with style.look():
+        texts = [text.get_text() for text in figures.windows(record).texts]
+    assert any("tiny scale" in text and "1 seed," in text for text in texts)
+    assert "at the tiny scale" in section("reviewers", [made_studies.spl(seeds=1, scale="tiny")]).see

@@ -1,0 +1,103 @@
+"""The reward's own training as rows: ids and refusals, what a simulated row tells, and which runs have such rows."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from bench_command import bench_here
+
+from bench import record, step_time, tables
+from bench.cases import Case
+from bench.report.sections.reward_training import reward_training
+from bench.reward_cases import RewardCase, memory_matrix
+from bench.runner import measure
+from methods.interface import MethodError
+from methods.rollout import PHASES
+
+TINY = RewardCase(backbone="mld-tiny", batch=12, frames=16)
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, dict]:
+    """By training: simulated, as they are read back."""
+    cases = [TINY, replace(TINY, spl=True), replace(TINY, spl=True, pool=48)]
+    return {case.method: json.loads(json.dumps(measure(case))) for case in cases}
+
+
+def test_ids_tell_the_cases_apart():
+    assert [case.id for case in memory_matrix()] == [
+        "reward-mld-B64-F196-paper-simulated",
+        "reward-spl-mld-B64-F196-paper-simulated",
+        "reward-spl-pool256-mld-B64-F196-paper-simulated",
+    ]
+    assert replace(TINY, seed=3).id == "reward-mld-tiny-B12-F16-paper-seed3-simulated"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"backbone": "mdm"}, "unknown backbone 'mdm'"),
+        ({"meter": "tape"}, "unknown meter 'tape'"),
+        ({"batch": 0}, "batch must be at least 1"),
+        ({"frames": 500}, "frames 1 to 499"),
+        ({"profile": "frozen"}, "a frozen reward cannot be trained"),
+        ({"pool": 64}, "a pool is SPL's"),
+        ({"spl": True, "pool": 32}, "holds the batch's 64 motions: 32 is none"),
+        ({"spl": True, "batch": 4}, "SPL needs 10 motions in its pool, not 4"),
+    ],
+)
+def test_cases_of_no_use(options, said):
+    with pytest.raises(MethodError, match=f"^[^\n]*{said}[^\n]*$"):
+        RewardCase(**options)
+
+
+def test_a_row_is_like_every_other(rows):
+    """Phases and categories of a whole step, adding up; a kind of its own, so that no claim or gate takes it for one
+    of a method."""
+    for row in rows.values():
+        assert (row["kind"], row["status"], row["plan"]) == ("reward_memory", "ok", None)
+        reading = row["reading"]
+        assert reading["peak"] == sum(reading["categories"].values()) == sum(own["bytes"] for own in reading["owners"])
+        assert reading["peak"] == max(reading["phases"].values())
+        assert [phase for phase in PHASES if not reading["phases"][phase]] == ["rollout"]
+        assert reading["sampling"] > reading["resident"] > reading["parameters"] > 0
+        assert reading["optimiser_state"] > reading["parameters"]
+    assert record.kind("memory", Case()) == "memory"
+
+
+def test_spl_over_the_batch_is_nearly_free_and_a_pool_is_not(rows):
+    """The pool's further motions go through the encoder; the decoder, which reads the pairs alone, is as before."""
+    plain, spl, pool = (own["reading"] for own in rows.values())
+    assert plain["peak"] <= spl["peak"] < 1.01 * plain["peak"]
+    assert pool["peak"] > 1.3 * spl["peak"]
+
+
+def test_the_simulation_is_near_a_real_run():
+    """Without dropout; the CPU composes a few operations otherwise."""
+    case = replace(TINY, spl=True, profile="paper+train_mode=false")
+    simulated, real = (measure(replace(case, meter=meter))["reading"] for meter in ("simulated", "host"))
+    assert simulated["peak"] == pytest.approx(real["peak"], rel=0.02)
+    assert simulated["resident"] == real["resident"]
+
+
+def test_steps_are_timed_as_updates_are():
+    """Interleaved with a method's; one optimiser step an update."""
+    cases = [Case("refl", "mld-tiny", steps=2, batch=2, frames=8, meter="host"), replace(TINY, meter="host")]
+    _, row = step_time.measure(cases, rounds=2)
+    assert (row["kind"], row["status"]) == ("reward_step_time", "ok")
+    timing = row["timing"]
+    assert timing["per_update"] == timing["per_optimiser_step"]
+    assert timing["per_sample"]["median"] == pytest.approx(timing["per_update"]["median"] / 12)
+
+
+def test_the_table_and_the_section(rows):
+    frame = tables.reward_training([*rows.values(), measure(Case("refl", "mld-tiny", steps=2, batch=2, frames=8))])
+    assert list(frame["training"]) == ["reward", "reward:spl", "reward:spl,pool=48"]
+    assert "SPL over the batch adds" in reward_training(list(rows.values())).see
+    assert reward_training([]).command
+
+
+@pytest.mark.parametrize(("options", "count"), [([], 3), (["--matrix", "gate"], 0), (["--method", "refl"], 0)])
+def test_they_are_rows_of_the_default_matrix_alone(options, count):
+    listed = bench_here("-m", "memory", "--collect-only", *options).stdout
+    assert listed.count("test_memory[reward-") == count
