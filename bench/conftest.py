@@ -1,6 +1,6 @@
 """`pytest bench/`: options, the workers behind the tests, the journal, and the tables at the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -214,7 +214,17 @@ def keep(request: pytest.FixtureRequest, benchmark):
     return finish
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None]:
+    """Before pytest-benchmark writes its file and the terminal its summary."""
+    measured = session.config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
+    # One that was interrupted has no data, of which pytest-benchmark can make neither a table nor a file.
+    measured.benchmarks[:] = [benchmark for benchmark in measured.benchmarks if benchmark]
+    _finish_gate(session, exitstatus)
+    yield
+
+
+def _finish_gate(session: pytest.Session, exitstatus: int) -> None:
     gate = session.config.stash.get(GATE, None)
     if gate is None or session.config.getoption("collectonly"):
         return
