@@ -26,7 +26,7 @@ from bench.alignment.finetune import FinetuneError
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.studies import jobs
 from bench.alignment.studies.jobs import Jobs, Training, Tuning
-from bench.alignment.studies.trained import SCALES
+from bench.alignment.studies.trained import LATER, SCALES
 from bench.alignment.world import data, load
 from bench.alignment.world.content import Embedded
 
@@ -287,7 +287,7 @@ class TestTheFourStudies:
         named = [(row["share"], row["spl"]) for row in found["rewards"]]
         assert named == [(share, spl) for share in TINY.shares for spl in (False, True)]
         for row in found["rewards"]:
-            assert set(row["runs"]) == {"easytune", "draft:k=10"}
+            assert set(row["runs"]) == {LATER, "draft:k=10"}
             assert all(is_measured(own, TINY.seeds) for own in row["runs"].values())
         assert is_measured(found["base"], TINY.seeds)
 
