@@ -74,6 +74,13 @@ def test_c4_needs_clear_differences(easytune, outcome):
     assert set(verdict.numbers["method"]) == {"draft", "alignprop", "drtune:k=4", "easytune"}
 
 
+def test_c4_is_decided_by_the_noise_aware_reward_where_there_is_one():
+    worse = row("easytune", 2.2, r1=0.4, fid=1.2)
+    verdict = judge_alignment([*BASELINES, worse, row("easytune:score=noisy", 1.8, r1=0.6, fid=0.8)])
+    assert verdict.outcome is Outcome.HOLDS
+    assert "with the one-step prediction is 2.200" in verdict.finding
+
+
 def test_the_full_size_counts_before_a_quick_look():
     quick = [row(method, 9.0, size="quick") for method in ("draft", "easytune")]
     assert aligned([*BASELINES, row("easytune", 1.0), *quick])["easytune"]["case"]["size"] == "full"
@@ -141,13 +148,15 @@ def test_equal_time_ends_with_the_first_run_and_equal_trajectories_with_all():
 
 
 def test_changes_stand_beside_the_published_ones_in_percent_of_their_own_base():
-    own = row("easytune", 1.0)
+    own = row("easytune:score=noisy", 1.0)
     own["alignment"]["base"] = {**own["alignment"]["base"], "fid": {"mean": 4.0, "half_width": 0.5}}
     own["alignment"]["gain"] = {**own["alignment"]["gain"], "fid": {"mean": -1.0, "half_width": 0.2}}
-    found = beside_published([*BASELINES, row("draft:k=10", 2.0), own]).set_index("method")
-    assert found.loc["easytune", "FID, here, %"] == "-25.0 ± 5.0"
-    assert found.loc["easytune", "FID, paper, %"] == "-70.7"  # 0.132 of 0.450
-    assert found.loc["easytune", "R@1, paper, %"] == "+15.3"  # 0.581 of 0.504
+    found = beside_published([*BASELINES, row("draft:k=10", 2.0), row("easytune", 1.0), own]).set_index("method")
+    assert found.loc["easytune:score=noisy", "FID, here, %"] == "-25.0 ± 5.0"
+    assert found.loc["easytune:score=noisy", "FID, paper, %"] == "-70.7"  # 0.132 of 0.450
+    assert found.loc["easytune:score=noisy", "R@1, paper, %"] == "+15.3"  # 0.581 of 0.504
+    assert found.loc["easytune", "R@1, paper, %"] == "+12.7"  # 0.568 of 0.504
+    assert found.loc["easytune", "FID, paper, %"] == ""  # not given for the one-step prediction
     assert found.loc["drtune:k=4", "MM-Dist, paper, %"] == "-8.4"  # 2.795 of 3.052
     assert found.loc["draft:k=10", "FID, paper, %"] == ""  # the paper has DRaFT-50 alone
 
