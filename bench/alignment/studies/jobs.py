@@ -67,7 +67,7 @@ class Tuning:
     warm_up: int = 5
     validation: int = 64
     test: int = 256
-    repeats: int = 2
+    repeats: int = 1
 
     @property
     def label(self) -> str:

@@ -22,12 +22,14 @@ LATER = "easytune:first=10"
 TUNED: Mapping[str, tuple[float, int]] = {
     "easytune": (1e-5, 8),
     NOISY: (1e-5, 8),
-    LATER: (3e-5, 16),
-    "draft:k=10": (1e-4, 24),
+    LATER: (3e-5, 12),
+    "draft:k=10": (1e-4, 20),
 }
-"""Learning rate and trajectories of each method: about 18 seconds of one core each."""
+"""Learning rate and trajectories of each method: about 15 seconds of one core each."""
 AWARE = 0.5
 """The share of noised batches of a noise-aware reward."""
+REWARD_BATCH = 48
+"""Motions of a step of a reward's training, and SPL's pool; published: 64."""
 SECOND_SEED = 100
 """Of the reward that looks on."""
 PULL = 100.0
@@ -44,8 +46,8 @@ class Scale:
     """Denoising steps, in training and in measuring."""
     batch: int = 16
     """Prompts a trajectory."""
-    steps: int = 300
-    refine: int = 80
+    steps: int = 200
+    refine: int = 60
     """Steps of a reward's first and second stage."""
     shares: tuple[float, ...] = (0.1, 0.3, 1.0)
     levels: tuple[int, ...] = (1, 101, 201, 301, 401, 501, 601, 701, 801, 901)
@@ -57,13 +59,13 @@ class Scale:
     long: Mapping[str, tuple[float, int]] | None = None
     """Learning rate and trajectories of the gaming study; None: GAMED."""
     long_seeds: int = 2
-    points: int = 8
+    points: int = 6
     """Measurements of a long run."""
     test: int = 256
     validation: int = 64
 
 
-GAMED: Mapping[str, tuple[float, int]] = {LATER: (1e-4, 30), "draft:k=10": (3e-4, 80)}
+GAMED: Mapping[str, tuple[float, int]] = {LATER: (1e-4, 24), "draft:k=10": (3e-4, 64)}
 """Three times the learning rate of TUNED, and longer."""
 
 SCALES = {
@@ -96,7 +98,7 @@ def spl(jobs: Jobs, scale: Scale) -> dict:
     `rewards[arm]`: a result a reward seed (`retrieval`, `training`). `runs[arm]`: test metrics of EasyTune under the
     rewards of control and spl, run i under reward i; `base`: of the base.
     """
-    first = RewardConfig(steps=scale.steps, refine=0)
+    first = RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=0)
     arms = {
         "pretrained": first,
         "control": replace(first, refine=scale.refine),
@@ -130,8 +132,8 @@ def windows(jobs: Jobs, scale: Scale) -> dict:
     second with its time token.
     """
     trained = {
-        "clean": Training(RewardConfig(steps=scale.steps, refine=0), scale.levels),
-        "aware": Training(RewardConfig(steps=scale.steps, refine=0, noise=AWARE), scale.levels),
+        "clean": Training(RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=0), scale.levels),
+        "aware": Training(RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=0, noise=AWARE), scale.levels),
     }
     tuned = {
         (score, window): [
@@ -166,7 +168,7 @@ def strength(jobs: Jobs, scale: Scale) -> dict:
     `rewards`: a list of `share`, `spl`, `retrieval`, and `runs[method]`, test metrics over seeds. `base`.
     """
     rows = [
-        Training(RewardConfig(steps=scale.steps, refine=scale.refine, share=share, spl=with_spl))
+        Training(RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=scale.refine, share=share, spl=with_spl))
         for share in scale.shares
         for with_spl in (False, True)
     ]
@@ -199,7 +201,7 @@ def gaming(jobs: Jobs, scale: Scale) -> dict:
     optimised, `second`, the score of another reward of the same data and another seed, and the evaluator's metrics.
     Both rewards are trained as published.
     """
-    reward = RewardConfig(steps=scale.steps, refine=0)
+    reward = RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=0)
     second = replace(reward, seed=SECOND_SEED)
     runs = {
         (method, lr, pull): [
