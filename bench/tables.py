@@ -100,7 +100,7 @@ def alignment(records: Sequence[dict]) -> pd.DataFrame:
                 "traj. to goal": goal["trajectories"],
                 "s to goal": goal["seconds"],
                 "peak MiB": of["memory"]["peak"] / 2**20,
-                "hacked": ", ".join(ALIGNED[name] for name in of["hacked"]),
+                "hacked": ", ".join(ALIGNED[name] for name in reading.hacked(of["gain"])),
             }
         else:
             row |= {"status": record["status"], "reason": record["reason"]}

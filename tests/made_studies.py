@@ -107,7 +107,7 @@ def spl(gain: float = 1.0, released: float = 0.4, seeds: int = 5, scale: str = "
         },
         "runs": {"control": runs(BASE + 0.06, seeds), "spl": runs(BASE + 0.07, seeds)},
         "base": runs(BASE, seeds),
-        "method": "easytune",
+        "method": "easytune:first=10",
         "lr": 1e-5,
     }
     return row("spl", study, scale)
@@ -119,7 +119,7 @@ def strength() -> dict:
     for number, share in enumerate((0.1, 0.3, 1.0)):
         for with_spl in (False, True):
             r1 = 15 + 8 * number + 2 * with_spl
-            gains = {"easytune": 0.002 * r1, "draft:k=10": 0.004 * r1 - 0.04}
+            gains = {"easytune:first=10": 0.002 * r1, "draft:k=10": 0.004 * r1 - 0.04}
             rewards.append(
                 {
                     "share": share,

@@ -81,19 +81,17 @@ class TestReading:
         ("changed", "worse"),
         [
             ({}, []),
-            ({"r1": 0.55}, ["r1"]),
-            ({"r1": 0.59}, []),  # inside the base's interval
-            ({"fid": 1.2, "mm_dist": 3.5}, ["fid", "mm_dist"]),
-            ({"fid": 0.5, "mm_dist": 2.0, "r1": 0.9}, []),
-            ({"reward": 0.44, "fid": 9.0}, []),  # the reward's interval does not exclude the base's
+            ({"r1": -0.05}, ["r1"]),
+            ({"r1": -0.01}, []),  # inside the interval
+            ({"fid": 0.2, "mm_dist": 0.5}, ["fid", "mm_dist"]),
+            ({"fid": -0.5, "mm_dist": -1.0, "r1": 0.3}, []),
+            ({"reward": 0.04, "fid": 8.0}, []),  # the reward's interval holds 0
         ],
     )
     def test_reward_hacking(self, changed, worse):
-        base = {"reward": 0.4, "r1": 0.6, "fid": 1.0, "mm_dist": 3.0}
         widths = {"reward": 0.05, "r1": 0.02, "fid": 0.1, "mm_dist": 0.2}
-        made = {**base, "reward": 0.6, **changed}
-        summaries = [{name: {"mean": of[name], "half_width": widths[name]} for name in of} for of in (made, base)]
-        assert reading.hacked(*summaries) == worse
+        gain = {**dict.fromkeys(widths, 0.0), "reward": 0.2, **changed}
+        assert reading.hacked({name: {"mean": gain[name], "half_width": widths[name]} for name in gain}) == worse
 
 
 def row(method: str, **changed) -> dict:
@@ -121,7 +119,7 @@ def test_a_row_says_edge_gain_and_hacking_and_survives_json(tmp_path):
     path.write_text(json.dumps({"benchmarks": [{"extra_info": made}]}))
     (loaded,) = record.load(path)
     own = loaded["alignment"]
-    assert own["hacked"] == ["fid"]
+    assert reading.hacked(own["gain"]) == ["fid"]
     assert own["gain"]["reward"]["mean"] == pytest.approx(0.295)
     assert own["to_reach"]["trajectories"] == pytest.approx(2)
     failed = benchmark.make_record(AlignmentCase("refl:m=2", "tiny"), Path("none"), "failed", "no rate trains it")
@@ -197,6 +195,7 @@ class TestCases:
             "alignprop",
             "drtune",
             "refl",
+            "easytune",
             "easytune",
         ]
 

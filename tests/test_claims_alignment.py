@@ -46,9 +46,8 @@ def row(method: str, mm_dist: float, r1: float = 0.5, fid: float = 1.0, seconds:
             "curves": [[start, end]] * 3,
             "final": final,
             "base": final,
-            "gain": final,
+            "gain": {**{name: interval(0.0) for name in final}, "reward": interval(0.1)},
             "real": dict.fromkeys(final, 0.9),
-            "hacked": [],
             "memory": {"peak": 2**27, "sampling": 2**25, "resident": 2**24},
             "to_reach": {"seconds": seconds, "trajectories": 2.0, "reward": 0.7, "note": None},
         },
@@ -110,15 +109,15 @@ def test_c3_is_also_read_as_time_to_a_reward():
 
 def test_the_report_draws_alignment_and_says_who_was_hacked():
     rows = [*BASELINES, row("easytune", 1.0)]
-    rows[0]["alignment"]["hacked"] = ["fid"]
+    rows[0]["alignment"]["gain"]["fid"] = interval(0.5)
     for make, axes in ((sections.alignment, 12), (sections.paths, 3), (sections.pareto, 2)):
         section = make(rows)
         assert len(section.figure().axes) == axes
     assert "Reward hacking" in sections.paths(rows).see
     assert "FID" in sections.paths(rows).see
     assert sections.alignment([]).command == claims.ALIGN_COMMAND
-    rows[0]["alignment"]["hacked"] = []
-    assert "No method" in sections.paths(rows).see
+    rows[0]["alignment"]["gain"]["fid"] = interval(0.0)
+    assert "no independent metric" in sections.paths(rows).see
     assert figures.pareto(rows) is not None
 
 

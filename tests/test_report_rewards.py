@@ -1,5 +1,7 @@
 """The report's sections on rewards, on made-up studies: what they say, what they draw, and what they ask for."""
 
+import re
+
 import made_studies
 import pytest
 from test_claims_alignment import row as aligned
@@ -89,10 +91,9 @@ def test_the_trained_rewards_join_the_noise_section_where_they_are():
 def test_strength_says_what_the_strongest_reward_gains_over_the_weakest():
     found = section("strength", [made_studies.strength()])
     assert "from the weakest reward" in found.see
-    gains = [
-        float(part.split()[1]) for part in found.see.split("changes by ")[1].split(", DRaFT-10")[0].split(" (")[:1]
-    ]
-    assert gains == [pytest.approx(0.036, abs=0.01)]
+    gain = re.search(r"first = 10 ([+-]\d\.\d+)", found.see)
+    assert gain is not None
+    assert float(gain[1]) == pytest.approx(0.036, abs=0.01)
     assert len(found.table) == 1 + 12
     assert found.table.iloc[0]["method"] == "base"
 
@@ -147,7 +148,7 @@ def test_the_reviewers_get_three_answers_with_numbers_and_figures():
 
 def test_flagged_methods_are_named():
     flagged = aligned("draft:k=10", 2.0)
-    flagged["alignment"]["hacked"] = ["fid"]
+    flagged["alignment"]["gain"]["fid"] = {"mean": 1.0, "half_width": 0.1}
     see = section("reviewers", [made_studies.gaming(), flagged]).see
     assert "1 of 1 methods are flagged (figure paths: DRaFT-10)" in see
 

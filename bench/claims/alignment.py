@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bench.alignment import reading
 from bench.claims.compare import like_sets, provenance
 from bench.claims.published import DRAFT, EASYTUNE
 from bench.claims.verdict import NotJudgedError, Verdict, outcome_of
@@ -88,7 +89,7 @@ def judge_alignment(records: Sequence[dict]) -> Verdict:
             "lr": f"{row['alignment']['lr']:g}",
             **{label: interval(row["alignment"]["final"][metric]) for metric, label in NAMES.items()},
             "reward": interval(row["alignment"]["final"]["reward"]),
-            "worse than the base though the reward rose": ", ".join(row["alignment"]["hacked"]),
+            "worse than the base though the reward rose": ", ".join(reading.hacked(row["alignment"]["gain"])),
         }
         for name, row in rows.items()
     )

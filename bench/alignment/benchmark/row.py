@@ -35,7 +35,6 @@ def compared(found: dict, target: float | None) -> dict:
         "base": of_base,
         "gain": gain,
         "to_reach": to_reach(found["curves"], found["memory"]["peak"], target),
-        "hacked": reading.hacked(final, of_base),
     }
 
 

@@ -26,16 +26,17 @@ def size(record: dict) -> str:
 
 
 def legend(figure: Figure, handles: Sequence, columns: int = 6) -> None:
-    """One row under the subtitle."""
+    """One row under the subtitle; tighter where there are more than eight."""
     height = figure.get_figheight()
+    tight = len(handles) > 8
     figure.legend(
         handles=list(handles),
         loc="upper left",
         bbox_to_anchor=(0.010, 1 - 0.62 / height),
-        ncols=columns,
-        fontsize=9,
-        handlelength=1.4,
-        columnspacing=1.4,
+        ncols=max(columns, len(handles)) if tight else columns,
+        fontsize=8 if tight else 9,
+        handlelength=1.1 if tight else 1.4,
+        columnspacing=0.8 if tight else 1.4,
         handletextpad=0.5,
         borderaxespad=0,
         borderpad=0,

@@ -40,7 +40,7 @@ def motions(rows: Rows, kind: str) -> Figure:
     reach = max(0.5, *(float(np.linalg.norm(joints[:, 0] * _FLOOR, axis=-1).max()) for joints in found.values()))
     for row, (name, joints) in enumerate(found.items()):
         floor = -_ROW * row
-        axes.text(0.15, floor + 0.8, name, va="center", fontsize=9, color=INK)
+        axes.text(0.15, floor + 0.8, name.replace(", ", ",\n"), va="center", fontsize=9, color=INK)
         axes.plot([_NAMES, across], [floor - 0.38] * 2, color=FAINT, linewidth=0.6)
         for column, frame in zip(columns, frames, strict=True):
             _pose(axes, joints, frame, np.array([column, floor]))

@@ -60,7 +60,8 @@ def noise(record: dict, windows: dict | None) -> Figure:
         axes.set_xlabel("timestep of the denoiser call")
         axes.invert_xaxis()
     widths = {"full: within prompts": 2, "thin: over all": 0.8}
-    left.legend(handles=[Line2D([], [], color=SOFT, linewidth=w, label=text) for text, w in widths.items()], fontsize=9)
+    lines = [Line2D([], [], color=SOFT, linewidth=w, label=text) for text, w in widths.items()]
+    left.legend(handles=lines, fontsize=9, loc="upper left")
     right.legend(handles=extra, fontsize=9)
     names = ("noisy state, timestep given", "noisy state, timestep not given", "one-step prediction x̂₀ (left)")
     pairs = zip(names, looks.values(), strict=True)

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from bench import claims, tables
+from bench.alignment import reading
 from bench.claims import compare
 from bench.report import figures, style
 from bench.report import rows as pick
@@ -51,14 +52,16 @@ def paths(records: Records) -> Section:
     title, rows = "Reward against an independent evaluator", pick.aligned(records)
     if not rows:
         return Section("paths", title, command=claims.ALIGN_COMMAND)
-    hacked = {style.label(r): r["alignment"]["hacked"] for r in rows if r["alignment"]["hacked"]}
-    if hacked:
+    hacked = {style.label(r): reading.hacked(r["alignment"]["gain"]) for r in rows}
+    if any(hacked.values()):
         worse = "; ".join(
-            f"{name}: {', '.join(tables.ALIGNED[metric] for metric in of)}" for name, of in hacked.items()
+            f"{name}: {', '.join(tables.ALIGNED[metric] for metric in of)}" for name, of in hacked.items() if of
         )
-        see = f"Reward hacking: the reward rises beyond its interval while the evaluator finds worse ({worse})."
+        see = (
+            f"Reward hacking: the reward clearly rises while the evaluator finds clearly worse ({worse}), seed by seed."
+        )
     else:
-        see = "No method's independent metrics fall below the base's by more than the base's own interval."
+        see = "Where a method's reward is clearly better, no independent metric is clearly worse, seed by seed."
     return Section("paths", title, see, lambda: figures.paths(rows))
 
 

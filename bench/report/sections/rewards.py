@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench import claims
-from bench.alignment.reading import Curve, of_seeds, paired, stopping_point
+from bench.alignment.reading import Curve, hacked, of_seeds, paired, stopping_point
 from bench.claims import Verdict, compare
 from bench.claims.base_model import study
 from bench.claims.rewards import own_recall, recalls, told, trained_study, where
@@ -242,10 +242,10 @@ def _is_gamed(records: Records, record: dict) -> str:
     runs = record["study"]["runs"]
     counts = ", ".join(f"{_gamed(run)} of {len(run['curves'])} ({_run_label(run, record)})" for run in runs)
     rows = pick.aligned(records)
-    hacked = [style.label(row) for row in rows if row["alignment"]["hacked"]]
+    flagged = [style.label(row) for row in rows if hacked(row["alignment"]["gain"])]
     at_chosen = (
-        f"at the learning rates of the benchmark {len(hacked)} of {len(rows)} methods are flagged (figure paths"
-        f"{': ' if hacked else ''}{', '.join(hacked)})"
+        f"at the learning rates of the benchmark {len(flagged)} of {len(rows)} methods are flagged (figure paths"
+        f"{': ' if flagged else ''}{', '.join(flagged)})"
         if rows
         else f"the benchmark's own runs are not in these records ({claims.ALIGN_COMMAND})"
     )
