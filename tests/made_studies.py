@@ -91,8 +91,8 @@ def windows(gains: Mapping[str, tuple[float, ...]] | None = None, seeds: int = 3
 
 def spl(gain: float = 1.0, released: float = 0.4, seeds: int = 5, scale: str = "full") -> dict:
     """`gain`, `released`: points of R@1 over the control, which has 30%."""
-    arms = {"pretrained": 28.0, "control": 30.0, "spl": 30 + gain, "released": 30 + released}
-    mined = {"spl": 0.4, "released": 0.35}
+    arms = {"pretrained": 28.0, "control": 30.0, "spl": 30 + gain, "released": 30 + released, "k1": 31.0}
+    mined = {"spl": 0.004, "released": 0.003, "k1": 0.4}
     study = {
         "rewards": {
             arm: [
@@ -128,7 +128,11 @@ def strength() -> dict:
                     "runs": {method: runs(BASE + gain) for method, gain in gains.items()},
                 }
             )
-    return row("strength", {"rewards": rewards, "base": runs(BASE)})
+    own = {
+        "retrieval": retrieval(60.0),
+        "runs": {method: runs(BASE + 0.06) for method in ("easytune:first=10", "draft:k=10")},
+    }
+    return row("strength", {"rewards": rewards, "own": own, "base": runs(BASE)})
 
 
 def gaming(peak: int = 4, points: int = 10, seeds: int = 2) -> dict:

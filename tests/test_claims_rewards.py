@@ -138,7 +138,7 @@ def test_c9_tells_pairs_pools_and_what_alignment_gains():
             run["r1"] = 0.5 + 0.1 * gain
     verdict = judge_spl([record])
     assert "by +1.00 ± 0.00 points against as many steps without it, which give 32.00 ± 1.96%" in verdict.finding
-    assert "25% of texts gave a pair" in verdict.finding
+    assert "25.0% of texts gave a pair" in verdict.finding
     assert "the evaluator's R@1 is +0.100 ± 0.000 against" in verdict.finding
     assert cell(verdict.numbers, "R@1 of 32", arm="spl − control") == "+2.00 ± 0.00"
     assert cell(verdict.numbers, "EasyTune: R@1", arm="spl − control") == "+0.100 ± 0.000"
@@ -167,7 +167,7 @@ class MadeUp:
     def result(self, job) -> dict:
         if isinstance(job, Training):
             levels = [made_studies.retrieval(10.0) for _ in job.levels]
-            mined = 0.5 if job.reward.spl else None
+            mined = 0.5 if job.reward and job.reward.spl else None
             return {"retrieval": made_studies.retrieval(30.0), "levels": levels, "training": {"mined": mined}}
         (final,) = made_studies.runs(0.5, seeds=1)
         points = made_studies.gaming(points=len(job.measured) + 1)["study"]["runs"][0]["curves"][0]

@@ -94,7 +94,8 @@ def test_strength_says_what_the_strongest_reward_gains_over_the_weakest():
     gain = re.search(r"first = 10 ([+-]\d\.\d+)", found.see)
     assert gain is not None
     assert float(gain[1]) == pytest.approx(0.036, abs=0.01)
-    assert len(found.table) == 1 + 12
+    assert len(found.table) == 1 + 12 + 2
+    assert found.table.iloc[-1]["reward of"] == "the world's own"
     assert found.table.iloc[0]["method"] == "base"
 
 

@@ -32,15 +32,19 @@ VALIDATION_NOISE = 0
 
 @dataclass(frozen=True)
 class Training:
-    """A reward trained on the world's motion. Its result: `retrieval` on the test split, and `levels` where asked."""
+    """A reward trained on the world's motion, or the world's own. Its result: `retrieval` on the test split, and
+    `levels` where asked."""
 
-    reward: RewardConfig
+    reward: RewardConfig | None
+    """None: the world's own, which is not trained."""
     levels: tuple[int, ...] = ()
     """Timesteps at which noised motions are retrieved too, with the time token if the reward has learned it."""
 
     @property
     def label(self) -> str:
         own = self.reward
+        if own is None:
+            return "the world's own reward"
         noisy = ", noise-aware" if own.noise else ""
         return f"reward on {own.share:.0%} of the clips{', SPL' if own.spl else ''}{noisy}, seed {own.seed}"
 
@@ -99,7 +103,7 @@ class Jobs:
         if first:
             data.cached(self.folder / "data.safetensors", world.load(self.weights).content)
         # Recipes that differ in stage two alone share the files of stage one: one of them makes these ahead.
-        ahead = {str(job.reward.stage_one()): job for job in reversed(first)}
+        ahead = {str(job.reward.stage_one()): job for job in reversed(first) if job.reward}
         for part in ([*ahead.values()], first, [job for job in jobs if isinstance(job, Tuning)]):
             found |= self._in_parallel(part)
         for job, result in found.items():
@@ -169,6 +173,8 @@ def _digest(weights: Path) -> str:
 
 def _train(job: Training, folder: Path, weights: Path) -> dict:
     own = world.load(weights)
+    if job.reward is None:
+        return {"retrieval": rewards.retrieval(own, own.reward, "test"), "levels": [], "training": {}}
     path = _reward_file(folder, weights, job.reward)
     if not path.is_file():
         content = data.cached(folder / "data.safetensors", own.content)

@@ -92,8 +92,9 @@ SCALES = {
 
 
 def spl(jobs: Jobs, scale: Scale) -> dict:
-    """Three arms that share a first stage: `pretrained` ends there, `control` and `spl` go on for as many steps,
-    without and with SPL (`released`: as the released code has it).
+    """Arms that share a first stage: `pretrained` ends there, `control` and `spl` go on for as many steps, without and
+    with SPL (`released`: as the released code has it; `k1`: as the paper, but every text that does not find its own
+    motion first gives a pair).
 
     `rewards[arm]`: a result a reward seed (`retrieval`, `training`). `runs[arm]`: test metrics of EasyTune under the
     rewards of control and spl, run i under reward i; `base`: of the base.
@@ -104,6 +105,7 @@ def spl(jobs: Jobs, scale: Scale) -> dict:
         "control": replace(first, refine=scale.refine),
         "spl": replace(first, refine=scale.refine, spl=True),
         "released": replace(first, refine=scale.refine, spl=True, variant="released"),
+        "k1": replace(first, refine=scale.refine, spl=True, top=1),
     }
     trained = {
         arm: [Training(replace(own, seed=seed)) for seed in range(scale.reward_seeds)] for arm, own in arms.items()
@@ -165,31 +167,33 @@ def _windowed(score: str, window: tuple[int, int]) -> str:
 def strength(jobs: Jobs, scale: Scale) -> dict:
     """Fine-tuning under rewards of unequal quality: trained on a share of the clips, with SPL and without.
 
-    `rewards`: a list of `share`, `spl`, `retrieval`, and `runs[method]`, test metrics over seeds. `base`.
+    `rewards`: a list of `share`, `spl`, `retrieval`, and `runs[method]`, test metrics over seeds; `own`: the same of
+    the world's own reward, which was trained longer, with noise, and with what an optimiser would try on it. `base`.
     """
-    rows = [
-        Training(RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=scale.refine, share=share, spl=with_spl))
+    recipe = RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=scale.refine)
+    trained = {
+        (share, with_spl): Training(replace(recipe, share=share, spl=with_spl))
         for share in scale.shares
         for with_spl in (False, True)
-    ]
+    }
+    rows = [*trained.values()]
+    own = Training(None)
     methods = (LATER, "draft:k=10")
     tuned = {
         (row, method): [_tuning(scale, method, seed, reward=row.reward) for seed in range(scale.seeds)]
-        for row in rows
+        for row in (*rows, own)
         for method in methods
     }
     base = [_base(scale, seed) for seed in range(scale.seeds)]
-    found = jobs.run([*rows, *_flat(tuned), *base])
+    found = jobs.run([*rows, own, *_flat(tuned), *base])
+
+    def result(row: Training) -> dict:
+        runs = {method: [found[job]["final"] for job in tuned[row, method]] for method in methods}
+        return {"retrieval": found[row]["retrieval"], "runs": runs}
+
     return {
-        "rewards": [
-            {
-                "share": row.reward.share,
-                "spl": row.reward.spl,
-                "retrieval": found[row]["retrieval"],
-                "runs": {method: [found[job]["final"] for job in tuned[row, method]] for method in methods},
-            }
-            for row in rows
-        ],
+        "rewards": [{"share": share, "spl": with_spl, **result(row)} for (share, with_spl), row in trained.items()],
+        "own": result(own),
         "base": [found[job]["final"] for job in base],
     }
 

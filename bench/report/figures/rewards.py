@@ -24,6 +24,7 @@ SCORED = {"x0-hat": ("one-step prediction x̂₀", PREDICTED), "noisy": ("noise-
 DIFFERENCES = {
     ("spl", "control"): ("SPL − control", COLOURS["easytune"]),
     ("released", "control"): ("SPL as released − control", OTHER_METHOD),
+    ("k1", "control"): ("SPL, K = 1 − control", COLOURS["alignprop"]),
     ("control", "pretrained"): ("control − pre-trained", SOFT),
 }
 EVALUATED = ("r1", "mm_dist", "fid")
@@ -97,7 +98,7 @@ def spl(record: dict) -> Figure:
         for number, ((ours, theirs), (_, shade)) in enumerate(DIFFERENCES.items()):
             pair = [[recalls(own["retrieval"], kind) for own in rewards[arm]] for arm in (ours, theirs)]
             for place, name in enumerate(RECALLS):
-                _difference(axes, place + 0.2 * (number - 1), pair[0], pair[1], name, shade)
+                _difference(axes, place + 0.18 * (number - 1.5), pair[0], pair[1], name, shade)
         _categories(axes, RECALLS)
         axes.set_xlabel(f"text to motion, among {among}")
         axes.set_ylabel("difference, points")
@@ -136,6 +137,9 @@ def strength(record: dict) -> Figure:
                     capsize=2,
                     elinewidth=1,
                 )
+            value = of_seeds(found["own"]["runs"][method], metric)
+            x = own_recall(found["own"]) + apart * number
+            axes.errorbar(x, value["mean"], value["half_width"] or 0, color=shade, marker="D", markersize=6, capsize=2)
         axes.set_xlabel("the reward's own text-to-motion R@1, %")
         axes.set_ylabel(f"{LABELS[metric]}  after fine-tuning")
     marks = [
@@ -145,6 +149,7 @@ def strength(record: dict) -> Figure:
     marks += [
         Line2D([], [], color=SOFT, marker="o", linestyle="none", label="reward with SPL"),
         Line2D([], [], color=SOFT, marker="o", linestyle="none", markerfacecolor="white", label="without"),
+        Line2D([], [], color=SOFT, marker="D", linestyle="none", label="the world's own"),
         Line2D([], [], color=SOFT, linewidth=1, linestyle=DASHED, label="base"),
     ]
     legend(figure, marks)
