@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,6 +20,12 @@ SCALE = ["--backbone", "mld-tiny", "--steps", "4", "--batch", "2", "--frames", "
 TIME_SCALE = ["--time-steps", "4", "--time-batch", "2", "--time-frames", "5"]
 # Hypothesis takes a second to import, and nothing in bench/ uses it.
 ALWAYS = ["bench/", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
+
+
+def heed_interrupts() -> None:
+    """For the preexec_fn of a process that is to be interrupted: whoever runs the tests in the background hands down
+    an ignored SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def bench(*arguments: object, folder: Path = ROOT, **environment: str) -> subprocess.CompletedProcess:

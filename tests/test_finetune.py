@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from alignment_worlds import untrained_world
+from bench_command import heed_interrupts
 from toys import FRAMES, ToyReward, toy, toy_batch
 
 from bench.alignment.command import main
@@ -349,7 +350,13 @@ class TestCommand:
         command = [*self.COMMAND, *map(str, chosen), "--trajectories", "6", "--out", str(folder)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=heed_interrupts,
         ) as process:
             for line in process.stdout:
                 if line.startswith("trajectory 2"):

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bench_command import ALWAYS, ROOT, bench_here
+from bench_command import ALWAYS, ROOT, bench_here, heed_interrupts
 
 from bench import record
 from bench.alignment import studies
@@ -215,7 +215,8 @@ def interrupted(place, work) -> Interrupted:
     chosen += ["--align-world", str(place / "world.safetensors"), f"--benchmark-json={result}"]
     command = [sys.executable, "-m", "pytest", *ALWAYS, *chosen]
     options = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as first:
+    output_to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, preexec_fn=heed_interrupts, **output_to, **options) as first:
         while not list(work.glob("*.json")) and first.poll() is None:
             time.sleep(0.05)
         first.send_signal(signal.SIGINT)
