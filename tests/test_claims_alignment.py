@@ -160,6 +160,18 @@ def test_changes_stand_beside_the_published_ones_in_percent_of_their_own_base():
     assert found.loc["draft:k=10", "FID, paper, %"] == ""  # the paper has DRaFT-50 alone
 
 
+def test_rows_of_real_motion_stand_in_a_section_of_their_own():
+    real = [row(method, 3.0, backbone="cmu") for method in ("draft:k=10", "easytune")]
+    embedded = [*BASELINES, row("easytune", 1.0)]
+    assert pick.aligned([*real, *embedded]) == embedded
+    assert set(aligned([*real, *embedded])) == {own["case"]["method"] for own in embedded}
+    section = sections.own_motion([*real, *embedded])
+    assert set(section.table["motion"]) == {"cmu"}
+    assert {"draft:k=10", "easytune", "base", "real data"} == set(section.table["method"])
+    assert "rank nothing" in section.see
+    assert sections.own_motion(embedded).command
+
+
 def test_rows_of_two_sizes_are_never_shown_together():
     quick = [row(method, 9.0, size="quick") for method in ("draft", "refl", "easytune", "drtune:k=4", "alignprop")]
     for own in quick:

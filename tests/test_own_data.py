@@ -15,7 +15,7 @@ import pytest
 import torch
 from test_world import TINY, TINY_PLAN
 
-from bench.alignment import pretrain
+from bench.alignment import pretrain, rewards
 from bench.alignment.command import main as finetune
 from bench.alignment.data import DataError
 from bench.alignment.data.text import CachedTable, build_table
@@ -186,6 +186,11 @@ class TestClips:
 
 
 class TestWorld:
+    def test_its_motion_is_called_by_the_folder(self, made, tmp_path):
+        assert world.name_of(made) == "motion"
+        assert world.name_of(world.WEIGHTS) == "embedded"
+        assert world.name_of(tmp_path / "none") == "unknown"
+
     def test_sizes_follow_the_motion_and_the_encoder(self, base):
         assert base.config.vae.tokens == 13
         assert base.config.text_width == base.config.evaluator.words == Letters.width
@@ -293,6 +298,21 @@ class TestCommands:
         assert all(torch.equal(results[1][name], value) for name, value in results[0].items())
         before = load(made).backbone.denoiser.state_dict()
         assert any(not torch.equal(before[name], value) for name, value in results[0].items())
+
+    def test_a_run_under_a_reward_of_ones_own(self, made, base, tmp_path, capsys):
+        reward = tmp_path / "reward.safetensors"
+        recipe = rewards.RewardConfig(steps=2, refine=0, batch=8)
+        rewards.save(rewards.train(recipe, base, tmp_path / "work", lambda _: None), reward)
+        chosen = ["--world", str(made), "--steps", "2", "--batch", "2", "--prompts", "5", "--trajectories", "1"]
+        tuned = [*chosen, "--method", "draft:k=1", "--lr", "1e-3", "--out"]
+        assert finetune([*tuned, str(tmp_path / "own"), "--reward", str(reward)]) == 0
+        assert finetune([*tuned, str(tmp_path / "worlds")]) == 0
+        first, second = (read(tmp_path / name / "denoiser.safetensors") for name in ("own", "worlds"))
+        assert any(not torch.equal(first[name], value) for name, value in second.items())
+        capsys.readouterr()
+        noisy = ["--reward", str(reward), "--method", "easytune:score=noisy", "--out", str(tmp_path / "noisy")]
+        assert finetune([*chosen, *noisy]) == 2
+        assert "it is not noise-aware" in capsys.readouterr().err
 
 
 def test_steps_grow_with_the_root_of_the_data():
