@@ -123,7 +123,7 @@ def test_c9_asks_for_a_gain_over_as_many_steps_without_spl(gain, released, outco
 def test_c9_counts_nothing_that_the_control_gains_as_well():
     """The control is two points above the pre-trained reward: SPL that only equals it has not helped."""
     verdict = judge_spl([made_studies.spl(gain=0.0, released=0.0)])
-    assert verdict.outcome is Outcome.IN_PART
+    assert verdict.outcome is Outcome.FAILS
     assert cell(verdict.numbers, "R@1", arm="spl − pretrained").startswith("+")
 
 

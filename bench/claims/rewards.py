@@ -88,7 +88,8 @@ def judge_noise_aware(records: Sequence[dict]) -> Verdict:
 
 def judge_spl(records: Sequence[dict]) -> Verdict:
     """C9: text-to-motion R@1 of rewards trained with SPL less that of the control, as many steps without it, paired by
-    reward seed. Outcome as C8's; the released variant is the other reading."""
+    reward seed. Outcome as C8's, and a claim fails too where neither reading gains and the interval excludes the
+    published gain; the released variant is the other reading."""
     record = trained_study(records, "spl")
     found = record["study"]
     found_by = {arm: [recalls(of["retrieval"]) for of in own] for arm, own in found["rewards"].items()}
@@ -109,13 +110,21 @@ def judge_spl(records: Sequence[dict]) -> Verdict:
         f"the evaluator's R@1 is {tuned} against that under the control."
     )
     sides = [side(gains["R@1"]), side(released)]
+    # Neither a gain nor room in the interval for the published one: nothing is left of the claim.
+    excluded = not any(one > 0 for one in sides) and _upper(gains["R@1"]) < PUBLISHED_SPL
     return Verdict(
         "C9",
-        _outcome(sides[0], sides),
+        Outcome.FAILS if excluded else _outcome(sides[0], sides),
         f"{finding} {where(record, len(found_by['spl']))}",
         spl_table(found),
         f"{record['case']['backbone']} world, {provenance(record)}",
     )
+
+
+def _upper(difference: Mapping[str, float | None]) -> float:
+    """An interval's end; infinite without one."""
+    mean, half_width = difference["mean"], difference["half_width"]
+    return float("inf") if mean is None or half_width is None else mean + half_width
 
 
 def _outcome(own: int, sides: Sequence[int]) -> Outcome:
