@@ -267,7 +267,8 @@ def _write_tables(terminalreporter: pytest.TerminalReporter, rows: list[dict]) -
     if len(aligned):
         from bench.alignment.benchmark import CLOCK
 
-        terminalreporter.section("alignment of the embedded world (test prompts, 95% intervals over seeds)")
+        motion = ", ".join(sorted({row["case"]["backbone"] for row in rows if row["kind"] == "alignment"}))
+        terminalreporter.section(f"alignment, {motion} motion (test prompts, 95% intervals over seeds)")
         terminalreporter.write_line(tables.text(aligned))
         terminalreporter.write_line(f"s: {CLOCK}; goal: the validation reward that DRaFT ends with")
 
