@@ -25,6 +25,12 @@ def own_motion(records: Records) -> Section:
         "95% intervals over seeds, the world's own evaluator. They show that the whole way works on real motion; they "
         "rank nothing, and say nothing of published models."
     )
+    if weak := [name for name, rows in worlds.items() if _real_is_below_base(rows[0]["alignment"])]:
+        see += f" Of {', '.join(weak)} the evaluator finds real motion worse than the base's: it judges nothing there."
     frames = [tables.alignment(rows).assign(motion=name) for name, rows in worlds.items()]
     frame = pd.concat(frames, ignore_index=True)
     return Section("own_motion", title, see, None, frame[["motion", *frame.columns.drop("motion")]])
+
+
+def _real_is_below_base(found: dict) -> bool:
+    return (found["real"]["r1"] or 0.0) < (found["base"]["r1"]["mean"] or 0.0)
