@@ -49,9 +49,9 @@ SIZES = {
     "quick": Size(
         prompts=256,
         warm_up=2,
-        trajectories=5,
+        trajectories=4,
         measured=(2,),
-        selection=3,
+        selection=2,
         grid=(1e-5, 3e-5, 3e-4),
         validation=32,
         test=64,
