@@ -1,5 +1,6 @@
 """What is measured: a case is one method under one setting, read by one meter; a matrix is a named list of cases."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bench.profiles import profile
@@ -57,7 +58,12 @@ class Case:
         words = [self.method, self.backbone, f"T{self.steps}", f"B{self.batch}", f"F{self.frames}", self.profile]
         if self.seed:
             words.append(f"seed{self.seed}")
-        return "-".join([*words, self.meter]).replace(":", "-").replace(",", "-").replace("=", "")
+        return written_id([*words, self.meter])
+
+
+def written_id(words: Iterable[str]) -> str:
+    """Words of a case, specs among them, as one id that a file name and a shell can hold."""
+    return "-".join(words).replace(":", "-").replace(",", "-").replace("=", "")
 
 
 TABLE = ("draft", "alignprop:truncation=fixed", "drtune", "refl", "easytune")

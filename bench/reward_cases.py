@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from bench.cases import BACKBONES, METERS, MOST_FRAMES
+from bench.cases import BACKBONES, METERS, MOST_FRAMES, written_id
 from bench.profiles import profile
 from methods.interface import MethodError
 from methods.rewards.preference import SplConfig
@@ -61,7 +61,7 @@ class RewardCase:
         words = [self.method, self.backbone, f"B{self.batch}", f"F{self.frames}", self.profile]
         if self.seed:
             words.append(f"seed{self.seed}")
-        return "-".join([*words, self.meter]).replace(":", "-").replace(",", "-").replace("=", "")
+        return written_id([*words, self.meter])
 
 
 def memory_matrix() -> list[RewardCase]:

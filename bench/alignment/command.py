@@ -1,10 +1,9 @@
 """`python -m bench.alignment.finetune`: a fine-tuning run of a world, with progress, resumable."""
 
 import argparse
-import math
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 
 from bench.alignment import rewards, world
 from bench.alignment.data import DataError
-from bench.alignment.evaluate import evaluate
+from bench.alignment.evaluate import evaluate, means
 from bench.alignment.finetune import FinetuneConfig, finetune
 from bench.alignment.prompts import training_prompts
 from methods import METHODS, MethodError, Score, parse
@@ -25,14 +24,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 0; 2 with one sentence on stderr where an input is of no use or the run had
     to stop; 130 when interrupted, and the same command goes on."""
     options = _parser().parse_args(arguments)
+    return carried_out("bench.alignment.finetune", lambda: _run(options), f"the checkpoint in {options.out}")
+
+
+def carried_out(name: str, run: Callable[[], int], kept: str) -> int:
+    """The exit code of a command, see `main`; `kept`: from what the same command goes on. One thread."""
     torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
     try:
-        return _run(options)
+        return run()
     except (MethodError, DataError, OSError) as error:
-        print(f"bench.alignment.finetune: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print(f"\ninterrupted: the same command goes on from the checkpoint in {options.out}", file=sys.stderr)
+        print(f"\ninterrupted: the same command goes on from {kept}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -53,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
         found = evaluate(own, "val", options.prompts, repeats=1, steps=options.steps)
         shown = ", ".join(f"{name} {found[name].mean:.3f}" for name in ("reward", "r1", "mm_dist", "fid"))
         print(f"  held out, {options.prompts} validation prompts: {shown}", flush=True)
-        return {name: value.mean for name, value in found.items() if math.isfinite(value.mean)}
+        return means(found)
 
     def progress(record: dict) -> None:
         left = (config.trajectories - record["trajectories"]) * record["seconds"] / record["trajectories"]

@@ -5,7 +5,8 @@ the one seen inside a trajectory, which training inflates for its own prompts.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -64,6 +65,11 @@ def evaluate(
             rows.append(_one_repeat(texts, embedded[-1], real, prompts, noise) | {"reward": float(rewards.mean())})
     found = {name: interval([row[name] for row in rows]) for name in METRICS if name in rows[0]}
     return found | {"multimodality": _multimodality(embedded)}
+
+
+def means(found: Mapping[str, Interval]) -> dict[str, float]:
+    """The means of what could be measured."""
+    return {name: value.mean for name, value in found.items() if math.isfinite(value.mean)}
 
 
 def evaluate_real(world: World, split: str = "test", count: int = 256) -> dict[str, Interval]:

@@ -12,6 +12,8 @@ from bench.tables import interval
 
 BASELINES = ("draft", "alignprop", "drtune")
 """The three that the paper compares with, by name: their options are not said."""
+EMBEDDED = "embedded"
+"""The backbone of rows of the embedded world; of others, the name of their motion."""
 NOISE_AWARE = "easytune:score=noisy"
 HOW = {NOISE_AWARE: "with the noise-aware reward", EASYTUNE: "with the one-step prediction"}
 BETTER = {"mm_dist": -1, "r1": 1, "fid": -1}
@@ -34,7 +36,7 @@ def aligned(records: Sequence[dict]) -> dict[str, dict]:
     DRaFT's among them: of the size `full` where there are such, then where most methods are. NotJudgedError if there
     are none."""
     good = [r for r in records if r["kind"] == "alignment" and r["status"] == "ok"]
-    good = [r for r in good if r["case"]["backbone"] == "embedded"]
+    good = [r for r in good if r["case"]["backbone"] == EMBEDDED]
     sizes = {r["case"]["size"] for r in good}
     sets = [
         {r["case"]["method"]: r for r in rows}

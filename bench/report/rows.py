@@ -5,14 +5,12 @@ from dataclasses import fields
 
 from bench.cases import TABLE, Case
 from bench.claims import compare, forecast
+from bench.claims.alignment import EMBEDDED
 from bench.profiles import PROFILES, Profile
 from methods import METHODS
 
 _SWITCHES = {f"settings.{field.name}" for field in fields(Profile)}
 """What a profile sets: rows of two profiles differ in these, and may still stand in one figure, side by side."""
-
-EMBEDDED = "embedded"
-"""The backbone of rows of the embedded world; of others, the name of their motion."""
 
 Rows = list[dict]
 

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 
 from bench.alignment import reading
+from bench.cases import written_id
 from methods import MethodError, parse, spec
 
 METHODS = ("draft", "draft:k=10", "alignprop", "drtune:k=4", "refl", "easytune", "easytune:score=noisy")
@@ -99,4 +100,4 @@ class AlignmentCase:
         words = [self.method, self.world, f"T{self.scale.steps}", f"B{self.scale.batch}", self.size]
         if self.seeds != SEEDS:
             words.append(f"{self.seeds}seeds")
-        return "-".join(words).replace(":", "-").replace(",", "-").replace("=", "")
+        return written_id(words)

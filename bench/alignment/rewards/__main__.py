@@ -13,13 +13,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-import torch
-
 from bench.alignment import world
-from bench.alignment.command import BAD_INPUT, INTERRUPTED
-from bench.alignment.data import DataError
+from bench.alignment.command import carried_out
 from bench.alignment.rewards import RewardConfig, retrieval, save, train
-from methods.interface import MethodError
 from methods.rewards.noise import MODES
 from methods.rewards.preference import VARIANTS
 
@@ -31,15 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 0; 2 with one sentence on stderr where an input is of no use; 130 when
     interrupted, and the same command goes on."""
     options = _parser().parse_args(arguments)
-    torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
-    try:
-        return _run(options)
-    except (MethodError, DataError, OSError) as error:
-        print(f"bench.alignment.rewards: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"\ninterrupted: the same command goes on from the checkpoints in {options.work}", file=sys.stderr)
-        return INTERRUPTED
+    return carried_out("bench.alignment.rewards", lambda: _run(options), f"the checkpoints in {options.work}")
 
 
 def _run(options: argparse.Namespace) -> int:

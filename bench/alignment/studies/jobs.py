@@ -4,13 +4,12 @@ A job is a frozen dataclass; its result is JSON, in a file of the work folder na
 was interrupted finds what it had and goes on; studies that ask for the same job share it.
 """
 
-import functools
 import hashlib
 import json
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +18,10 @@ import torch
 
 from bench import runner
 from bench.alignment import rewards, world
-from bench.alignment.evaluate import evaluate, generate, reference
+from bench.alignment.benchmark import digest
+from bench.alignment.evaluate import evaluate, generate, means, reference
 from bench.alignment.finetune import FinetuneConfig, FinetuneError, finetune
-from bench.alignment.metrics import Array, Interval
+from bench.alignment.metrics import Array
 from bench.alignment.prompts import training_prompts
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.world import data
@@ -79,7 +79,6 @@ class Tuning:
 
 
 Job = Training | Tuning
-Results = Mapping[Job, dict]
 
 
 class Jobs:
@@ -162,13 +161,8 @@ def _result_file(folder: Path, weights: Path, job: Job) -> Path:
 
 def _key(job: object, weights: Path) -> str:
     """Of everything that decides a result."""
-    said = json.dumps([type(job).__name__, asdict(job), _digest(weights)])  # type: ignore[call-overload]  # a dataclass
+    said = json.dumps([type(job).__name__, asdict(job), digest(weights)])  # type: ignore[call-overload]  # a dataclass
     return hashlib.sha256(said.encode()).hexdigest()[:20]
-
-
-@functools.cache
-def _digest(weights: Path) -> str:
-    return hashlib.sha256(weights.read_bytes()).hexdigest()
 
 
 def _train(job: Training, folder: Path, weights: Path) -> dict:
@@ -204,7 +198,7 @@ def _tune(job: Tuning, folder: Path, weights: Path) -> dict:
     real = {split: reference(own, split) for split in ("val", "test")}
 
     def on_validation() -> dict:
-        found = _means(evaluate(own, "val", job.validation, 1, VALIDATION_NOISE, job.steps, real=real["val"]))
+        found = means(evaluate(own, "val", job.validation, 1, VALIDATION_NOISE, job.steps, real=real["val"]))
         return found | ({} if second is None else {"second": _held_out(own, second, job)})
 
     if not job.method:
@@ -234,7 +228,7 @@ def _tune(job: Tuning, folder: Path, weights: Path) -> dict:
 
 
 def _on_test(own: world.World, job: Tuning, real: Array) -> dict:
-    return _means(evaluate(own, "test", job.test, job.repeats, job.seed, job.steps, real=real))
+    return means(evaluate(own, "test", job.test, job.repeats, job.seed, job.steps, real=real))
 
 
 def _held_out(own: world.World, reward: Reward, job: Tuning) -> float:
@@ -246,8 +240,3 @@ def _held_out(own: world.World, reward: Reward, job: Tuning) -> float:
             return float(generate(own, own.prompts("val", job.validation), VALIDATION_NOISE, job.steps)[1].mean())
     finally:
         own.reward = trained
-
-
-def _means(found: Mapping[str, Interval]) -> dict[str, float]:
-    """Of what could be measured."""
-    return {name: value.mean for name, value in found.items() if value.mean == value.mean}

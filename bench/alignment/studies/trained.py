@@ -18,7 +18,7 @@ STEPS = 20
 """Denoising steps of the full scale."""
 NOISY = "easytune:score=noisy"
 LATER = "easytune:first=10"
-"""EasyTune on the second half of the steps: with clean rewards the one-step predictions of the first misguide it."""
+"""EasyTune on the second half of the steps: the one-step predictions of the first do nothing for it (study windows)."""
 TUNED: Mapping[str, tuple[float, int]] = {
     "easytune": (1e-5, 8),
     NOISY: (1e-5, 8),
