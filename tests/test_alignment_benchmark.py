@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from alignment_worlds import untrained_world
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench import record, tables
 from bench.alignment import benchmark, reading
@@ -68,6 +70,26 @@ class TestReading:
         assert reading.choose({1e-5: {"reason": 0.0}, 1e-4: {"mm_dist": 4.0}}) == 1e-4
         assert reading.choose({lr: {} for lr in grid}) is None
         assert [reading.edge(lr, grid) for lr in grid] == ["lowest", None, "highest"]
+
+    @given(st.lists(st.floats(0.1, 1), min_size=6, max_size=6), st.integers(0, 5), st.integers(0, 5))
+    def test_the_search_finds_the_best_rate_of_a_grid_that_rises_and_falls(self, steps, best, failing):
+        grid = benchmark.GRID
+        heights = [sum(steps[min(at, best) : max(at, best)]) for at in range(len(grid))]
+        tried: dict[float, dict] = {}
+        while rates := reading.untried(tried, grid, 1e-5):
+            for lr in rates:
+                at = grid.index(lr)
+                tried[lr] = {"reason": "diverged"} if at > max(failing, best) else {"mm_dist": heights[at]}
+        assert reading.choose(tried) == grid[best]
+        assert len(tried) <= max(3, abs(best - grid.index(1e-5)) + 3)
+
+    def test_the_search_goes_down_while_no_rate_trains_and_ends_at_the_lowest(self):
+        failed: dict[float, dict] = {}
+        asked = []
+        while rates := reading.untried(failed, benchmark.GRID, 1e-5):
+            asked.append(rates)
+            failed |= {lr: {"reason": "diverged"} for lr in rates}
+        assert asked == [[3e-6, 1e-5, 3e-5], [1e-6]]
 
     def test_intervals_over_seeds_are_students(self):
         values = [0.5, 0.6, 0.75]

@@ -105,6 +105,20 @@ def choose(tried: Mapping[float, Mapping[str, float]], by: str = "mm_dist") -> f
     return min(sorted(finished), key=finished.__getitem__, default=None)
 
 
+def untried(tried: Mapping[float, Mapping[str, float]], grid: Sequence[float], start: float) -> list[float]:
+    """The learning rates of the grid to try next: `start` and its neighbours, then the neighbours of the best one so
+    far (see `choose`), or the next below all where none could train; none once the best lies between two that were
+    tried, or at an edge of the grid.
+
+    It finds the best of the whole grid where quality rises and then falls along it, as it does from rates that do too
+    little to rates that do harm, and spends nothing on those beyond.
+    """
+    rates = sorted(grid)
+    around = (choose(tried) or min(tried)) if tried else start
+    at = rates.index(around)
+    return [rate for rate in rates[max(0, at - 1) : at + 2] if rate not in tried]
+
+
 def edge(lr: float, grid: Sequence[float]) -> str | None:
     """Which edge of the grid a chosen learning rate is at, so that a better one may lie beyond it."""
     return {min(grid): "lowest", max(grid): "highest"}.get(lr)

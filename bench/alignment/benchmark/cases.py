@@ -11,8 +11,9 @@ METHODS = ("draft", "draft:k=10", "alignprop", "drtune:k=4", "refl", "easytune",
 """The published table's, DRaFT-10, and EasyTune with the noise-aware reward. Two are not as in the memory table: at 20
 steps AlignProp fixed at half of them is DRaFT-10, so it draws as published; DRTune trains a fifth of the steps, as
 there."""
-GRID = (3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
-"""Learning rates, the published one among them; the same for all."""
+GRID = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
+"""Learning rates, the same for all. The choice begins at the published one, see bench.alignment.reading.untried."""
+PUBLISHED_LR = 1e-5
 SEEDS = 3
 TARGET = "draft"
 """Whose last reward is the one to reach (DRaFT-T): what a comparison of costs at equal alignment needs."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from bench import runner
 from bench.alignment import reading, world
 from bench.alignment.benchmark import worker
-from bench.alignment.benchmark.cases import TARGET, AlignmentCase
+from bench.alignment.benchmark.cases import PUBLISHED_LR, TARGET, AlignmentCase, Size
 from bench.alignment.benchmark.row import compared, make_record
 from bench.alignment.benchmark.worker import Job
 from bench.alignment.finetune import FinetuneError
@@ -59,12 +59,12 @@ class Benchmark:
         self._workers = ProcessPoolExecutor(
             cores, context, initializer=worker.initialise, initargs=(runner.third_party_modules(), stop, self._weights)
         )
-        # A thread waits for each method's runs; two methods or more overlap, so that no core idles at one's last run.
-        threads = ThreadPoolExecutor(min(max(2, cores), len(cases)))
+        # A thread waits for each method's runs; methods overlap, so that no core idles at one's last run.
+        threads = ThreadPoolExecutor(min(cores + 1, len(cases)))
         self._stack.callback(threads.shutdown, wait=True)
         self._stack.callback(self._workers.shutdown, wait=True, cancel_futures=True)
         self._stack.callback(stop.set)
-        self._total = len(cases) * (len(size.grid) + seeds + 1) + (0 if self._kept else seeds + 2)
+        self._total = len(cases) * (seeds + 1) + (0 if self._kept else seeds + 2)
         if not self._kept:
             self._bases = [self._submit(f"base, noise {seed}", worker.base, size, seed) for seed in range(seeds)]
             self._real = self._submit("real data", worker.real, size)
@@ -100,11 +100,12 @@ class Benchmark:
         """Everything about one method that is not relative to another."""
         size = case.scale
         counted = self._submit(f"{case.method}, memory", worker.memory, case.method, size)
-        tried = self._train([Job(case.method, lr, SELECTION_SEED, size, chooses=True) for lr in size.grid])
-        by_rate = dict(zip(size.grid, tried, strict=True))
-        lr = reading.choose(by_rate)
+        tried = self._try_rates(case.method, size)
+        lr = reading.choose(tried)
         if lr is None:
-            raise FinetuneError(f"no learning rate of the grid trains {case.method}: {tried[0]['reason']}")
+            raise FinetuneError(
+                f"no learning rate trains {case.method}, {min(tried):g} either: {tried[min(tried)]['reason']}"
+            )
         runs = self._train([Job(case.method, lr, seed, size, chooses=False) for seed in range(case.seeds)])
         if stopped := [run["reason"] for run in runs if "reason" in run]:
             raise FinetuneError(f"{case.method} at lr {lr:g}: {stopped[0]}")
@@ -113,8 +114,8 @@ class Benchmark:
             "lr": lr,
             "grid": list(size.grid),
             "at_edge": reading.edge(lr, size.grid),
-            "lr_by_reward": reading.choose(by_rate, "reward"),
-            "selection": [{"lr": rate, **result} for rate, result in by_rate.items()],
+            "lr_by_reward": reading.choose(tried, "reward"),
+            "selection": [{"lr": rate, **result} for rate, result in sorted(tried.items())],
             "seeds": list(range(case.seeds)),
             "curves": [run["curve"] for run in runs],
             "finals": [run["final"] for run in runs],
@@ -122,6 +123,15 @@ class Benchmark:
             "memory": counted.result() | {"what": MEMORY},
             "clock": CLOCK,
         }
+
+    def _try_rates(self, method: str, size: Size) -> dict[float, dict]:
+        """What runs end with that a learning rate is chosen by, by rate."""
+        tried: dict[float, dict] = {}
+        while rates := reading.untried(tried, size.grid, PUBLISHED_LR):
+            self._total += len(rates)
+            jobs = [Job(method, lr, SELECTION_SEED, size, chooses=True) for lr in rates]
+            tried |= zip(rates, self._train(jobs), strict=True)
+        return tried
 
     def record(self, case: AlignmentCase) -> dict:
         """Waits for a case's row. Never raises but for an interrupt."""
