@@ -8,6 +8,8 @@ from methods.interface import Method, MethodError
 from methods.registry import parse, spec
 
 BACKBONES = ("mld", "mld-tiny")
+EMBEDDED = "embedded"
+"""The backbone of rows of the embedded world; of other worlds, the name of their motion."""
 METERS = ("simulated", "host", "cuda")
 MOST_FRAMES = 499
 """The longest motion: the models have 500 learned positions, and the reward's motion token takes one."""

@@ -89,22 +89,26 @@ def windows(gains: Mapping[str, tuple[float, ...]] | None = None, seeds: int = 3
     return row("windows", study, scale)
 
 
+def own_retrieval(motion: str, r1: float = 20.0) -> dict:
+    """The study `retrieval` of a world of real motion."""
+    found = row("retrieval", {"rewards": spl()["study"]["rewards"] | {"control": _rewards(r1, None)}})
+    found["case"]["backbone"] = motion
+    return found
+
+
+def _rewards(r1: float, mined: float | None, seeds: int = 5) -> list[dict]:
+    return [
+        {"retrieval": retrieval(r1, seed), "levels": [], "training": {"val": retrieval(r1), "mined": mined}}
+        for seed in range(seeds)
+    ]
+
+
 def spl(gain: float = 1.0, released: float = 0.4, seeds: int = 5, scale: str = "full") -> dict:
     """`gain`, `released`: points of R@1 over the control, which has 30%."""
     arms = {"pretrained": 28.0, "control": 30.0, "spl": 30 + gain, "released": 30 + released, "k1": 31.0}
     mined = {"spl": 0.004, "released": 0.003, "k1": 0.4}
     study = {
-        "rewards": {
-            arm: [
-                {
-                    "retrieval": retrieval(r1, seed),
-                    "levels": [],
-                    "training": {"val": retrieval(r1), "mined": mined.get(arm)},
-                }
-                for seed in range(seeds)
-            ]
-            for arm, r1 in arms.items()
-        },
+        "rewards": {arm: _rewards(r1, mined.get(arm), seeds) for arm, r1 in arms.items()},
         "runs": {"control": runs(BASE + 0.06, seeds), "spl": runs(BASE + 0.07, seeds)},
         "base": runs(BASE, seeds),
         "method": "easytune:first=10",

@@ -30,7 +30,7 @@ def report() -> sections.Report:
 
 
 def test_all_is_shown_after_the_similarity_in_order(report):
-    order = [s.name for s in report.sections if s.name != "reward_training"]
+    order = [s.name for s in report.sections if s.name not in ("own_rewards", "reward_training")]
     start = order.index("similarity") + 1
     assert tuple(order[start : start + len(NAMES)]) == NAMES
     shown = {s.name: s for s in report.sections}
@@ -189,6 +189,27 @@ def test_the_cost_of_spl_is_read_off_the_rows_of_the_rewards_training():
     unlike = {"environment": {"device": "another", "torch": "2.13.0"}}, {"case": {**rows[1]["case"], "batch": 64}}
     for change in unlike:
         assert "for 120 steps after 400" in make([made_studies.spl(), rows[0], {**rows[1], **change}]).see
+
+
+def test_rewards_on_real_motion_stand_beside_the_embedded_worlds():
+    walks = made_studies.own_retrieval("walks")
+    shown = section("own_rewards", [made_studies.spl(), walks])
+    assert list(dict.fromkeys(shown.table["motion"])) == ["embedded", "walks"]
+    assert set(shown.table["arm"]) == {"pretrained", "control", "spl", "released", "k1"}
+    assert re.search(r"embedded \(1000 clips, in pools of 32\): R@1 6\d\.\d ± .*% without", shown.see)
+    assert re.search(r"walks \(1000 clips, in pools of 32\): R@1 4\d\.\d ± .*K = 1 by .* \(40%\)\.", shown.see)
+    few = made_studies.own_retrieval("few")
+    for own in few["study"]["rewards"].values():
+        for reward in own:
+            reward["retrieval"]["pools"] = None
+    assert "few (1000 clips, among all)" in section("own_rewards", [few]).see
+
+
+def test_a_world_of_real_motion_is_not_the_embedded_one():
+    other = made_studies.spl()
+    other["case"]["backbone"] = "walks"
+    assert section("spl", [other]).command
+    assert "--study retrieval --align-world mine.safetensors" in section("own_rewards", [made_studies.spl()]).command
 
 
 def test_tiny_rows_say_so_in_sections_and_figures():

@@ -255,12 +255,15 @@ def is_measured(results: list[dict], seeds: int) -> bool:
     return len(results) == seeds and all(told == set(own) for own in results)
 
 
-class TestTheFourStudies:
+class TestTheStudies:
     def test_each_is_a_row(self, rows, interrupted):
         for name, row in rows.items():
             assert row["status"] == "ok", row["reason"]
             assert row["case"]["id"] == f"{name}-tiny"
         assert rows["spl"]["study"] == interrupted.row["study"]
+
+    def test_retrieval_is_of_the_rewards_of_spl(self, rows):
+        assert rows["retrieval"]["study"] == {"rewards": rows["spl"]["study"]["rewards"]}
 
     def test_spl(self, rows):
         found = rows["spl"]["study"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.alignment import reading
+from bench.cases import EMBEDDED
 from bench.claims.compare import like_sets, provenance
 from bench.claims.published import DRAFT, EASYTUNE
 from bench.claims.verdict import NotJudgedError, Verdict, outcome_of
@@ -12,8 +13,6 @@ from bench.tables import interval
 
 BASELINES = ("draft", "alignprop", "drtune")
 """The three that the paper compares with, by name: their options are not said."""
-EMBEDDED = "embedded"
-"""The backbone of rows of the embedded world; of others, the name of their motion."""
 NOISE_AWARE = "easytune:score=noisy"
 HOW = {NOISE_AWARE: "with the noise-aware reward", EASYTUNE: "with the one-step prediction"}
 BETTER = {"mm_dist": -1, "r1": 1, "fid": -1}

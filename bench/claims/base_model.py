@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bench.cases import EMBEDDED
 from bench.claims.compare import provenance
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict, outcome_of
 
@@ -14,8 +15,9 @@ SIMILAR = 0.5
 
 
 def study(records: Sequence[dict], name: str) -> dict:
-    """The latest good record of a study; NotJudgedError if there is none."""
-    found = [r for r in records if r["kind"] == "study" and r["case"]["id"] == name and r["status"] == "ok"]
+    """The latest good record of a study of the embedded world; NotJudgedError if there is none."""
+    own = [r for r in records if r["kind"] == "study" and r["case"]["backbone"] == EMBEDDED]
+    found = [r for r in own if r["case"]["id"] == name and r["status"] == "ok"]
     if not found:
         raise NotJudgedError(f"Missing: study {name} of the embedded world.")
     return found[-1]

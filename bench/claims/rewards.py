@@ -162,9 +162,7 @@ def spl_table(found: dict) -> pd.DataFrame:
     }
     rows = []
     for arm, own in found["rewards"].items():
-        row = {"arm": arm, "texts with a pair": interval(of_seeds([of["training"] for of in own], "mined"), ".1%")}
-        row |= {name: interval(of_seeds(known["all"][arm], name), ".2f") for name in (*RECALLS, "MedR")}
-        row |= {f"{name} of 32": interval(of_seeds(known["pools"][arm], name), ".2f") for name in IN_POOLS}
+        row = {"arm": arm} | retrieved(own)
         rows.append(row | (_after(told(found["runs"][arm])) if arm in found["runs"] else {}))
     for ours, theirs in AGAINST:
         pair = {kind: (known[kind][ours], known[kind][theirs]) for kind in known}
@@ -175,6 +173,15 @@ def spl_table(found: dict) -> pd.DataFrame:
             row |= _after(_changes(found["runs"][ours], found["runs"][theirs]))
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
+
+
+def retrieved(rewards: Sequence[Mapping]) -> dict[str, str]:
+    """Retrieval of texts to motions by rewards of one arm, as cells: means over seeds with 95% intervals."""
+    cells = {"texts with a pair": interval(of_seeds([of["training"] for of in rewards], "mined"), ".1%")}
+    for kind, names, of_pool in (("all", (*RECALLS, "MedR"), ""), ("pools", IN_POOLS, " of 32")):
+        found = [recalls(of["retrieval"], kind) for of in rewards]
+        cells |= {f"{name}{of_pool}": interval(of_seeds(found, name), ".2f") for name in names}
+    return cells
 
 
 def recalls(retrieval: Mapping, kind: str = "all") -> dict[str, float]:

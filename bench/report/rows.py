@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 
-from bench.cases import TABLE, Case
+from bench.cases import EMBEDDED, TABLE, Case
 from bench.claims import compare, forecast
-from bench.claims.alignment import EMBEDDED
 from bench.profiles import PROFILES, Profile
 from methods import METHODS
 
@@ -132,6 +131,12 @@ def own_motion(records: Sequence[dict]) -> dict[str, Rows]:
     others = [r for r in good(alignment(records)) if r["case"]["backbone"] != EMBEDDED]
     by_name = {name: [r for r in others if r["case"]["backbone"] == name] for name in _names(others)}
     return {name: max(compare.like_sets(rows), key=_length_and_methods) for name, rows in by_name.items()}
+
+
+def own_retrieval(records: Sequence[dict]) -> dict[str, dict]:
+    """The latest good record of the study `retrieval` of each other world, by the name of its motion."""
+    found = [r for r in good(records) if r["kind"] == "study" and r["case"]["id"] == "retrieval"]
+    return {r["case"]["backbone"]: r for r in found if r["case"]["backbone"] != EMBEDDED}
 
 
 def _names(records: Sequence[dict]) -> list[str]:

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 from bench.alignment import reading
-from bench.cases import written_id
+from bench.cases import EMBEDDED, written_id
 from methods import MethodError, parse, spec
 
 METHODS = ("draft", "draft:k=10", "alignprop", "drtune:k=4", "refl", "easytune", "easytune:score=noisy")
@@ -80,7 +80,7 @@ class AlignmentCase:
     method: str
     size: str = "quick"
     seeds: int = SEEDS
-    world: str = "embedded"
+    world: str = EMBEDDED
     """What its motion is called, see bench.alignment.world.name_of."""
 
     def __post_init__(self) -> None:

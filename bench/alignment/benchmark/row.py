@@ -10,7 +10,7 @@ from bench import record
 from bench.alignment import reading
 from bench.alignment.benchmark.cases import TARGET, AlignmentCase
 from bench.alignment.world.data import LONGEST
-from bench.cases import Case
+from bench.cases import EMBEDDED, Case
 from bench.profiles import profile
 from bench.setup import draw_plan
 
@@ -75,7 +75,7 @@ def make_record(case: AlignmentCase, weights: Path, status: str, reason: str | N
             "backbone": case.world,
             "steps": size.steps,
             "batch": size.batch,
-            "frames": LONGEST if case.world == "embedded" else None,
+            "frames": LONGEST if case.world == EMBEDDED else None,
             "profile": PROFILE,
             "meter": "host",
             "seed": 0,

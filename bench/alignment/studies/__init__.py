@@ -1,7 +1,7 @@
 """Measurements beside the benchmark that claims and doubts hang on: of the base model, and of rewards and runs.
 
 base_model    chain (C6), similarity (C7), noise (C8): seconds, without training
-trained       spl (C9), windows (C8), strength, gaming: minutes to a quarter of an hour each, in worker processes
+trained       retrieval, spl (C9), windows (C8), strength, gaming: minutes each, in worker processes
 jobs          what the second kind is made of; an interrupted study goes on from the results that it kept
 """
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from bench import record
+from bench.alignment.benchmark import digest
 from bench.alignment.studies import trained
 from bench.alignment.studies.base_model import chain, noise, similarity
 from bench.alignment.studies.jobs import Jobs
@@ -22,6 +23,7 @@ BASE_MODEL: dict[str, Callable[..., dict]] = {"chain": chain, "similarity": simi
 STEPS = {"chain": 50, "similarity": 50, "noise": trained.STEPS}
 """Denoising steps of the studies of the base model."""
 TRAINED: dict[str, Callable[[Jobs, trained.Scale], dict]] = {
+    "retrieval": trained.retrieval,
     "spl": trained.spl,
     "windows": trained.windows,
     "strength": trained.strength,
@@ -59,7 +61,7 @@ def _record(name: str, steps: int, weights: Path, run: Callable[[], dict]) -> di
         "status": "ok",
         "reason": None,
         "simulated": False,
-        "settings": {"threads": 1},
+        "settings": {"threads": 1, "world": digest(weights)},
         "environment": record.environment(with_gpu=False),
     }
     try:

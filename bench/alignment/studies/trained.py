@@ -1,8 +1,9 @@
 """Studies that train: rewards, and fine-tuning under them. Each asks for jobs and lays their results out.
 
-spl (C9): what SPL does to retrieval, and to alignment after EasyTune. windows (C8): the one-step prediction against the
-noise-aware reward, by which denoising steps are optimised. strength: how much hangs on the reward's quality. gaming:
-past the best point, when to stop without test data, and a pull to the base.
+retrieval: how well rewards find motions, trained with SPL and without. spl (C9): that, and what EasyTune makes of them.
+windows (C8): the one-step prediction against the noise-aware reward, by which denoising steps are optimised. strength:
+how much hangs on the reward's quality. gaming: past the best point, when to stop without test data, and a pull to the
+base.
 
 Results of fine-tuning are lists over seeds, of test metrics by name (see bench.alignment.evaluate.METRICS).
 """
@@ -91,14 +92,17 @@ SCALES = {
 """full: what is reported. tiny: whether it runs."""
 
 
-def spl(jobs: Jobs, scale: Scale) -> dict:
-    """Arms that share a first stage: `pretrained` ends there, `control` and `spl` go on for as many steps, without and
-    with SPL (`released`: as the released code has it; `k1`: as the paper, but every text that does not find its own
-    motion first gives a pair).
+def retrieval(jobs: Jobs, scale: Scale) -> dict:
+    """How well rewards find motions by text: `rewards[arm]`, a result (`retrieval`, `training`) a reward seed, of the
+    arms of `spl`. Of a world of real motion, this is what can be compared with the embedded one."""
+    trained = _arms(scale)
+    return {"rewards": _by_seed(trained, jobs.run(_flat(trained)))}
 
-    `rewards[arm]`: a result a reward seed (`retrieval`, `training`). `runs[arm]`: test metrics of EasyTune under the
-    rewards of control and spl, run i under reward i; `base`: of the base.
-    """
+
+def _arms(scale: Scale) -> dict[str, list[Training]]:
+    """Rewards by arm, a job a seed. Arms share a first stage: `pretrained` ends there, `control` and `spl` go on for as
+    many steps, without and with SPL (`released`: as the released code has it; `k1`: as the paper, but every text that
+    does not find its own motion first gives a pair)."""
     first = RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=0)
     arms = {
         "pretrained": first,
@@ -107,9 +111,17 @@ def spl(jobs: Jobs, scale: Scale) -> dict:
         "released": replace(first, refine=scale.refine, spl=True, variant="released"),
         "k1": replace(first, refine=scale.refine, spl=True, top=1),
     }
-    trained = {
-        arm: [Training(replace(own, seed=seed)) for seed in range(scale.reward_seeds)] for arm, own in arms.items()
-    }
+    return {arm: [Training(replace(own, seed=seed)) for seed in range(scale.reward_seeds)] for arm, own in arms.items()}
+
+
+def _by_seed(trained: Mapping[str, Sequence[Training]], found: Mapping[Job, dict]) -> dict[str, list[dict]]:
+    return {arm: [found[job] for job in own] for arm, own in trained.items()}
+
+
+def spl(jobs: Jobs, scale: Scale) -> dict:
+    """The rewards of `retrieval`, and `runs[arm]`: test metrics of EasyTune under those of control and spl, run i under
+    reward i; `base`: of the base."""
+    trained = _arms(scale)
     tuned = {
         arm: [_tuning(scale, LATER, seed, reward=own.reward) for seed, own in enumerate(trained[arm])]
         for arm in ("control", "spl")
@@ -117,7 +129,7 @@ def spl(jobs: Jobs, scale: Scale) -> dict:
     base = [_base(scale, seed) for seed in range(scale.reward_seeds)]
     found = jobs.run([*_flat(trained), *_flat(tuned), *base])
     return {
-        "rewards": {arm: [found[job] for job in own] for arm, own in trained.items()},
+        "rewards": _by_seed(trained, found),
         "runs": {arm: [found[job]["final"] for job in own] for arm, own in tuned.items()},
         "base": [found[job]["final"] for job in base],
         "method": LATER,

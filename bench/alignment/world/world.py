@@ -21,6 +21,7 @@ from bench.alignment.world.content import Captions, Content, Embedded
 from bench.alignment.world.data import Statistics
 from bench.alignment.world.model import WINDOW, WorldBackbone, WorldConfig, WorldReward
 from bench.alignment.world.own import OwnData
+from bench.cases import EMBEDDED
 from methods.checkpoint import CheckpointError
 from methods.interface import Batch, MethodError
 from methods.samplers import Sampler, ddim
@@ -233,7 +234,7 @@ def name_of(path: Path | str) -> str:
     try:
         with safe_open(path, "pt") as file:
             content = json.loads(file.metadata()["world"]).get("content")
-        return Path(content["folder"]).name if content else "embedded"
+        return Path(content["folder"]).name if content else EMBEDDED
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return "unknown"
 

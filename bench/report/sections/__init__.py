@@ -7,7 +7,7 @@ memory     peaks, what counts as additional, phases, owners, the time line, ever
 plans      memory foretold by the plan: against the steps, call by call, over random draws
 time       how long an update takes
 alignment  who aligns best, and at what cost
-own_motion fine-tuning on worlds of real motion
+own_motion fine-tuning and rewards on worlds of real motion
 motions    what a prompt's motion was before fine-tuning, and is after
 studies    the gradient along the chain, and what the reward sees under noise
 rewards    the reward's studies: noise, windows of steps, SPL, how much hangs on the reward, how it is gamed
@@ -25,7 +25,7 @@ from bench.report.sections.alignment import alignment, equal, pareto, paths, pub
 from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
 from bench.report.sections.meters import meters
 from bench.report.sections.motions import place, turn, way
-from bench.report.sections.own_motion import own_motion
+from bench.report.sections.own_motion import own_motion, own_rewards
 from bench.report.sections.plans import plans, random_methods, steps
 from bench.report.sections.reward_training import reward_training
 from bench.report.sections.rewards import gaming, noise, reviewers, spl, strength, windows
@@ -78,6 +78,7 @@ SECTIONS = (
     spl,
     strength,
     gaming,
+    own_rewards,
     reward_training,
     reviewers,
     meters,
