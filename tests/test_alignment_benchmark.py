@@ -89,7 +89,7 @@ class TestReading:
         while rates := reading.untried(failed, benchmark.GRID, 1e-5):
             asked.append(rates)
             failed |= {lr: {"reason": "diverged"} for lr in rates}
-        assert asked == [[3e-6, 1e-5, 3e-5], [1e-6]]
+        assert asked == [[1e-5, 3e-5], [3e-6], [1e-6]]
 
     def test_intervals_over_seeds_are_students(self):
         values = [0.5, 0.6, 0.75]

@@ -106,7 +106,7 @@ def choose(tried: Mapping[float, Mapping[str, float]], by: str = "mm_dist") -> f
 
 
 def untried(tried: Mapping[float, Mapping[str, float]], grid: Sequence[float], start: float) -> list[float]:
-    """The learning rates of the grid to try next: `start` and its neighbours, then the neighbours of the best one so
+    """The learning rates of the grid to try next: `start` and the one above it, then the neighbours of the best one so
     far (see `choose`), or the next below all where none could train; none once the best lies between two that were
     tried, or at an edge of the grid.
 
@@ -114,8 +114,10 @@ def untried(tried: Mapping[float, Mapping[str, float]], grid: Sequence[float], s
     little to rates that do harm, and spends nothing on those beyond.
     """
     rates = sorted(grid)
-    around = (choose(tried) or min(tried)) if tried else start
-    at = rates.index(around)
+    if not tried:
+        return rates[rates.index(start) :][:2]
+    best = choose(tried)
+    at = rates.index(min(tried) if best is None else best)
     return [rate for rate in rates[max(0, at - 1) : at + 2] if rate not in tried]
 
 

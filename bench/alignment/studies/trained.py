@@ -27,8 +27,8 @@ TUNED: Mapping[str, tuple[float, int]] = {
     "draft:k=10": (1e-4, 20),
 }
 """Learning rate and trajectories of each method: about 15 seconds of one core each."""
-AWARE = 0.5
-"""The share of noised batches of a noise-aware reward."""
+AWARE = 1.0
+"""The share of noised batches of a noise-aware reward: the least timesteps are clean enough to learn clean motion by."""
 REWARD_BATCH = 48
 """Motions of a step of a reward's training, and SPL's pool; published: 64."""
 SECOND_SEED = 100
@@ -50,6 +50,8 @@ class Scale:
     steps: int = 200
     refine: int = 60
     """Steps of a reward's first and second stage."""
+    compared: int = 600
+    """Steps of the two rewards that are compared under noise, which is learned slowly."""
     shares: tuple[float, ...] = (0.1, 0.3, 1.0)
     levels: tuple[int, ...] = (1, 101, 201, 301, 401, 501, 601, 701, 801, 901)
     """Timesteps."""
@@ -78,6 +80,7 @@ SCALES = {
         batch=4,
         steps=4,
         refine=2,
+        compared=4,
         shares=(0.5,),
         levels=(1, 901),
         windows=((0, 12), (10, 12)),
@@ -145,9 +148,10 @@ def windows(jobs: Jobs, scale: Scale) -> dict:
     clean motion and of a noise-aware one, retrieval on clean motions and at each of `levels` (timesteps), for the
     second with its time token.
     """
+    clean = RewardConfig(batch=REWARD_BATCH, steps=scale.compared, refine=0)
     trained = {
-        "clean": Training(RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=0), scale.levels),
-        "aware": Training(RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=0, noise=AWARE), scale.levels),
+        "clean": Training(clean, scale.levels),
+        "aware": Training(replace(clean, noise=AWARE), scale.levels),
     }
     tuned = {
         (score, window): [

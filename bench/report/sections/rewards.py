@@ -50,14 +50,19 @@ def noise(records: Records) -> Section:
 
 def _of_trained(found: dict, least: float) -> str:
     """Of the two rewards that the study windows trained, against a least R@1 in per cent."""
-    reach = {
-        name: _reach(found["levels"], [recalls(level, "pools").get("R@1", 0.0) for level in own["levels"]], least)
+    levels = {
+        name: [recalls(level, "pools").get("R@1", 0.0) for level in own["levels"]]
         for name, own in found["rewards"].items()
     }
+    reach = {name: _reach(found["levels"], own, least) for name, own in levels.items()}
     clean = {name: recalls(own["retrieval"], "pools").get("R@1", 0.0) for name, own in found["rewards"].items()}
+    at, aware, other = max(
+        zip(found["levels"], levels["aware"], levels["clean"], strict=True), key=lambda one: one[1] - one[2]
+    )
     return (
         f"Of two rewards trained alike, the noise-aware one does so {reach['aware']} and the one trained on clean "
-        f"motion {reach['clean']}; on clean motion they have {clean['aware']:.1f}% and {clean['clean']:.1f}%."
+        f"motion {reach['clean']}; the first is furthest ahead at timestep {at}, with {aware:.1f}% of R@1 against "
+        f"{other:.1f}%, and on clean motion they have {clean['aware']:.1f}% and {clean['clean']:.1f}%."
     )
 
 
