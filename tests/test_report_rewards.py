@@ -80,7 +80,7 @@ def test_the_trained_rewards_join_the_noise_section_where_they_are():
     records = [made_studies.noise(), made_studies.windows()]
     see = section("noise", records).see
     assert "the noise-aware one does so up to timestep 901" in see
-    assert re.search(r"furthest ahead at timestep 301, with \d\d\.\d% of R@1 against \d\d\.\d%", see)
+    assert re.search(r"furthest ahead at timestep 401, with \d\d\.\d% of R@1 against \d\d\.\d%", see)
     with style.look():
         lines = {len(figures.noise(records[0], other).axes[1].lines) for other in (None, records[1])}
     assert lines == {3, 5}

@@ -28,7 +28,7 @@ TUNED: Mapping[str, tuple[float, int]] = {
 }
 """Learning rate and trajectories of each method: about 15 seconds of one core each."""
 AWARE = 1.0
-"""The share of noised batches of a noise-aware reward: the least timesteps are clean enough to learn clean motion by."""
+"""The share of noised batches of a noise-aware reward; its least timesteps are as good as clean motion."""
 REWARD_BATCH = 48
 """Motions of a step of a reward's training, and SPL's pool; published: 64."""
 SECOND_SEED = 100
