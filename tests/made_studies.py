@@ -91,12 +91,14 @@ def windows(gains: Mapping[str, tuple[float, ...]] | None = None, seeds: int = 3
 
 def own_retrieval(motion: str, r1: float = 20.0) -> dict:
     """The study `retrieval` of a world of real motion."""
-    found = row("retrieval", {"rewards": spl()["study"]["rewards"] | {"control": _rewards(r1, None)}})
+    arms = {**spl(seeds=3)["study"]["rewards"], "control": _rewards(r1, None, 3)}
+    del arms["released"]
+    found = row("retrieval", {"rewards": arms})
     found["case"]["backbone"] = motion
     return found
 
 
-def _rewards(r1: float, mined: float | None, seeds: int = 5) -> list[dict]:
+def _rewards(r1: float, mined: float | None, seeds: int) -> list[dict]:
     return [
         {"retrieval": retrieval(r1, seed), "levels": [], "training": {"val": retrieval(r1), "mined": mined}}
         for seed in range(seeds)

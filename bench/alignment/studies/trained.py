@@ -97,24 +97,29 @@ SCALES = {
 
 def retrieval(jobs: Jobs, scale: Scale) -> dict:
     """How well rewards find motions by text: `rewards[arm]`, a result (`retrieval`, `training`) a reward seed, of the
-    arms of `spl`. Of a world of real motion, this is what can be compared with the embedded one."""
-    trained = _arms(scale)
+    arms of `spl` but the released one. Of a world of real motion, this is what can be compared with the embedded one;
+    three seeds, as its clips are longer."""
+    recipes = {arm: own for arm, own in _recipes(scale).items() if arm != "released"}
+    trained = _each_seed(recipes, scale.seeds)
     return {"rewards": _by_seed(trained, jobs.run(_flat(trained)))}
 
 
-def _arms(scale: Scale) -> dict[str, list[Training]]:
-    """Rewards by arm, a job a seed. Arms share a first stage: `pretrained` ends there, `control` and `spl` go on for as
-    many steps, without and with SPL (`released`: as the released code has it; `k1`: as the paper, but every text that
-    does not find its own motion first gives a pair)."""
+def _recipes(scale: Scale) -> dict[str, RewardConfig]:
+    """Arms that share a first stage: `pretrained` ends there, `control` and `spl` go on for as many steps, without and
+    with SPL (`released`: as the released code has it; `k1`: as the paper, but every text that does not find its own
+    motion first gives a pair)."""
     first = RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=0)
-    arms = {
+    return {
         "pretrained": first,
         "control": replace(first, refine=scale.refine),
         "spl": replace(first, refine=scale.refine, spl=True),
         "released": replace(first, refine=scale.refine, spl=True, variant="released"),
         "k1": replace(first, refine=scale.refine, spl=True, top=1),
     }
-    return {arm: [Training(replace(own, seed=seed)) for seed in range(scale.reward_seeds)] for arm, own in arms.items()}
+
+
+def _each_seed(recipes: Mapping[str, RewardConfig], seeds: int) -> dict[str, list[Training]]:
+    return {arm: [Training(replace(own, seed=seed)) for seed in range(seeds)] for arm, own in recipes.items()}
 
 
 def _by_seed(trained: Mapping[str, Sequence[Training]], found: Mapping[Job, dict]) -> dict[str, list[dict]]:
@@ -124,7 +129,7 @@ def _by_seed(trained: Mapping[str, Sequence[Training]], found: Mapping[Job, dict
 def spl(jobs: Jobs, scale: Scale) -> dict:
     """The rewards of `retrieval`, and `runs[arm]`: test metrics of EasyTune under those of control and spl, run i under
     reward i; `base`: of the base."""
-    trained = _arms(scale)
+    trained = _each_seed(_recipes(scale), scale.reward_seeds)
     tuned = {
         arm: [_tuning(scale, LATER, seed, reward=own.reward) for seed, own in enumerate(trained[arm])]
         for arm in ("control", "spl")
