@@ -115,7 +115,7 @@ def test_noise_is_told_of_every_step(noise):
 def row(name: str, **values) -> dict:
     return {
         "kind": "study",
-        "case": {"id": name, "steps": 4, "meter": "host"},
+        "case": {"id": name, "backbone": "embedded", "steps": 4, "meter": "host"},
         "status": "ok",
         "environment": {"device": "a CPU", "torch": "2.13.0"},
         "study": {"timestep": [751, 501, 251, 1], **values},

@@ -173,7 +173,7 @@ class TestJobs:
                 Jobs(work, world).run([job])
         assert set(jobs.read(work, world, job)) == {"reason"}
 
-    @pytest.mark.parametrize("name", studies.TRAINED)
+    @pytest.mark.parametrize("name", [name for name in studies.TRAINED if name != "retrieval"])  # which tunes nothing
     def test_every_study_with_a_stopped_run_is_a_failed_row_of_one_sentence(
         self, name, tmp_path, no_world, inline, monkeypatch
     ):
