@@ -94,7 +94,7 @@ def own_retrieval(motion: str, r1: float = 20.0) -> dict:
     arms = {**spl(seeds=3)["study"]["rewards"], "control": _rewards(r1, None, 3)}
     del arms["released"]
     found = row("retrieval", {"rewards": arms})
-    found["case"]["backbone"] = motion
+    found["case"] |= {"id": f"retrieval-{motion}", "backbone": motion}
     return found
 
 

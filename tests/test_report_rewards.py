@@ -6,6 +6,7 @@ import made_studies
 import pytest
 from test_claims_alignment import row as aligned
 
+from bench import record
 from bench.report import figures, page, sections, style
 
 NAMES = ("noise", "windows", "spl", "strength", "gaming", "reviewers")
@@ -200,6 +201,7 @@ def test_rewards_on_real_motion_stand_beside_the_embedded_worlds():
     assert re.search(r"embedded \(1000 clips, in pools of 32\): R@1 6\d\.\d ± .*% without", shown.see)
     assert re.search(r"walks \(1000 clips, in pools of 32\): R@1 4\d\.\d ± .*K = 1 by .* \(40%\)\.", shown.see)
     few = made_studies.own_retrieval("few")
+    assert len(record.merge([[walks], [few]])) == 2
     for own in few["study"]["rewards"].values():
         for reward in own:
             reward["retrieval"]["pools"] = None

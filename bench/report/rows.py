@@ -135,8 +135,8 @@ def own_motion(records: Sequence[dict]) -> dict[str, Rows]:
 
 def own_retrieval(records: Sequence[dict]) -> dict[str, dict]:
     """The latest good record of the study `retrieval` of each other world, by the name of its motion."""
-    found = [r for r in good(records) if r["kind"] == "study" and r["case"]["id"] == "retrieval"]
-    return {r["case"]["backbone"]: r for r in found if r["case"]["backbone"] != EMBEDDED}
+    others = [r for r in good(records) if r["kind"] == "study" and r["case"]["backbone"] != EMBEDDED]
+    return {r["case"]["backbone"]: r for r in others if r["case"]["id"] == f"retrieval-{r['case']['backbone']}"}
 
 
 def _names(records: Sequence[dict]) -> list[str]:

@@ -17,6 +17,7 @@ from bench.alignment.studies import trained
 from bench.alignment.studies.base_model import chain, noise, similarity
 from bench.alignment.studies.jobs import Jobs
 from bench.alignment.world import WEIGHTS, load, name_of
+from bench.cases import EMBEDDED
 from bench.runner import one_sentence
 
 BASE_MODEL: dict[str, Callable[..., dict]] = {"chain": chain, "similarity": similarity, "noise": noise}
@@ -48,16 +49,22 @@ def train(
     again. Never raises but for an interrupt."""
     size = trained.SCALES[scale]
     row = _record(name, size.denoising, weights, lambda: TRAINED[name](Jobs(folder, weights, say), size))
-    row["case"] |= {"id": name if scale == "full" else f"{name}-{scale}", "scale": scale}
+    row["case"] |= {"id": row["case"]["id"] + ("" if scale == "full" else f"-{scale}"), "scale": scale}
     row["settings"] |= asdict(size)
     return row
 
 
 def _record(name: str, steps: int, weights: Path, run: Callable[[], dict]) -> dict:
+    motion = name_of(weights)
     row = {
         "schema": record.SCHEMA,
         "kind": "study",
-        "case": {"id": name, "backbone": name_of(weights), "steps": steps, "meter": "host"},
+        "case": {
+            "id": name if motion == EMBEDDED else f"{name}-{motion}",
+            "backbone": motion,
+            "steps": steps,
+            "meter": "host",
+        },
         "status": "ok",
         "reason": None,
         "simulated": False,
