@@ -98,15 +98,13 @@ def judge_spl(records: Sequence[dict]) -> Verdict:
     trained = paired(found_by["spl"], found_by["pretrained"], "R@1")
     tuned = interval(paired(found["runs"]["spl"], found["runs"]["control"], "r1"), "+.3f")
     eager = paired(found_by["k1"], found_by["control"], "R@1")
-    mined, mined_eagerly = (
-        of_seeds([own["training"] for own in found["rewards"][arm]], "mined")["mean"] for arm in ("spl", "k1")
-    )
+    pairs, eager_pairs = (mined(found["rewards"][arm])["mean"] for arm in ("spl", "k1"))
     finding = (
         f"SPL changes the reward's text-to-motion R@1 by {_points(gains['R@1'])} points against as many steps without "
         f"it, which give {interval(of_seeds(found_by['control'], 'R@1'), '.2f')}% (published: {PUBLISHED_SPL:+.1f}%), "
         f"R@3 by {_points(gains['R@3'])} and R@5 by {_points(gains['R@5'])}; as released it changes R@1 by "
-        f"{_points(released)}. Against the pre-trained reward R@1 is {_points(trained)}. {mined:.1%} of texts gave a "
-        f"pair; with K = 1 in place of 10 {mined_eagerly:.0%} did, and R@1 changes by {_points(eager)}. After EasyTune "
+        f"{_points(released)}. Against the pre-trained reward R@1 is {_points(trained)}. {pairs:.1%} of texts gave a "
+        f"pair; with K = 1 in place of 10 {eager_pairs:.0%} did, and R@1 changes by {_points(eager)}. After EasyTune "
         f"the evaluator's R@1 is {tuned} against that under the control."
     )
     sides = [side(gains["R@1"]), side(released)]
@@ -177,11 +175,16 @@ def spl_table(found: dict) -> pd.DataFrame:
 
 def retrieved(rewards: Sequence[Mapping]) -> dict[str, str]:
     """Retrieval of texts to motions by rewards of one arm, as cells: means over seeds with 95% intervals."""
-    cells = {"texts with a pair": interval(of_seeds([of["training"] for of in rewards], "mined"), ".1%")}
+    cells = {"texts with a pair": interval(mined(rewards), ".1%")}
     for kind, names, of_pool in (("all", (*RECALLS, "MedR"), ""), ("pools", IN_POOLS, " of 32")):
         found = [recalls(of["retrieval"], kind) for of in rewards]
         cells |= {f"{name}{of_pool}": interval(of_seeds(found, name), ".2f") for name in names}
     return cells
+
+
+def mined(rewards: Sequence[Mapping]) -> dict[str, float | None]:
+    """The share of texts that gave SPL a pair, over seeds; no mean of rewards trained without SPL."""
+    return of_seeds([of["training"] for of in rewards], "mined")
 
 
 def recalls(retrieval: Mapping, kind: str = "all") -> dict[str, float]:

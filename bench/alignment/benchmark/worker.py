@@ -13,7 +13,7 @@ import torch
 from bench import record, runner
 from bench.alignment import motions, world
 from bench.alignment.benchmark.cases import Size
-from bench.alignment.evaluate import evaluate, evaluate_real, reference
+from bench.alignment.evaluate import evaluate, evaluate_real, means, reference
 from bench.alignment.finetune import FinetuneConfig, FinetuneError, finetune, make_updater
 from bench.alignment.metrics import Array, Interval
 from bench.alignment.prompts import training_prompts
@@ -34,7 +34,7 @@ class Job:
     seed: int
     size: Size
     chooses: bool
-    """It only tells how good a learning rate is: fewer trajectories, measured on validation prompts at the end."""
+    """It only tells how good a learning rate is: `size.selection` trajectories, then validation prompts."""
 
     @property
     def label(self) -> str:
@@ -106,7 +106,7 @@ def base(size: Size, seed: int) -> dict:
 
 def real(size: Size) -> dict:
     """Test metrics of real motions."""
-    return _means(evaluate_real(_world(), "test", size.test))
+    return _means_or_none(evaluate_real(_world(), "test", size.test))
 
 
 def shown(size: Size) -> list[dict]:
@@ -118,8 +118,7 @@ def shown(size: Size) -> list[dict]:
 
 def _on_validation(size: Size) -> dict:
     _go_on()
-    found = _measured("val", size.validation, 1, VALIDATION_NOISE, size.steps)
-    return {name: value for name, value in found.items() if value is not None}
+    return means(evaluate(_world(), "val", size.validation, 1, VALIDATION_NOISE, size.steps, real=_reference("val")))
 
 
 @functools.cache
@@ -131,11 +130,8 @@ def _base_on_validation(size: Size) -> dict:
 
 def _on_test(size: Size, seed: int) -> dict:
     _go_on()
-    return _measured("test", size.test, size.repeats, seed, size.steps)
-
-
-def _measured(split: str, count: int, repeats: int, seed: int, steps: int) -> dict[str, float | None]:
-    return _means(evaluate(_world(), split, count, repeats, seed, steps, real=_reference(split)))
+    found = evaluate(_world(), "test", size.test, size.repeats, seed, size.steps, real=_reference("test"))
+    return _means_or_none(found)
 
 
 @functools.cache
@@ -143,7 +139,7 @@ def _reference(split: str) -> Array:
     return reference(_world(), split)
 
 
-def _means(found: dict[str, Interval]) -> dict[str, float | None]:
+def _means_or_none(found: dict[str, Interval]) -> dict[str, float | None]:
     """As JSON has it: None for what one repeat cannot tell."""
     return {name: None if math.isnan(value.mean) else value.mean for name, value in found.items()}
 

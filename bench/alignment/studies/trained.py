@@ -42,7 +42,7 @@ class Scale:
 
     reward_seeds: int = 5
     seeds: int = 3
-    """Of fine-tuning."""
+    """Of fine-tuning, and of the rewards of `retrieval`."""
     denoising: int = STEPS
     """Denoising steps, in training and in measuring."""
     batch: int = 16
@@ -97,8 +97,8 @@ SCALES = {
 
 def retrieval(jobs: Jobs, scale: Scale) -> dict:
     """How well rewards find motions by text: `rewards[arm]`, a result (`retrieval`, `training`) a reward seed, of the
-    arms of `spl` but the released one. Of a world of real motion, this is what can be compared with the embedded one;
-    three seeds, as its clips are longer."""
+    arms of `spl` but the released one. It is for worlds of real motion, beside the embedded one's `spl`: without
+    fine-tuning, since their splits may hold fewer prompts than that needs."""
     recipes = {arm: own for arm, own in _recipes(scale).items() if arm != "released"}
     trained = _each_seed(recipes, scale.seeds)
     return {"rewards": _by_seed(trained, jobs.run(_flat(trained)))}
@@ -127,8 +127,8 @@ def _by_seed(trained: Mapping[str, Sequence[Training]], found: Mapping[Job, dict
 
 
 def spl(jobs: Jobs, scale: Scale) -> dict:
-    """The rewards of `retrieval`, and `runs[arm]`: test metrics of EasyTune under those of control and spl, run i under
-    reward i; `base`: of the base."""
+    """`rewards[arm]`: a result (`retrieval`, `training`) a reward seed, of every arm of `_recipes`. `runs[arm]`: test
+    metrics of EasyTune under the rewards of control and spl, run i under reward i; `base`: of the base."""
     trained = _each_seed(_recipes(scale), scale.reward_seeds)
     tuned = {
         arm: [_tuning(scale, LATER, seed, reward=own.reward) for seed, own in enumerate(trained[arm])]

@@ -9,7 +9,7 @@ from bench import claims, tables
 from bench.alignment.reading import of_seeds, paired
 from bench.cases import EMBEDDED
 from bench.claims.base_model import study
-from bench.claims.rewards import recalls, retrieved
+from bench.claims.rewards import mined, recalls, retrieved
 from bench.claims.verdict import NotJudgedError
 from bench.report import rows as pick
 from bench.report.sections.section import Records, Section
@@ -71,12 +71,12 @@ def _told(name: str, rewards: Mapping[str, Sequence[dict]]) -> str:
     first = rewards["control"][0]["retrieval"]
     kind, among = ("pools", "in pools of 32") if first["pools"] else ("all", "among all")
     found = {arm: [recalls(of["retrieval"], kind) for of in own] for arm, own in rewards.items()}
-    mined = {arm: of_seeds([of["training"] for of in own], "mined")["mean"] or 0.0 for arm, own in rewards.items()}
+    pairs = {arm: mined(rewards[arm])["mean"] for arm in ("spl", "k1")}
     changes = {arm: interval(paired(own, found["control"], "R@1"), "+.1f") for arm, own in found.items()}
     return (
         f"{name} ({first['count']} clips, {among}): R@1 {interval(of_seeds(found['control'], 'R@1'), '.1f')}% without "
-        f"SPL, which changes it by {changes['spl']} points ({mined['spl']:.1%} of texts gave a pair), with K = 1 by "
-        f"{changes['k1']} ({mined['k1']:.0%})."
+        f"SPL, which changes it by {changes['spl']} points ({pairs['spl']:.1%} of texts gave a pair), with K = 1 by "
+        f"{changes['k1']} ({pairs['k1']:.0%})."
     )
 
 
