@@ -211,15 +211,8 @@ class TestCases:
 
     def test_the_published_rate_is_in_every_grid_and_methods_are_those_of_the_table(self):
         assert all(1e-5 in size.grid for size in SIZES.values())
-        assert [method.partition(":")[0] for method in benchmark.METHODS] == [
-            "draft",
-            "draft",
-            "alignprop",
-            "drtune",
-            "refl",
-            "easytune",
-            "easytune",
-        ]
+        families = sorted(method.partition(":")[0] for method in benchmark.METHODS)
+        assert families == ["alignprop", "draft", "draft", "drtune", "easytune", "easytune", "refl"]
 
 
 def bench(*arguments: object, path: str = "bench/test_alignment.py") -> subprocess.CompletedProcess:

@@ -201,3 +201,9 @@ def test_rows_of_two_sizes_are_never_shown_together():
 )
 def test_an_interval_is_told_in_one_way(mean, half_width, form, text):
     assert tables.interval({"mean": mean, "half_width": half_width}, form) == text
+
+
+def test_rows_come_in_the_methods_order_whatever_ran_first():
+    names = ["draft", "draft:k=10", "drtune:k=4", "refl", "easytune", "easytune:score=noisy"]
+    ran = [row(name, 1.0) for name in reversed(names)]
+    assert [own["case"]["method"] for own in pick.aligned(ran)] == names
