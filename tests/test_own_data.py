@@ -315,6 +315,30 @@ class TestCommands:
         assert "it is not noise-aware" in capsys.readouterr().err
 
 
+class TestClipsAlike:
+    """Few motions, or copies of them: fewer directions than the VAE has principal components."""
+
+    @staticmethod
+    def trained(folder: Path, joints: np.ndarray) -> world.World:
+        write(folder / "motion", **{f"train{number}": joints for number in range(COUNTS["train"])})
+        clips = own.read("arrays", folder / "motion")
+        build_table(Letters(), folder / "table", clips.texts)
+        alike = own.OwnData(clips, CachedTable(folder / "table"))
+        return pretrain.pretrain(folder, TINY_PLAN, alike, 0, lambda _: None, TINY)
+
+    def test_they_train(self, tmp_path):
+        joints = figure(49, 1)
+        made = self.trained(tmp_path, joints)
+        scale = made.backbone.vae.scale
+        assert scale.min() == pytest.approx(1e-3 * scale.max())
+        assert all(value.isfinite().all() for value in made.backbone.state_dict().values())
+
+    def test_where_nothing_moves_training_stops_with_a_sentence(self, tmp_path):
+        still = np.repeat(figure(1, 1), 49, axis=0)
+        with pytest.raises(DataError, match=r"vae: the loss is nan at step 1 of 4: look in the data for clips that are"):
+            self.trained(tmp_path, still)
+
+
 def test_steps_grow_with_the_root_of_the_data():
     assert Plan().scaled(7988) == Plan()
     assert Plan().scaled(7988 // 4).vae == 750

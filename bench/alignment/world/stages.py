@@ -34,6 +34,8 @@ TRAINING_CLIPS = 7988
 """Of the embedded world."""
 COMPONENT_CLIPS = 4000
 """Clips behind the principal components."""
+LEAST_SCALE = 1e-3
+"""Of a component's deviation, in the largest's: few clips, or clips alike, leave directions in which nothing moves."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Training:
             found = {
                 "basis": basis.T.contiguous(),
                 "centre": rows.mean(dim=0),
-                "scale": size / len(rows) ** 0.5,
+                "scale": size.clamp(min=LEAST_SCALE * size[0]) / len(rows) ** 0.5,
             }
             coded = [(self._windows(clips) - found["centre"]) @ basis / found["scale"] for clips in every]
             temporary = path.with_name(path.name + ".tmp")

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from bench.alignment.data.clip import DataError
+
 PROGRESS_SECONDS = 10.0
 CHECKPOINT_STEPS = 200
 
@@ -36,7 +38,10 @@ class Stage:
 
 
 def train(stage: Stage, folder: Path, say: Callable[[str], None]) -> float:
-    """Trains to the end, from the stage's checkpoint in `folder` if there is one; returns the seconds spent in all."""
+    """Trains to the end, from the stage's checkpoint in `folder` if there is one; returns the seconds spent in all.
+
+    DataError for a loss that is not finite.
+    """
     path = folder / f"{stage.name}.checkpoint"
     parameters = list(stage.parameters)
     optimizer = torch.optim.AdamW(parameters, lr=stage.lr, betas=(0.9, 0.99), weight_decay=0.01)
@@ -55,6 +60,11 @@ def train(stage: Stage, folder: Path, say: Callable[[str], None]) -> float:
         for group in optimizer.param_groups:
             group["lr"] = stage.lr * stage.rate(step)
         loss = stage.loss()
+        if not loss.isfinite():
+            raise DataError(
+                f"{stage.name}: the loss is {loss.item()} at step {step + 1} of {stage.steps}: look in the data for clips "
+                "that are alike or whose features are far out"
+            )
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
