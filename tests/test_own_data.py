@@ -335,7 +335,7 @@ class TestClipsAlike:
 
     def test_where_nothing_moves_training_stops_with_a_sentence(self, tmp_path):
         still = np.repeat(figure(1, 1), 49, axis=0)
-        with pytest.raises(DataError, match=r"vae: the loss is nan at step 1 of 4: look in the data for clips that are"):
+        with pytest.raises(DataError, match="vae: the loss is nan at step 1 of 4: look in the data for"):
             self.trained(tmp_path, still)
 
 

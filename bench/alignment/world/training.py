@@ -62,8 +62,8 @@ def train(stage: Stage, folder: Path, say: Callable[[str], None]) -> float:
         loss = stage.loss()
         if not loss.isfinite():
             raise DataError(
-                f"{stage.name}: the loss is {loss.item()} at step {step + 1} of {stage.steps}: look in the data for clips "
-                "that are alike or whose features are far out"
+                f"{stage.name}: the loss is {loss.item()} at step {step + 1} of {stage.steps}: look in the data for "
+                "clips that are alike or whose features are far out"
             )
         optimizer.zero_grad()
         loss.backward()
