@@ -16,6 +16,7 @@ from pathlib import Path
 from bench.alignment import world
 from bench.alignment.command import carried_out
 from bench.alignment.rewards import RewardConfig, retrieval, save, train
+from bench.alignment.rewards.config import NOISED
 from methods.rewards.noise import MODES
 from methods.rewards.preference import VARIANTS
 
@@ -82,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--pool", type=int, metavar="N", help="of SPL: motions to be found among (default: the batch's)")
     add("--top", type=int, default=defaults.top, metavar="K", help="of SPL (default: %(default)s)")
     add("--noise", type=float, default=defaults.noise, metavar="P", help="share of noisy batches (default: none)")
+    add("--noised", choices=NOISED, default=defaults.noised, help="what noise is added to (default: %(default)s)")
     add("--max-timestep", type=int, default=defaults.max_timestep, metavar="T", help="of noise (default: %(default)s)")
     add("--mode", choices=tuple(MODES), default=defaults.mode, help="who is told of noise (default: %(default)s)")
     add("--batch", type=int, default=defaults.batch, metavar="B", help="default: %(default)s")

@@ -6,8 +6,11 @@ from methods.interface import MethodError
 from methods.rewards.noise import NoiseConfig
 from methods.rewards.preference import SplConfig
 
-STAGE_ONE = ("seed", "share", "steps", "noise", "max_timestep", "mode", "batch", "lr")
+STAGE_ONE = ("seed", "share", "steps", "noise", "noised", "max_timestep", "mode", "batch", "lr")
 """The options that the first stage's result depends on."""
+STATES, FEATURES = NOISED = ("states", "features")
+"""What noise is added to: latents of the backbone, which are then decoded, as a rollout scores its states; or the
+motion's own features, as released, which a rollout has only where the diffusion is over features."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class RewardConfig:
     """Of SPL: K."""
     noise: float = 0.0
     """How probable it is that a batch is noised, in both stages. 0: the reward is not noise-aware."""
+    noised: str = STATES
+    """One of NOISED."""
     max_timestep: int = 999
     """The whole schedule, since a rollout may score any of its steps; 500 is fixed in the released code, which leaves
     the first half of a trajectory to be scored at timesteps that were never trained."""
@@ -52,6 +57,8 @@ class RewardConfig:
             if not getattr(self, name) > 0:
                 raise MethodError(f"{name} must be above 0, not {getattr(self, name)}")
         NoiseConfig(self.noise, self.max_timestep, self.mode)
+        if self.noised not in NOISED:
+            raise MethodError(f"noise is added to {' or '.join(NOISED)}, not to {self.noised!r}: choose one of these")
         SplConfig(variant=self.variant, pool=self.pool, top=self.top)
         if self.spl and not self.refine:
             raise MethodError("spl is trained in stage two, which has no steps: give refine some")

@@ -6,12 +6,13 @@ from torch import Tensor
 
 from bench.alignment import metrics
 from bench.alignment import retrieval as ranks
+from bench.alignment.rewards.config import STATES
 from bench.alignment.world import Prompts, World
 from bench.alignment.world.model import WorldReward
 from bench.alignment.world.world import frame_mask
 from methods.interface import MethodError
 from methods.rewards.losses import cosines
-from methods.rewards.noise import Noised, add_noise
+from methods.rewards.noise import add_noise
 from methods.rewards.spm import Gaussian, sample
 
 CHUNK = 128
@@ -24,10 +25,12 @@ def latents(world: World, motion: Tensor, lengths: Tensor) -> Gaussian:
         return world.backbone.vae.encode(motion, frame_mask(lengths, motion.shape[1]))
 
 
-def decoded(world: World, given: Noised, mask: Tensor) -> Noised:
-    """As `given`, with motions `[N, F, 263]` in place of the latents `[N, n, d]` that they are decoded from."""
+def as_motion(world: World, noisy: Tensor, mask: Tensor, noised: str) -> Tensor:
+    """Motions `[N, F, 263]`, padded frames 0, of noisy latents `[N, n, d]` (`noised` states) or noisy features."""
+    if noised != STATES:
+        return noisy * mask[..., None]
     with torch.no_grad():
-        return given._replace(values=world.backbone.vae.decode(given.values, mask))
+        return world.backbone.vae.decode(noisy, mask)
 
 
 def retrieval(
@@ -39,14 +42,16 @@ def retrieval(
     seed: int = 0,
     *,
     aware: bool = False,
+    noised: str = STATES,
     real: tuple[Tensor, Prompts] | None = None,
 ) -> dict:
     """Retrieval among the real motions of a split by the reward's cosine, with one caption of each.
 
     With `timestep` each motion is the decoded state that a rollout would have there: a latent of the world's VAE,
-    noised by the schedule. `aware`: the motion encoder is given the timestep, as in a rollout that scores noisy
-    motions. `count`: so many random clips of the split (None: all). `seed` draws clips, captions, latents and noise.
-    `real`: what `world.real` gives, where it is at hand; clips are not drawn then.
+    noised by the schedule; or, with `noised` features, the motion itself, noised so. `aware`: the motion encoder is
+    given the timestep, as in a rollout that scores noisy motions. `count`: so many random clips of the split (None:
+    all). `seed` draws clips, captions, latents and noise. `real`: what `world.real` gives, where it is at hand; clips
+    are not drawn then.
 
     Latents are the posterior's means, in eval mode; the reward and torch's generator are left as they were. Returns
     `{"count": N, "all": ..., "pools": ...}`, where "all" is among all N and "pools" the mean over pools of 32 (None of
@@ -62,7 +67,7 @@ def retrieval(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         parts = [
-            _embedded(world, reward, motion[rows], _of(prompts, rows), timestep, aware)
+            _embedded(world, reward, motion[rows], _of(prompts, rows), timestep, aware, noised)
             for rows in torch.arange(len(prompts)).split(CHUNK)
         ]
     reward.train(training)
@@ -78,7 +83,13 @@ def retrieval(
 
 
 def _embedded(
-    world: World, reward: WorldReward, motion: Tensor, prompts: Prompts, timestep: int | None, aware: bool
+    world: World,
+    reward: WorldReward,
+    motion: Tensor,
+    prompts: Prompts,
+    timestep: int | None,
+    aware: bool,
+    noised: str,
 ) -> tuple[Tensor, Tensor]:
     """Posterior means `[B, width]` of texts and motions."""
     frames = int(prompts.lengths.max())
@@ -86,8 +97,8 @@ def _embedded(
     times = None
     if timestep is not None:
         times = torch.full((len(motion),), timestep)
-        noisy = add_noise(sample(*latents(world, motion, prompts.lengths)), times)
-        motion = decoded(world, Noised(noisy, None, None), mask).values
+        clean = sample(*latents(world, motion, prompts.lengths)) if noised == STATES else motion
+        motion = as_motion(world, add_noise(clean, times), mask, noised)
     text = reward.encode_text(*world.captions.words(prompts.texts))[0]
     return text, reward.encode_motion(motion, mask, times if aware else None)[0]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.alignment.rewards.config import RewardConfig
-from bench.alignment.rewards.measure import decoded, latents, retrieval
+from bench.alignment.rewards.config import STATES, RewardConfig
+from bench.alignment.rewards.measure import as_motion, latents, retrieval
 from bench.alignment.rewards.reward import TrainedReward
 from bench.alignment.world import Prompts, World
 from bench.alignment.world.data import WorldData, cached
@@ -37,10 +37,10 @@ def train(
 ) -> TrainedReward:
     """A reward of the world's sizes, trained on its training clips by the published recipe; in eval mode and frozen.
 
-    Losses are RewardObjective's with the released weights. Noisy motions are decoded states of the world's backbone, as
-    a rollout scores them. Both stages keep checkpoints in `folder`, in subfolders named by what they depend on: the
-    same call goes on after a kill, to the same weights, and recipes that differ in stage two alone share stage one.
-    `data`: the world's clips where they are at hand; otherwise made, and kept in `folder`.
+    Losses are RewardObjective's with the released weights. Both stages keep checkpoints in `folder`, in subfolders
+    named by what they depend on: the same call goes on after a kill, to the same weights, and recipes that differ in
+    stage two alone share stage one. `data`: the world's clips where they are at hand; otherwise made, and kept in
+    `folder`.
 
     `metrics` of the reward: "val", as `measure.retrieval` of the first VALIDATION clips of that split, and "mined", the
     share of stage two's texts that gave a pair (None without SPL). torch's global generator is drawn from.
@@ -164,7 +164,8 @@ class _Clips:
                     "lower pool"
                 )
         self.noise: NoiseConfig | None = config.noise_config()
-        if self.noise:
+        self.noised = config.noised
+        if self.noise and self.noised == STATES:
             parts = [latents(world, *self.motions(own)) for own in self.chosen.split(VALIDATION)]
             self.mean, self.std = (torch.cat(own) for own in zip(*parts, strict=True))
 
@@ -189,16 +190,18 @@ class _Clips:
             token_mask,
             self.sentences[captions],
             self.texts.meaning[clips],
-            self._noisy(rows, mask),
+            self._noisy(rows, motion, mask),
         )
 
-    def _noisy(self, rows: Tensor, mask: Tensor) -> Noised | None:
-        """Decoded states of the backbone, or None for a batch that stays clean."""
+    def _noisy(self, rows: Tensor, motion: Tensor, mask: Tensor) -> Noised | None:
+        """Noisy motions, or None for a batch that stays clean."""
         if not self.noise:
             return None
-        clean = sample(self.mean[rows], self.std[rows])
+        clean = sample(self.mean[rows], self.std[rows]) if self.noised == STATES else motion
         given = noise(clean, self.noise)
-        return None if given.values is clean else decoded(self.world, given, mask)
+        if given.values is clean:
+            return None
+        return given._replace(values=as_motion(self.world, given.values, mask, self.noised))
 
     def validation(self) -> tuple[Tensor, Prompts]:
         """Motions and first captions of the first clips of the validation split."""

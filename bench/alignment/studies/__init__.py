@@ -1,7 +1,7 @@
 """Measurements beside the benchmark that claims and doubts hang on: of the base model, and of rewards and runs.
 
 base_model    chain (C6), similarity (C7), noise (C8): seconds, without training
-trained       retrieval, spl (C9), windows (C8), strength, gaming: minutes each, in worker processes
+trained       retrieval, spl (C9), windows (C8), feature_noise, strength, gaming: minutes each, in worker processes
 jobs          what the second kind is made of; an interrupted study goes on from the results that it kept
 """
 
@@ -27,6 +27,7 @@ TRAINED: dict[str, Callable[[Jobs, trained.Scale], dict]] = {
     "retrieval": trained.retrieval,
     "spl": trained.spl,
     "windows": trained.windows,
+    "feature_noise": trained.feature_noise,
     "strength": trained.strength,
     "gaming": trained.gaming,
 }

@@ -24,6 +24,7 @@ from bench.alignment.finetune import FinetuneConfig, FinetuneError, finetune
 from bench.alignment.metrics import Array
 from bench.alignment.prompts import training_prompts
 from bench.alignment.rewards import RewardConfig
+from bench.alignment.rewards.config import STATES
 from bench.alignment.world import data
 from methods.interface import Reward
 
@@ -39,13 +40,15 @@ class Training:
     """None: the world's own, which is not trained."""
     levels: tuple[int, ...] = ()
     """Timesteps at which noised motions are retrieved too, with the time token if the reward has learned it."""
+    noised: str = STATES
+    """What is noised there, of rewards.config.NOISED."""
 
     @property
     def label(self) -> str:
         own = self.reward
         if own is None:
             return "the world's own reward"
-        noisy = ", noise-aware" if own.noise else ""
+        noisy = f", noise-aware of {own.noised}" if own.noise else ""
         return f"reward on {own.share:.0%} of the clips{', SPL' if own.spl else ''}{noisy}, seed {own.seed}"
 
 
@@ -177,7 +180,7 @@ def _train(job: Training, folder: Path, weights: Path) -> dict:
     aware = job.reward.noise > 0
     return {
         "retrieval": rewards.retrieval(own, trained, "test"),
-        "levels": [rewards.retrieval(own, trained, "test", at, aware=aware) for at in job.levels],
+        "levels": [rewards.retrieval(own, trained, "test", at, aware=aware, noised=job.noised) for at in job.levels],
         "training": trained.metrics,
     }
 

@@ -1,9 +1,9 @@
 """Studies that train: rewards, and fine-tuning under them. Each asks for jobs and lays their results out.
 
 retrieval: how well rewards find motions, trained with SPL and without. spl (C9): that, and what EasyTune makes of them.
-windows (C8): the one-step prediction against the noise-aware reward, by which denoising steps are optimised. strength:
-how much hangs on the reward's quality. gaming: past the best point, when to stop without test data, and a pull to the
-base.
+windows (C8): the one-step prediction against the noise-aware reward, by which denoising steps are optimised.
+feature_noise: what a reward learns from the noise of the released code. strength: how much hangs on the reward's
+quality. gaming: past the best point, when to stop without test data, and a pull to the base.
 
 Results of fine-tuning are lists over seeds, of test metrics by name (see bench.alignment.evaluate.METRICS).
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.alignment.rewards import RewardConfig
+from bench.alignment.rewards.config import FEATURES, NOISED
 from bench.alignment.studies.jobs import Job, Jobs, Training, Tuning
 
 STEPS = 20
@@ -183,6 +184,29 @@ def windows(jobs: Jobs, scale: Scale) -> dict:
 def _windowed(score: str, window: tuple[int, int]) -> str:
     first, stop = window
     return f"easytune:score={score},first={first},last={stop - 1}"
+
+
+def feature_noise(jobs: Jobs, scale: Scale) -> dict:
+    """Rewards trained on clean motion, and on motion whose features are noised, as released: what the second is good
+    for, on such motion and on the states that a rollout of the backbone scores.
+
+    `rewards[arm][noised]`: of clean and aware, on features and states (rewards.config.NOISED), a result a reward seed,
+    with retrieval at each of `levels` (timesteps); aware is told the timestep.
+    """
+    clean = RewardConfig(batch=REWARD_BATCH, steps=scale.compared, refine=0)
+    trained = {
+        (arm, noised): [Training(replace(own, seed=seed), scale.levels, noised) for seed in range(scale.seeds)]
+        for arm, own in {"clean": clean, "aware": replace(clean, noise=AWARE, noised=FEATURES)}.items()
+        for noised in NOISED
+    }
+    found = jobs.run(_flat(trained))
+    return {
+        "levels": list(scale.levels),
+        "rewards": {
+            arm: {noised: [found[job] for job in trained[arm, noised]] for noised in NOISED}
+            for arm in ("clean", "aware")
+        },
+    }
 
 
 def strength(jobs: Jobs, scale: Scale) -> dict:
