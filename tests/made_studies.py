@@ -89,6 +89,29 @@ def windows(gains: Mapping[str, tuple[float, ...]] | None = None, seeds: int = 3
     return row("windows", study, scale)
 
 
+def feature_noise(seeds: int = 3, scale: str = "full") -> dict:
+    """On noisy features the noise-aware reward gains most at the noisiest level, on states nowhere."""
+    falls = {"features": {"clean": 900, "aware": 3000}, "states": {"clean": 400, "aware": 380}}
+    study = {
+        "levels": list(LEVELS),
+        "rewards": {
+            arm: {
+                noised: [
+                    {
+                        "retrieval": retrieval(40, seed),
+                        "levels": [retrieval(40 * math.exp(-level / falls[noised][arm]), seed) for level in LEVELS],
+                        "training": {"val": retrieval(40), "mined": None},
+                    }
+                    for seed in range(seeds)
+                ]
+                for noised in falls
+            }
+            for arm in ("clean", "aware")
+        },
+    }
+    return row("feature_noise", study, scale)
+
+
 def own_retrieval(motion: str, r1: float = 20.0) -> dict:
     """The study `retrieval` of a world of real motion."""
     arms = {**spl(seeds=3)["study"]["rewards"], "control": _rewards(r1, None, 3)}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bench.alignment import rewards
 from bench.alignment.rewards import RewardConfig, __main__, load, noise_aware, retrieval, save, training
+from bench.alignment.rewards.config import NOISED
 from bench.alignment.world import World, data, untrained, world
 from bench.alignment.world import training as stages
 from bench.alignment.world.content import Embedded
@@ -156,6 +157,17 @@ def test_noisy_motions_are_decoded_states_of_the_backbone(base, clips):
     assert errors[0] < 0.2 < errors[1]
 
 
+def test_noisy_features_are_the_motions_own(base, clips):
+    """At timestep 0 nearly the motion, padding and all."""
+    errors = []
+    for last in (0, 999):
+        config = replace(QUICK, noise=1.0, max_timestep=last, noised="features")
+        batch = training._Clips(base, clips, config).batch()
+        errors.append(float((batch.noisy.values - batch.motion)[batch.frame_mask].std()))
+        assert not batch.noisy.values[~batch.frame_mask].any()
+    assert errors[0] < 0.05 < 0.2 < errors[1]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -169,6 +181,7 @@ def test_noisy_motions_are_decoded_states_of_the_backbone(base, clips):
         ({"noise": 1.1}, "noise: probability"),
         ({"max_timestep": 1000}, "noise: max_timestep"),
         ({"mode": "M2"}, "noise: unknown mode"),
+        ({"noised": "frames"}, "noise is added to states or features, not to 'frames'"),
         ({"variant": "tmr"}, "spl: unknown variant"),
         ({"variant": "released", "pool": 64}, "released variant's pool is the batch"),
         ({"spl": True, "refine": 0}, "spl is trained in stage two"),
@@ -242,12 +255,14 @@ class Known(nn.Module):
         super().__init__()
         self.texts, self.motions = list(texts), list(motions)
         self.told: list[Tensor | None] = []
+        self.seen: list[Tensor] = []
 
     def encode_text(self, words: Tensor, mask: Tensor) -> tuple[Tensor, None]:
         return torch.stack([self.texts.pop(0) for _ in words]), None
 
     def encode_motion(self, motion: Tensor, mask: Tensor, timestep: Tensor | None) -> tuple[Tensor, None]:
         self.told.append(timestep)
+        self.seen.append(motion)
         return torch.stack([self.motions.pop(0) for _ in motion]), None
 
 
@@ -294,6 +309,19 @@ def test_noise_reaches_the_motion_and_the_timestep_only_who_is_told(base):
         retrieval(base, reward, "test", 1000, real=real)
 
 
+def test_what_is_noised_is_what_the_reward_sees(base):
+    """At timestep 0, where there is hardly any noise: the motion, or what the VAE makes of it."""
+    motion, prompts = base.real("test", 33, 0)
+    own = world.frame_mask(prompts.lengths, motion.shape[1])
+    seen = {}
+    for noised in NOISED:
+        reward = Known(torch.eye(33), torch.eye(33))
+        retrieval(base, reward, "test", 0, noised=noised, real=(motion, prompts))
+        seen[noised] = (reward.seen[0] - motion)[own].std()
+        assert not reward.seen[0][~own].any()
+    assert seen["features"] < 0.05 < 0.2 < seen["states"]
+
+
 def test_few_clips_have_no_pools(base):
     assert retrieval(base, rewards.TrainedReward(base, QUICK), "test", count=5)["pools"] is None
 
@@ -317,5 +345,8 @@ def test_the_command(base, clips, tmp_path, monkeypatch, capsys):
     reward = load(tmp_path / "out", world.load(tmp_path / "world"))
     assert set(reward.metrics["test"]) == {"clean", "t=250", "t=500", "t=750"}
     json.dumps(reward.metrics, allow_nan=False)
+    assert __main__.main([*common, *small, "--noised", "features"]) == 0
+    assert load(tmp_path / "out", world.load(tmp_path / "world")).recipe == replace(reward.recipe, noised="features")
+    capsys.readouterr()
     assert __main__.main([*common, "--share", "2"]) == 2
     assert capsys.readouterr().err.startswith("bench.alignment.rewards: share must be")

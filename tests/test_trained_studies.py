@@ -290,6 +290,15 @@ class TestTheStudies:
         assert all(len(own["levels"]) == len(found["levels"]) for own in found["rewards"].values())
         assert is_measured(found["base"], TINY.seeds)
 
+    def test_feature_noise(self, rows):
+        """The reward trained on clean motion is that of windows; only the noisy motions differ."""
+        found = rows["feature_noise"]["study"]
+        assert [set(own) for own in found["rewards"].values()] == [{"features", "states"}] * 2
+        own, other = (found["rewards"]["clean"][noised][0] for noised in ("states", "features"))
+        assert own == rows["windows"]["study"]["rewards"]["clean"]
+        assert own["retrieval"] == other["retrieval"]
+        assert own["levels"] != other["levels"]
+
     def test_strength(self, rows):
         found = rows["strength"]["study"]
         named = [(row["share"], row["spl"]) for row in found["rewards"]]

@@ -187,6 +187,13 @@ def mined(rewards: Sequence[Mapping]) -> dict[str, float | None]:
     return of_seeds([of["training"] for of in rewards], "mined")
 
 
+def recalls_by_level(rewards: Sequence[Mapping]) -> list[list[dict[str, float]]]:
+    """Recalls in pools of 32 at each noise level that a study measured, over its rewards' seeds."""
+    return [
+        [recalls(level, "pools") for level in seeds] for seeds in zip(*(of["levels"] for of in rewards), strict=True)
+    ]
+
+
 def recalls(retrieval: Mapping, kind: str = "all") -> dict[str, float]:
     """`R@k` in per cent, and `MedR`, of texts to motions: among "all" motions, or in "pools" of 32; nothing for pools
     that the motions were too few for. `retrieval` is a result of bench.alignment.rewards.retrieval."""

@@ -11,7 +11,7 @@ from bench.report.figures.meters import meters
 from bench.report.figures.motions import motions
 from bench.report.figures.peaks import peaks
 from bench.report.figures.plans import plans
-from bench.report.figures.rewards import gaming, noise, spl, strength, windows
+from bench.report.figures.rewards import feature_noise, gaming, noise, spl, strength, windows
 from bench.report.figures.split import split
 from bench.report.figures.step_time import step_time
 from bench.report.figures.steps import steps
@@ -21,6 +21,7 @@ __all__ = [
     "base",
     "chain",
     "curves",
+    "feature_noise",
     "gaming",
     "meters",
     "motions",

@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bench.alignment.metrics import POOL
 from bench.alignment.reading import Curve, of_seeds, paired, side, stopping_point
-from bench.claims.rewards import RECALLS, is_tiny, own_recall, recalls
+from bench.alignment.rewards.config import FEATURES, STATES
+from bench.claims.rewards import RECALLS, is_tiny, own_recall, recalls, recalls_by_level
 from bench.report import style
 from bench.report.figures.alignment import LABELS
 from bench.report.figures.common import legend
@@ -85,6 +87,36 @@ def windows(record: dict) -> Figure:
         axes.set_xlabel("steps (0: the noisiest)")
         axes.set_ylabel(f"change of {LABELS[metric]}")
     legend(figure, [_point(label, shade) for label, shade in SCORED.values()])
+    return figure
+
+
+def feature_noise(record: dict) -> Figure:
+    """By timestep: R@1 in pools of 32 of rewards trained on clean motion, and on motion with noisy features: on such
+    motion, and on decoded states of the backbone. Means over reward seeds, with 95% intervals."""
+    found = record["study"]
+    seeds = len(found["rewards"]["clean"][STATES])
+    figure, (panels,) = _panels("Noise on the motion, as released", record, 1, 2, 3.0, seeds=seeds)
+    arms = {
+        "clean": ("trained on clean motion", NOT_TOLD),
+        "aware": ("trained on noisy features, timestep given", TOLD),
+    }
+    for axes, (noised, what) in zip(
+        panels, ((FEATURES, "motion with noisy features"), (STATES, "decoded noisy states")), strict=True
+    ):
+        for arm, (_, shade) in arms.items():
+            points = [of_seeds(own, "R@1") for own in recalls_by_level(found["rewards"][arm][noised])]
+            means, halves = (np.array([own[part] or 0.0 for own in points]) for part in ("mean", "half_width"))
+            axes.fill_between(found["levels"], means - halves, means + halves, color=shade, alpha=0.15, linewidth=0)
+            axes.plot(found["levels"], means, color=shade, linewidth=2, marker="o", markersize=3)
+        axes.axhline(100 / POOL, color=INK, linewidth=1, linestyle=DOTTED)
+        axes.set_ylim(0, 100)
+        axes.set_xlabel(f"timestep, {what}")
+        axes.set_ylabel("R@1 in pools of 32, %")
+        axes.invert_xaxis()
+    lines = [
+        Line2D([], [], color=shade, linewidth=2, marker="o", markersize=3, label=name) for name, shade in arms.values()
+    ]
+    legend(figure, [*lines, Line2D([], [], color=INK, linewidth=1, linestyle=DOTTED, label="1 of 32")])
     return figure
 
 

@@ -28,7 +28,7 @@ from bench.report.sections.motions import place, turn, way
 from bench.report.sections.own_motion import own_motion, own_rewards
 from bench.report.sections.plans import plans, random_methods, steps
 from bench.report.sections.reward_training import reward_training
-from bench.report.sections.rewards import gaming, noise, reviewers, spl, strength, windows
+from bench.report.sections.rewards import feature_noise, gaming, noise, reviewers, spl, strength, windows
 from bench.report.sections.section import Records, Section
 from bench.report.sections.studies import chain, similarity
 from bench.report.sections.time import step_time
@@ -75,6 +75,7 @@ SECTIONS = (
     similarity,
     noise,
     windows,
+    feature_noise,
     spl,
     strength,
     gaming,
