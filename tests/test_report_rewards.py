@@ -95,11 +95,11 @@ def test_noise_on_features_is_told_apart_from_noise_on_states():
     """Pools make twice the R@1 among all. The least gain on states is the best there: at the first timestep, none."""
     found = section("feature_noise", [made_studies.feature_noise()])
     gain = 80 * (math.exp(-901 / 3000) - math.exp(-901 / 900))
-    told = re.search(r"they are furthest ahead at timestep 901, by \+(\d+\.\d)", found.see)
+    told = re.search(r"of 32 is at best \+(\d+\.\d) ± \d\.\d points higher \(timestep 901\)", found.see)
     assert told is not None
     assert float(told[1]) == pytest.approx(gain, abs=2)
-    assert "up to timestep 500, where the released noise ends, at timestep 401, by +" in found.see
-    assert re.search(r"scores, they are furthest ahead at timestep \d+, by [+-]0\.\d", found.see)
+    assert "points higher (timestep 401) up to timestep 500, where the released noise ends" in found.see
+    assert re.search(r"scores, it is at best [+-]0\.\d ± \d\.\d points higher", found.see)
     assert "3 seeds" in found.see
     assert len(found.table) == 2 * len(made_studies.LEVELS)
 

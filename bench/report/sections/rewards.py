@@ -90,13 +90,13 @@ def feature_noise(records: Records) -> Section:
     found = record["study"]
     gains = {noised: _gains(found, noised) for noised in NOISED}
     released = [(at, gain) for at, gain in gains[FEATURES] if at <= NoiseConfig.max_timestep]
-    on_features, while_released, on_states = (_furthest(own) for own in (gains[FEATURES], released, gains[STATES]))
+    on_features, while_released, on_states = (_best(own) for own in (gains[FEATURES], released, gains[STATES]))
     see = (
         "Rewards trained on motion whose features are noised, as in the released code, and told the timestep, against "
-        "rewards trained alike on clean motion; text-to-motion R@1 in pools of 32, in points. On motion noised so they "
-        f"are furthest ahead {on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, "
-        f"{while_released}. On decoded states, which a rollout of this latent backbone scores, they are furthest ahead "
-        f"{on_states}. {where(record, len(found['rewards']['clean'][STATES]))}"
+        "rewards trained alike on clean motion: on motion noised so, their text-to-motion R@1 in pools of 32 is at best "
+        f"{on_features}, and {while_released} up to timestep {NoiseConfig.max_timestep}, where the released noise ends. "
+        f"On decoded states, which a rollout of this latent backbone scores, it is at best {on_states}. "
+        f"{where(record, len(found['rewards']['clean'][STATES]))}"
     )
     return Section("feature_noise", title, see, lambda: figures.feature_noise(record), _noised_table(found))
 
@@ -107,9 +107,9 @@ def _gains(found: dict, noised: str) -> list[tuple[int, dict]]:
     return [(at, paired(a, b, "R@1")) for at, a, b in zip(found["levels"], ours, theirs, strict=True)]
 
 
-def _furthest(gains: Sequence[tuple[int, dict]]) -> str:
+def _best(gains: Sequence[tuple[int, dict]]) -> str:
     at, gain = max(gains, key=lambda one: one[1]["mean"])
-    return f"at timestep {at}, by {interval(gain, '+.1f')}"
+    return f"{interval(gain, '+.1f')} points higher (timestep {at})"
 
 
 def _noised_table(found: dict) -> pd.DataFrame:
