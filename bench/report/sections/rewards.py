@@ -94,7 +94,8 @@ def feature_noise(records: Records) -> Section:
     see = (
         "Rewards trained on motion whose features are noised, as in the released code, and told the timestep, against "
         "rewards trained alike on clean motion: on motion noised so, text-to-motion R@1 in pools of 32 is at best "
-        f"{on_features}; as far as the released noise goes, to timestep {NoiseConfig.max_timestep}, {while_released}. On decoded states, which a rollout of this latent backbone scores, it is at best {on_states}. "
+        f"{on_features}; as far as the released noise goes, to timestep {NoiseConfig.max_timestep}, {while_released}. "
+        f"On decoded states, which a rollout of this latent backbone scores, it is at best {on_states}. "
         f"{where(record, len(found['rewards']['clean'][STATES]))}"
     )
     return Section("feature_noise", title, see, lambda: figures.feature_noise(record), _noised_table(found))
