@@ -150,7 +150,8 @@ class TestJobs:
             assert jobs.read(tmp_path, no_world, replace(Tuning(), **{field.name: other})) is None, field.name
         monkeypatch.setattr(jobs, "_train", lambda *_: {})
         jobs.do(Training(reward), tmp_path, no_world)
-        for job in (Training(reward, (1,)), Training(replace(reward, refine=9)), Training(replace(reward, seed=4))):
+        changed = (replace(reward, **own) for own in ({"refine": 9}, {"seed": 4}, {"noised": "features"}))
+        for job in (Training(reward, (1,)), Training(reward, noised="features"), *map(Training, changed)):
             assert jobs.read(tmp_path, no_world, job) is None
         same, another = tmp_path / "same", tmp_path / "another"
         same.write_bytes(b"one")
@@ -173,10 +174,11 @@ class TestJobs:
                 Jobs(work, world).run([job])
         assert set(jobs.read(work, world, job)) == {"reason"}
 
-    @pytest.mark.parametrize("name", [name for name in studies.TRAINED if name != "retrieval"])  # which tunes nothing
+    @pytest.mark.parametrize("name", [name for name in studies.TRAINED if name not in ("retrieval", "feature_noise")])
     def test_every_study_with_a_stopped_run_is_a_failed_row_of_one_sentence(
         self, name, tmp_path, no_world, inline, monkeypatch
     ):
+        """Of every study that fine-tunes."""
         ran = []
         self.stand_in_for_rewards(monkeypatch)
         monkeypatch.setattr(jobs, "_tune", lambda job, *_: ran.append(job) or {"reason": "it is not finite, lower lr"})
