@@ -190,7 +190,7 @@ class TestJobs:
 
 @dataclass
 class Interrupted:
-    """The study spl as a command: interrupted after its first result, and called again."""
+    """The study retrieval as a command: interrupted after its first result, and called again."""
 
     status: int
     """Exit status of the first."""
@@ -213,7 +213,7 @@ def work(place, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def interrupted(place, work) -> Interrupted:
     result = work / "run.bench"
-    chosen = ["-v", "-m", "study", "--study", "spl", "--study-scale", "tiny", "--study-work", str(work)]
+    chosen = ["-v", "-m", "study", "--study", "retrieval", "--study-scale", "tiny", "--study-work", str(work)]
     chosen += ["--align-world", str(place / "world.safetensors"), f"--benchmark-json={result}"]
     command = [sys.executable, "-m", "pytest", *ALWAYS, *chosen]
     options = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
@@ -262,7 +262,7 @@ class TestTheStudies:
         for name, row in rows.items():
             assert row["status"] == "ok", row["reason"]
             assert row["case"]["id"] == f"{name}-tiny"
-        assert rows["spl"]["study"] == interrupted.row["study"]
+        assert rows["retrieval"]["study"] == interrupted.row["study"]
 
     def test_retrieval_is_of_the_rewards_of_spl(self, rows):
         own, of_spl = (rows[name]["study"]["rewards"] for name in ("retrieval", "spl"))

@@ -4,6 +4,7 @@ A job is a frozen dataclass; its result is JSON, in a file of the work folder na
 was interrupted finds what it had and goes on; studies that ask for the same job share it.
 """
 
+import functools
 import hashlib
 import json
 import multiprocessing
@@ -198,7 +199,7 @@ def _tune(job: Tuning, folder: Path, weights: Path) -> dict:
     if job.reward is not None:
         own.reward = rewards.load(_reward_file(folder, weights, job.reward), own)
     second = rewards.load(_reward_file(folder, weights, job.second), own) if job.second else None
-    real = {split: reference(own, split) for split in ("val", "test")}
+    real = {split: _reference(weights, digest(weights), split) for split in ("val", "test")}
 
     def on_validation() -> dict:
         found = means(evaluate(own, "val", job.validation, 1, VALIDATION_NOISE, job.steps, real=real["val"]))
@@ -228,6 +229,12 @@ def _tune(job: Tuning, folder: Path, weights: Path) -> dict:
     except FinetuneError as error:
         return {"reason": str(error)}
     return {"curve": run.curve.evaluations, "final": _on_test(own, job, real["test"])}
+
+
+@functools.cache
+def _reference(weights: Path, _: str, split: str) -> Array:
+    """Made once a process, for a file's path and digest: every run of a world compares with the same."""
+    return reference(world.load(weights), split)
 
 
 def _on_test(own: world.World, job: Tuning, real: Array) -> dict:
