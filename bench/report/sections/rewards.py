@@ -114,9 +114,9 @@ def _best(gains: Sequence[tuple[int, dict]]) -> str:
 
 def _noised_table(found: dict) -> pd.DataFrame:
     rows = []
-    for noised, arms in ((noised, {arm: own[noised] for arm, own in found["rewards"].items()}) for noised in NOISED):
-        levels = zip(*(recalls_by_level(arms[arm]) for arm in ("clean", "aware")), _gains(found, noised), strict=True)
-        for clean, aware, (at, gain) in levels:
+    for noised in NOISED:
+        arms = (recalls_by_level(found["rewards"][arm][noised]) for arm in ("clean", "aware"))
+        for clean, aware, (at, gain) in zip(*arms, _gains(found, noised), strict=True):
             rows.append(
                 {
                     "noise on": noised,
