@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bench.profiles import profile
-from methods.interface import Method, MethodError
+from methods.errors import InputError
+from methods.interface import Method
 from methods.registry import parse, spec
 
 BACKBONES = ("mld", "mld-tiny")
@@ -39,19 +40,17 @@ class Case:
     def __post_init__(self) -> None:
         for name, known in (("backbone", BACKBONES), ("meter", METERS)):
             if getattr(self, name) not in known:
-                raise MethodError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+                raise InputError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
         limits = {"steps": (1, 999), "batch": (1, None), "frames": (1, MOST_FRAMES)}
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if value < least or (most is not None and value > most):
-                raise MethodError(
-                    f"{name} must be {f'{least} to {most}' if most else f'at least {least}'}, not {value}"
-                )
+                raise InputError(f"{name} must be {f'{least} to {most}' if most else f'at least {least}'}, not {value}")
         profile(self.profile)
         object.__setattr__(self, "method", spec(self.resolve()))  # one way to write it, so that ids are stable
 
     def resolve(self) -> Method:
-        """The method itself; MethodError for a spec that is not one."""
+        """The method itself; InputError for a spec that is not one."""
         return parse(self.method)
 
     @property
@@ -136,7 +135,7 @@ MATRICES = {matrix.__name__: matrix for matrix in (default, quick, published, fr
 
 
 def matrix(name: str) -> list[Case]:
-    """The cases of a named matrix; MethodError for an unknown name."""
+    """The cases of a named matrix; InputError for an unknown name."""
     if name not in MATRICES:
-        raise MethodError(f"unknown matrix {name!r}: choose one of {', '.join(MATRICES)}")
+        raise InputError(f"unknown matrix {name!r}: choose one of {', '.join(MATRICES)}")
     return MATRICES[name]()

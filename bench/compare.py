@@ -13,11 +13,12 @@ from pathlib import Path
 import pandas as pd
 
 from bench import record, tables
+from bench.command import carry_out
 from bench.gate import baseline
 from bench.gate.growth import size_change
 from bench.gate.judge import HEADINGS, Finding, Outcome, judge_all
 from bench.units import GIB
-from methods import MethodError, parse, spec
+from methods import parse, spec
 
 REFERENCE = "easytune"
 SCALE = ("backbone", "steps", "batch", "frames", "profile", "meter", "seed")
@@ -27,19 +28,18 @@ SCALE = ("backbone", "steps", "batch", "frames", "profile", "meter", "seed")
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; prints markdown, returns the exit status."""
     options = _parser().parse_args(arguments)
-    try:
-        old, new = read(options.old), read(options.new)
-        reference = spec(parse(options.relative_to))
-    except (record.RecordError, MethodError) as error:
-        print(f"bench.compare: {error}", file=sys.stderr)
-        return 2
+    return carry_out("bench.compare", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    old, new = read(options.old), read(options.new)
+    reference = spec(parse(options.relative_to))
     findings = judge_all(new, old)
     unlike = [f for f in findings if f.outcome is Outcome.UNLIKE]
     if unlike:
         others = f" (and {len(unlike) - 1} more rows)" if len(unlike) > 1 else ""
         sentence = unlike[0].lines[0].replace("the baseline", str(options.old)).replace("baseline's", "old")
-        print(f"bench.compare: {sentence}{others}; measure both alike", file=sys.stderr)
-        return 2
+        raise record.RecordError(f"{sentence}{others}; measure both alike")
     print(markdown(findings, old, new, reference, (str(options.old), str(options.new))))
     return 0 if all(f.outcome is Outcome.SAME for f in findings) else 1
 

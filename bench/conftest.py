@@ -11,7 +11,7 @@ from bench.cases import Case
 from bench.gate import paired
 from bench.reward_cases import RewardCase
 from bench.runner import Pool
-from methods import MethodError
+from methods.errors import InputError
 
 if TYPE_CHECKING:
     from bench.alignment.benchmark import AlignmentCase
@@ -55,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
         result = None if collecting else config.getoption("benchmark_json")
         config.stash[GATE] = options.memory_gate(config)
         config.stash[JOURNAL] = journal.Journal(result, config.getoption("resume"))
-    except (MethodError, record.RecordError) as error:
+    except (InputError, record.RecordError) as error:
         raise pytest.UsageError(str(error)) from None
 
 
@@ -142,7 +142,7 @@ def timed_record(request: pytest.FixtureRequest):
 def alignment_record(request: pytest.FixtureRequest):
     """case -> its record, from runs that worker processes are ahead with (or kept from the run that is resumed)."""
     from bench.alignment.benchmark import Benchmark, digest
-    from bench.alignment.world import WEIGHTS
+    from bench.world import WEIGHTS
 
     config = request.config
     log, weights = config.stash[JOURNAL], config.getoption("align_world") or WEIGHTS
@@ -183,7 +183,7 @@ def _teller(config: pytest.Config, what: str) -> Callable[[str], None]:
 def study_record(request: pytest.FixtureRequest):
     """The name of a study that trains -> its record; what the work folder keeps is not run again."""
     from bench.alignment import studies
-    from bench.alignment.world import WEIGHTS
+    from bench.world import WEIGHTS
 
     option, config = request.config.getoption, request.config
     weights = option("align_world") or WEIGHTS

@@ -14,7 +14,8 @@ from bench.profiles import PROFILES
 from bench.record import RecordError
 from bench.reward_cases import RewardCase, memory_matrix, time_matrix
 from bench.setup import draw_plan
-from methods import METHODS, MethodError
+from methods import METHODS
+from methods.errors import InputError
 
 if TYPE_CHECKING:
     from bench.alignment.benchmark import AlignmentCase
@@ -66,7 +67,7 @@ def add(parser: pytest.Parser) -> None:
 
 
 def memory_cases(config: pytest.Config) -> list[Case]:
-    """The memory cases that the options choose; MethodError for what is unknown or does not fit together."""
+    """The memory cases that the options choose; InputError for what is unknown or does not fit together."""
     chosen = {name: config.getoption(name) for name in CASE_OPTIONS if config.getoption(name)}
     name = config.getoption("matrix")
     # A setting chosen by hand replaces the matrix's own; methods chosen by hand stand alone unless a matrix is named.
@@ -81,11 +82,11 @@ def memory_cases(config: pytest.Config) -> list[Case]:
 def timed_cases(config: pytest.Config) -> list[Case]:
     """The step-time cases: the table's methods, or --method, at the scale of --time-*."""
     if config.getoption("rounds") < 1:
-        raise MethodError(f"--rounds must be at least 1, not {config.getoption('rounds')}")
+        raise InputError(f"--rounds must be at least 1, not {config.getoption('rounds')}")
     if revision := config.getoption("step_time_against"):
         paired.check(revision)
     if not config.getoption("step_time_margin") >= 1:
-        raise MethodError(f"--step-time-margin must be at least 1, not {config.getoption('step_time_margin')}")
+        raise InputError(f"--step-time-margin must be at least 1, not {config.getoption('step_time_margin')}")
     scale = {name: config.getoption(f"time_{name}") for name in TIME_OPTIONS}
     for name in ("backbone", "profile", "seed"):
         scale[name] = (config.getoption(name) or [None])[0]
@@ -116,7 +117,8 @@ def alignment_cases(config: pytest.Config) -> list["AlignmentCase"]:
     others = config.getoption("matrix") or any(config.getoption(name) for name in CASE_OPTIONS)
     if config.getoption("align") is None and others and "alignment" not in config.getoption("markexpr"):
         return []
-    from bench.alignment import benchmark, world
+    from bench import world
+    from bench.alignment import benchmark
 
     size, seeds = config.getoption("align") or "quick", config.getoption("align_seeds")
     seeds = benchmark.SEEDS if seeds is None else seeds
@@ -138,7 +140,7 @@ def studies(config: pytest.Config) -> list[str]:
         ("scale", [config.getoption("study_scale")], [*SCALES]),
     ):
         if unknown := [name for name in names if name not in known]:
-            raise MethodError(f"unknown {what} {unknown[0]!r}: choose one of {', '.join(known)}")
+            raise InputError(f"unknown {what} {unknown[0]!r}: choose one of {', '.join(known)}")
     return list(dict.fromkeys(chosen or TRAINED))
 
 

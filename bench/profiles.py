@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.transformer import ATTENTION_KERNELS
 
 PRECISIONS = ("fp32", "bf16")
@@ -25,7 +25,7 @@ class Profile:
     def __post_init__(self) -> None:
         for name, known in (("attention", ATTENTION_KERNELS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
-                raise MethodError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+                raise InputError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
 
 
 PROFILES = {
@@ -36,18 +36,18 @@ PROFILES = {
 
 
 def profile(spec: str) -> Profile:
-    """The profile of `name[+switch=value...]`, e.g. `paper` or `frozen+attention=fused`; MethodError if unknown."""
+    """The profile of `name[+switch=value...]`, e.g. `paper` or `frozen+attention=fused`; InputError if unknown."""
     name, *switches = spec.split("+")
     if name not in PROFILES:
-        raise MethodError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
+        raise InputError(f"unknown profile {name!r}: choose one of {', '.join(PROFILES)}")
     chosen = PROFILES[name]
     known = {field.name: type(getattr(chosen, field.name)) for field in fields(Profile)}
     for switch in switches:
         key, _, value = switch.partition("=")
         if key not in known:
-            raise MethodError(f"unknown switch {key!r} of a profile: choose one of {', '.join(known)}")
+            raise InputError(f"unknown switch {key!r} of a profile: choose one of {', '.join(known)}")
         if known[key] is bool and value not in ("true", "false"):
-            raise MethodError(f"switch {key} of a profile is true or false, not {value!r}")
+            raise InputError(f"switch {key} of a profile is true or false, not {value!r}")
         parsed: Any = value == "true" if known[key] is bool else value
         chosen = replace(chosen, **{key: parsed})
     return chosen

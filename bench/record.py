@@ -21,6 +21,7 @@ from bench.profiles import profile
 from bench.reward_cases import RewardCase
 from bench.setup import draw_plan
 from methods import Plan
+from methods.errors import InputError
 
 SCHEMA = 1
 STATUSES = ("ok", "oom", "unavailable", "failed")
@@ -39,7 +40,7 @@ GIVE = "give a JSON written by pytest bench/ --benchmark-json"
 AGAIN = "run the benchmark again"
 
 
-class RecordError(ValueError):
+class RecordError(InputError):
     """A file of results cannot be used; the message is one sentence that names it and the mend."""
 
 

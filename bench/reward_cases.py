@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 from bench.cases import BACKBONES, METERS, MOST_FRAMES, written_id
 from bench.profiles import profile
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.rewards.preference import SplConfig
 
 
 @dataclass(frozen=True)
 class RewardCase:
-    """One row: a step of the reward's training under one setting, read by one meter. MethodError as cases.Case."""
+    """One row: a step of the reward's training under one setting, read by one meter. InputError as cases.Case."""
 
     spl: bool = False
     """SPL beside the pre-training losses."""
@@ -31,18 +31,18 @@ class RewardCase:
     def __post_init__(self) -> None:
         for name, known in (("backbone", BACKBONES), ("meter", METERS)):
             if getattr(self, name) not in known:
-                raise MethodError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+                raise InputError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
         if self.batch < 1 or not 1 <= self.frames <= MOST_FRAMES:
-            raise MethodError(
+            raise InputError(
                 f"batch must be at least 1 and frames 1 to {MOST_FRAMES}, not {self.batch} and {self.frames}"
             )
         if profile(self.profile).reward_frozen:
-            raise MethodError(f"a frozen reward cannot be trained: choose another profile than {self.profile}")
+            raise InputError(f"a frozen reward cannot be trained: choose another profile than {self.profile}")
         if self.pool is not None and (not self.spl or self.pool < self.batch):
-            raise MethodError(f"a pool is SPL's and holds the batch's {self.batch} motions: {self.pool} is none")
+            raise InputError(f"a pool is SPL's and holds the batch's {self.batch} motions: {self.pool} is none")
         top = SplConfig().top
         if self.spl and self.motions < top:
-            raise MethodError(f"SPL needs {top} motions in its pool, not {self.motions}: enlarge the batch or the pool")
+            raise InputError(f"SPL needs {top} motions in its pool, not {self.motions}: enlarge the batch or the pool")
 
     @property
     def method(self) -> str:

@@ -73,7 +73,7 @@ class Run:
 
 
 def draw_plan(case: Case) -> Plan:
-    """The plan that the case's seed draws; MethodError where the method's options do not fit the case."""
+    """The plan that the case's seed draws; InputError where the method's options do not fit the case."""
     return case.resolve().plan(case.steps, random.Random(case.seed))
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.alignment import studies
-from bench.alignment.world import WEIGHTS
+from bench.world import WEIGHTS
 
 pytestmark = [pytest.mark.alignment, pytest.mark.benchmark(group="seconds to measure a study (not step time)")]
 

@@ -5,7 +5,8 @@ plan = parse("easytune").plan(steps=50, rng=random.Random(0))
 rollout(plan, backbone, ddim(50), reward, batch, backbone.initial_state(batch), Updater(optimizer))
 """
 
-from methods.interface import Backbone, Batch, Method, MethodError, Reward
+from methods.errors import InputError
+from methods.interface import Backbone, Batch, Method, Reward
 from methods.plan import Plan, Score, Step, trajectory
 from methods.registry import METHODS, parse, register, spec
 from methods.rollout import PHASES, rollout, sample
@@ -17,8 +18,8 @@ __all__ = [
     "PHASES",
     "Backbone",
     "Batch",
+    "InputError",
     "Method",
-    "MethodError",
     "Plan",
     "Reward",
     "RewardError",

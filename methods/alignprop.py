@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 
 from methods.draft import last_steps
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.plan import Plan, Score, Step, trajectory
 
 TRUNCATIONS = ("uniform", "gaussian", "fixed", "bernoulli")
@@ -30,7 +30,7 @@ class AlignProp:
     def plan(self, steps: int, rng: random.Random) -> Plan:
         if self.truncation == "fixed":
             if not 0 <= self.k <= steps:
-                raise MethodError(
+                raise InputError(
                     f"alignprop: k must be between 1 and the {steps} denoising steps (0 for half), not {self.k}"
                 )
             return last_steps(self.k or max(1, steps // 2), steps)
@@ -38,18 +38,18 @@ class AlignProp:
             return last_steps(rng.randint(1, steps), steps)
         if self.truncation == "gaussian":
             if steps < 2:
-                raise MethodError("alignprop: gaussian truncation needs at least 2 denoising steps")
+                raise InputError("alignprop: gaussian truncation needs at least 2 denoising steps")
             cut = 0
             while not 1 <= cut <= steps - 1:
                 cut = int(rng.gauss(0.84 * steps, 0.1 * steps))
             return last_steps(steps - cut, steps)
         if self.truncation == "bernoulli":
             return bernoulli_steps(self._kept(steps, rng), steps)
-        raise MethodError(f"alignprop: unknown truncation {self.truncation!r}: choose one of {', '.join(TRUNCATIONS)}")
+        raise InputError(f"alignprop: unknown truncation {self.truncation!r}: choose one of {', '.join(TRUNCATIONS)}")
 
     def _kept(self, steps: int, rng: random.Random) -> frozenset[int]:
         if not 0.001 <= self.p <= 1:
-            raise MethodError(f"alignprop: p must be between 0.001 and 1, not {self.p}")
+            raise InputError(f"alignprop: p must be between 0.001 and 1, not {self.p}")
         kept: frozenset[int] = frozenset()
         while not kept:
             kept = frozenset(i for i in range(steps) if rng.random() < self.p)

@@ -9,13 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from methods.interface import MethodError
+from methods.errors import InputError
 
 MLD_OTHERS = ("t2m_", "text_encoder.", "reward_model.")
 """What a published MLD checkpoint holds beside the backbone: the evaluator, a text encoder, EasyTune's reward."""
 
 
-class CheckpointError(MethodError):
+class CheckpointError(InputError):
     """A checkpoint cannot be used; the message is one sentence that names the file and the mend."""
 
 

@@ -7,7 +7,7 @@ DRaFT-LV lowers the variance of K = 1 by noising x_0 again n times and averaging
 import random
 from dataclasses import dataclass
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.plan import Plan, Score, Step, trajectory
 
 
@@ -20,7 +20,7 @@ class DRaFT:
 
     def plan(self, steps: int, rng: random.Random) -> Plan:
         if not 0 <= self.k <= steps:
-            raise MethodError(f"draft: k must be between 1 and the {steps} denoising steps (0 for all), not {self.k}")
+            raise InputError(f"draft: k must be between 1 and the {steps} denoising steps (0 for all), not {self.k}")
         return last_steps(self.k or steps, steps)
 
 
@@ -36,7 +36,7 @@ class DRaFTLV:
 
     def plan(self, steps: int, rng: random.Random) -> Plan:
         if self.n < 1:
-            raise MethodError(f"draft-lv: n must be at least 1, not {self.n}")
+            raise InputError(f"draft-lv: n must be at least 1, not {self.n}")
         last = steps - 1
         again = (
             Step(last, record=True, renoise=True, score=Score.X0, weight=1 / self.n, update=i == self.n - 1)

@@ -8,7 +8,7 @@ the end: memory grows with K.
 import random
 from dataclasses import dataclass
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.plan import Plan, Score, Step, trajectory
 
 VARIANTS = ("paper", "released")
@@ -29,12 +29,12 @@ class DRTune:
 
     def plan(self, steps: int, rng: random.Random) -> Plan:
         if self.variant not in VARIANTS:
-            raise MethodError(f"drtune: unknown variant {self.variant!r}: choose one of {', '.join(VARIANTS)}")
+            raise InputError(f"drtune: unknown variant {self.variant!r}: choose one of {', '.join(VARIANTS)}")
         if not 1 <= self.k <= steps:
-            raise MethodError(f"drtune: k must be between 1 and the {steps} denoising steps, not {self.k}")
+            raise InputError(f"drtune: k must be between 1 and the {steps} denoising steps, not {self.k}")
         least = 1 if self.variant == "paper" else 2
         if not least <= self.m <= steps:
-            raise MethodError(f"drtune: m must be between {least} and the {steps} denoising steps, not {self.m}")
+            raise InputError(f"drtune: m must be between {least} and the {steps} denoising steps, not {self.m}")
         stride = steps // self.k
         while True:
             # Offset first, then stop: the released order, so that its published draws can be checked.

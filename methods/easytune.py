@@ -9,7 +9,7 @@ Chain (the paper's ablation): the chain is kept and the reward is step-wise, one
 import random
 from dataclasses import dataclass, replace
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.plan import Plan, Score, Step, trajectory
 
 MODES = ("step", "chain", "chain-released")
@@ -33,13 +33,13 @@ class EasyTune:
 
     def plan(self, steps: int, rng: random.Random) -> Plan:
         if self.mode not in MODES:
-            raise MethodError(f"easytune: unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
+            raise InputError(f"easytune: unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
         if self.score not in SCORES:
-            raise MethodError(f"easytune: unknown score {self.score!r}: choose one of {', '.join(SCORES)}")
+            raise InputError(f"easytune: unknown score {self.score!r}: choose one of {', '.join(SCORES)}")
         last = self.last if self.last >= 0 else steps + self.last
         first = self.first if self.first >= 0 else steps + self.first
         if not 0 <= first <= last < steps:
-            raise MethodError(
+            raise InputError(
                 f"easytune: the window from step {self.first} to {self.last} is empty or outside the {steps} steps"
             )
         chained = self.mode == "chain"

@@ -11,11 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from methods.errors import InputError
 from methods.plan import Plan
-
-
-class MethodError(ValueError):
-    """Something the user gave cannot be used; the message is one sentence that names it and the mend."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +33,10 @@ class Batch:
     def __post_init__(self) -> None:
         size = len(self.text)
         if size < 1:
-            raise MethodError("a batch needs at least one prompt")
+            raise InputError("a batch needs at least one prompt")
         for name in ("tokens", "token_mask", "frame_mask"):
             if len(getattr(self, name)) != size:
-                raise MethodError(f"batch.{name} has {len(getattr(self, name))} rows, but batch.text has {size}")
+                raise InputError(f"batch.{name} has {len(getattr(self, name))} rows, but batch.text has {size}")
 
     def __len__(self) -> int:
         return len(self.text)
@@ -88,6 +85,6 @@ class Method(Protocol):
     """An algorithm of differentiable-reward fine-tuning: a frozen dataclass of its options that draws plans."""
 
     def plan(self, steps: int, rng: random.Random) -> Plan:
-        """Where gradients flow in one trajectory of `steps` denoising steps; MethodError if the options do not fit. All
+        """Where gradients flow in one trajectory of `steps` denoising steps; InputError if the options do not fit. All
         randomness of the method comes from `rng`."""
         ...

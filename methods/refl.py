@@ -8,7 +8,7 @@ comparison the objective is the reward itself; ImageReward's hinge relu(2 - r) h
 import random
 from dataclasses import dataclass
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.plan import Plan, Score, Step, trajectory
 
 VARIANTS = ("paper", "released")
@@ -25,10 +25,10 @@ class ReFL:
 
     def plan(self, steps: int, rng: random.Random) -> Plan:
         if self.variant not in VARIANTS:
-            raise MethodError(f"refl: unknown variant {self.variant!r}: choose one of {', '.join(VARIANTS)}")
+            raise InputError(f"refl: unknown variant {self.variant!r}: choose one of {', '.join(VARIANTS)}")
         least = 1 if self.variant == "paper" else 2
         if not least <= self.m <= steps:
-            raise MethodError(f"refl: m must be between {least} and the {steps} denoising steps, not {self.m}")
+            raise InputError(f"refl: m must be between {least} and the {steps} denoising steps, not {self.m}")
         return refl_steps(rng.randint(steps - self.m + least - 1, steps - 1), steps)
 
 

@@ -10,7 +10,8 @@ from methods.alignprop import AlignProp
 from methods.draft import DRaFT, DRaFTLV
 from methods.drtune import DRTune
 from methods.easytune import EasyTune
-from methods.interface import Method, MethodError
+from methods.errors import InputError
+from methods.interface import Method
 from methods.refl import ReFL
 
 METHODS: dict[str, type] = {
@@ -29,28 +30,28 @@ def register(name: str, method: type) -> None:
     Each of its fields has a default; an option is read as its default's type.
     """
     if name in METHODS:
-        raise MethodError(f"a method called {name!r} is registered already: choose another name")
+        raise InputError(f"a method called {name!r} is registered already: choose another name")
     METHODS[name] = method
 
 
 def parse(spec: str) -> Method:
-    """The method of a spec `name[:option=value,...]`; MethodError for an unknown name, option or value."""
+    """The method of a spec `name[:option=value,...]`; InputError for an unknown name, option or value."""
     name, _, options = spec.partition(":")
     if name not in METHODS:
-        raise MethodError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}")
+        raise InputError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}")
     cls = METHODS[name]
     kinds: dict[str, type] = {field.name: type(field.default) for field in fields(cls)}
     values = {}
     for option in filter(None, options.split(",")):
         key, equals, text = option.partition("=")
         if key not in kinds:
-            raise MethodError(f"method {name!r} has no option {key!r}: its options are {', '.join(kinds) or 'none'}")
+            raise InputError(f"method {name!r} has no option {key!r}: its options are {', '.join(kinds) or 'none'}")
         if not equals or key in values:
-            raise MethodError(f"method {name!r}: write option {key} once, as {key}=value")
+            raise InputError(f"method {name!r}: write option {key} once, as {key}=value")
         try:
             values[key] = _PARSERS.get(kinds[key], kinds[key])(text)
         except (ValueError, KeyError):
-            raise MethodError(f"method {name!r}: {key}={text!r} is not {_KINDS.get(kinds[key], 'valid')}") from None
+            raise InputError(f"method {name!r}: {key}={text!r} is not {_KINDS.get(kinds[key], 'valid')}") from None
     return cls(**values)
 
 
@@ -58,7 +59,7 @@ def spec(method: Method) -> str:
     """The shortest spec of a method: its name and the options that are not at their default."""
     name = next((name for name, cls in METHODS.items() if cls is type(method)), None)
     if name is None:
-        raise MethodError(f"{type(method).__name__} is not a registered method: call methods.registry.register first")
+        raise InputError(f"{type(method).__name__} is not a registered method: call methods.registry.register first")
     options = {f.name: (getattr(method, f.name), f.default) for f in fields(METHODS[name])}
     changed = [f"{option}={value}" for option, (value, default) in options.items() if value != default]
     return ":".join([name, ",".join(changed)]) if changed else name

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.interface import MethodError
+from methods.errors import InputError
 
 PREDICTION_TYPES = ("epsilon", "sample")
 
@@ -75,16 +75,16 @@ def ddim(steps: int, eta: float = 0.0, prediction_type: str = "epsilon") -> Samp
     """DDIM (Song et al. 2021, eq. 12) as MLD uses it: leading spacing with an offset of 1, no clipping, and ᾱ_0 of the
     schedule (not 1) after the last step.
 
-    `eta` = 0 is the ODE, 1 the ancestral SDE. MethodError for a number of steps outside 1..999, an eta outside 0..1
+    `eta` = 0 is the ODE, 1 the ancestral SDE. InputError for a number of steps outside 1..999, an eta outside 0..1
     or an unknown prediction type.
     """
     alphas = _ALPHAS_CUMPROD
     if not 1 <= steps <= len(alphas) - 1:
-        raise MethodError(f"steps must be between 1 and {len(alphas) - 1}, not {steps}")
+        raise InputError(f"steps must be between 1 and {len(alphas) - 1}, not {steps}")
     if not 0 <= eta <= 1:
-        raise MethodError(f"eta must be between 0 (ODE) and 1 (ancestral), not {eta}")
+        raise InputError(f"eta must be between 0 (ODE) and 1 (ancestral), not {eta}")
     if prediction_type not in PREDICTION_TYPES:
-        raise MethodError(f"unknown prediction type {prediction_type!r}: choose one of {', '.join(PREDICTION_TYPES)}")
+        raise InputError(f"unknown prediction type {prediction_type!r}: choose one of {', '.join(PREDICTION_TYPES)}")
     stride = len(alphas) // steps
     table = []
     for index in range(steps):

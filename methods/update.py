@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.interface import MethodError
+from methods.errors import InputError
 
 
-class RewardError(MethodError):
+class RewardError(InputError):
     """A reward or its gradient cannot be used; no weight was changed by the update that raised it."""
 
 

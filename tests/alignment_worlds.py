@@ -5,9 +5,8 @@ import functools
 import numpy as np
 import torch
 
-from bench.alignment.data import procedural
-from bench.alignment.world import World, data, untrained
-from bench.alignment.world.model import WorldConfig
+from bench.world import World, data, procedural, untrained
+from bench.world.model import WorldConfig
 
 CLIPS = 900
 

@@ -18,7 +18,7 @@ from bench import record, tables
 from bench.alignment import benchmark, reading
 from bench.alignment.benchmark import SIZES, AlignmentCase, compared, to_reach
 from bench.alignment.evaluate import METRICS, evaluate, evaluate_real
-from methods import MethodError
+from methods.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 
@@ -187,7 +187,7 @@ class TestMeasuring:
         assert all(math.isfinite(found[name].mean) for name in METRICS if name != "multimodality")
 
     def test_no_repeats(self):
-        with pytest.raises(MethodError, match="repeats must be at least 1, not 0"):
+        with pytest.raises(InputError, match="repeats must be at least 1, not 0"):
             evaluate(untrained_world(), repeats=0)
 
 
@@ -206,7 +206,7 @@ class TestCases:
         ],
     )
     def test_bad_input(self, arguments, words):
-        with pytest.raises(MethodError, match=words):
+        with pytest.raises(InputError, match=words):
             AlignmentCase(*arguments)
 
     def test_the_published_rate_is_in_every_grid_and_methods_are_those_of_the_table(self):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.alignment.data import DataError, bvh
+from bench.motion import bvh
+from bench.motion.clip import DataError
 
 MOTION_DATA = os.environ.get("MOTION_DATA")
 

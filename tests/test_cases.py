@@ -6,7 +6,7 @@ from bench.cases import MATRICES, MOST_FRAMES, Case, matrix
 from bench.profiles import Profile, profile
 from bench.runner import measure
 from bench.setup import draw_plan
-from methods import MethodError
+from methods.errors import InputError
 
 
 def test_ids_are_readable_and_stable():
@@ -57,7 +57,7 @@ def test_the_published_table_is_the_papers_setting():
     ],
 )
 def test_bad_input_is_one_sentence_with_the_known_values(make, words):
-    with pytest.raises(MethodError) as error:
+    with pytest.raises(InputError) as error:
         make()
     assert "\n" not in str(error.value)
     for word in words:

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.alignment.data import Caption, Clip, Clips, DataError, arrays, crop, humanml3d, long_enough, text
-from bench.alignment.data.clip import Entry
+from bench.motion import arrays, humanml3d, text
+from bench.motion.clip import Caption, Clip, Clips, DataError, Entry, crop, long_enough
+from bench.world.content import TABLE
 
 RNG = np.random.default_rng(0)
 
@@ -248,7 +249,7 @@ def test_table_reads_back_what_was_encoded(tmp_path):
 def test_bad_tables(tmp_path):
     with pytest.raises(DataError, match="no table of embeddings"):
         text.CachedTable(tmp_path / "none.safetensors")
-    (tmp_path / "cut.safetensors").write_bytes(text.TABLE.read_bytes()[:5000])
+    (tmp_path / "cut.safetensors").write_bytes(TABLE.read_bytes()[:5000])
     with pytest.raises(DataError, match="not a whole table"):
         text.CachedTable(tmp_path / "cut.safetensors")
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from parity.vectors import deviation, filled, given, load, weight
 
-from bench.alignment.evaluator import Evaluator, EvaluatorConfig
-from bench.alignment.evaluator import load as load_evaluator
+from bench.motion.evaluator import Evaluator, EvaluatorConfig
+from bench.motion.evaluator import load as load_evaluator
 from methods import checkpoint
 from methods.checkpoint import CheckpointError
-from methods.interface import MethodError
+from methods.errors import InputError
 
 VECTORS = load("t2m_evaluator")
 NETWORKS = {"text": "text_encoder", "movement": "movement_encoder", "motion": "motion_encoder"}
@@ -203,5 +203,5 @@ def test_inputs_that_do_not_fit_are_refused():
         (lambda: evaluator.embed_texts(words, torch.zeros(2, 3, 4), torch.tensor([3, 3])), "5 and 4 wide"),
         (lambda: evaluator.embed_texts(words, tags, torch.tensor([0, 3])), "1 to 3 words, but row 0 has 0"),
     ):
-        with pytest.raises(MethodError, match=said):
+        with pytest.raises(InputError, match=said):
             call()

@@ -16,12 +16,13 @@ from alignment_worlds import untrained_world
 from bench_command import heed_interrupts
 from toys import FRAMES, ToyReward, toy, toy_batch
 
-from bench.alignment.command import main
-from bench.alignment.finetune import CHECKPOINT, FinetuneConfig, FinetuneError, Run, finetune, linear_warm_up
+from bench.alignment.finetune import main
 from bench.alignment.prompts import training_prompts
-from methods import Batch, MethodError, ddim
+from methods import Batch, ddim
 from methods.backbones import mld
 from methods.checkpoint import load, load_mld, read
+from methods.errors import InputError
+from methods.finetune import CHECKPOINT, FinetuneConfig, FinetuneError, Run, finetune, linear_warm_up
 
 ROOT = Path(__file__).parent.parent
 STEPS = 4
@@ -276,7 +277,7 @@ class TestRefusals:
         ],
     )
     def test_options(self, option, words):
-        with pytest.raises(MethodError, match=words):
+        with pytest.raises(InputError, match=words):
             start(FinetuneConfig(**option))
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity.vectors import deviation, load, randn
 
-from bench.alignment.metrics import (
+from bench.motion.metrics import (
     MetricError,
     diversity,
     fid,

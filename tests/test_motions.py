@@ -9,12 +9,12 @@ from test_claims_alignment import row
 
 from bench import claims
 from bench.alignment import motions
-from bench.alignment.data.clip import DataError
 from bench.alignment.motions import KINDS, pack, unpack
-from bench.alignment.skeleton import T2M
-from bench.alignment.world import World, load
+from bench.motion.clip import DataError
+from bench.motion.skeleton import T2M
 from bench.report import __main__ as command
 from bench.report import page, sections, stick, style
+from bench.world import World, load
 
 
 @pytest.fixture(scope="module")

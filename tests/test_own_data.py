@@ -16,16 +16,16 @@ import torch
 from test_world import TINY, TINY_PLAN
 
 from bench.alignment import pretrain, rewards
-from bench.alignment.command import main as finetune
-from bench.alignment.data import DataError
-from bench.alignment.data.text import CachedTable, build_table
 from bench.alignment.evaluate import evaluate, evaluate_real
-from bench.alignment.representation import joints_from_features
-from bench.alignment.skeleton import T2M
-from bench.alignment.world import check, content, data, load, own, world
-from bench.alignment.world.stages import Plan, Texts
+from bench.alignment.finetune import main as finetune
+from bench.motion.clip import DataError
+from bench.motion.representation import joints_from_features
+from bench.motion.skeleton import T2M
+from bench.motion.text import CachedTable, build_table
+from bench.world import check, content, data, load, own, world
+from bench.world.stages import Plan, Texts
 from methods.checkpoint import read
-from methods.interface import MethodError
+from methods.errors import InputError
 
 COUNTS = {"train": 96, "val": 5, "test": 40}
 """Clips of each split, of 41 frames and more."""
@@ -195,7 +195,7 @@ class TestWorld:
         assert base.config.vae.tokens == 13
         assert base.config.text_width == base.config.evaluator.words == Letters.width
         assert (base.content.shortest, base.content.longest) == (40, 196)
-        with pytest.raises(MethodError, match="40 to 196 frames in steps of 4, not 200"):
+        with pytest.raises(InputError, match="40 to 196 frames in steps of 4, not 200"):
             base.batch(["he waves"], [200])
 
     def test_prompts_and_motions(self, base):

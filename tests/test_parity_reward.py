@@ -7,7 +7,7 @@ from parity.vectors import deviation, given, load
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.alignment.retrieval import EQUAL_CAPTIONS, RANKS, retrieval
+from bench.motion.retrieval import EQUAL_CAPTIONS, RANKS, retrieval
 from methods.rewards.losses import (
     Decoding,
     Encoding,

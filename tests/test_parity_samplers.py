@@ -6,7 +6,7 @@ import pytest
 import torch
 from parity.vectors import deviation, given, load, randn
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.samplers import alphas_cumprod, ddim
 
 DDIM_CASES = ["ddim10", "ddim20", "ddim50", "ddim50_sample"]
@@ -162,5 +162,5 @@ def test_one_table_serves_every_precision():
     ],
 )
 def test_a_bad_option_is_named_with_its_range(options, says):
-    with pytest.raises(MethodError, match=f"^{re.escape(says)}$"):
+    with pytest.raises(InputError, match=f"^{re.escape(says)}$"):
         ddim(**options)

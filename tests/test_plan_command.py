@@ -20,7 +20,7 @@ from bench.plan.planner import Planner, requested
 from bench.plan.simulator import Simulator
 from bench.runner import measure
 from bench.setup import draw_plan
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.rollout import PHASES
 
 ROOT = Path(__file__).parent.parent
@@ -142,7 +142,7 @@ def test_fewer_steps_held_and_then_a_smaller_batch_are_the_last_levers(simulator
 
 def test_a_budget_that_holds_nothing_names_one_that_does(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", ())
-    with pytest.raises(MethodError, match="holds no method even at batch 1") as refused:
+    with pytest.raises(InputError, match="holds no method even at batch 1") as refused:
         plan(simulator, MIB // 10, "draft", "easytune", asked=replace(ASKED, batch=1))
     named = re.search(r"would do is (\w+), for ([\w-]+)", str(refused.value))
     (answer,) = plan(simulator, size.parse(named[1]), named[2], asked=replace(ASKED, batch=1))

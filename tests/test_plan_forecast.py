@@ -11,7 +11,7 @@ from bench.plan import draws, headroom, size
 from bench.plan.axes import Axis
 from bench.plan.headroom import Budget
 from bench.plan.search import Confirmation, largest
-from methods.interface import MethodError
+from methods.errors import InputError
 
 
 @given(st.integers(1, 10**6), st.sampled_from(["KiB", "MiB", "GiB", "TiB", "KB", "MB", "GB", "TB"]), st.booleans())
@@ -24,7 +24,7 @@ def test_a_size_is_its_number_times_its_unit(number, unit, spaced):
 
 @given(st.text())
 def test_any_other_text_is_refused_with_the_accepted_forms(text):
-    with pytest.raises(MethodError, match="write it as 24GiB"):
+    with pytest.raises(InputError, match="write it as 24GiB"):
         size.parse(f"{text} or so")
 
 

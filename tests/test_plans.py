@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from methods import METHODS, MethodError, Plan, Score, Step, parse, register, spec, trajectory
+from methods import METHODS, Plan, Score, Step, parse, register, spec, trajectory
 from methods.alignprop import AlignProp, bernoulli_steps
 from methods.draft import DRaFT, DRaFTLV, last_steps
 from methods.drtune import DRTune, drtune_steps
 from methods.easytune import EasyTune
+from methods.errors import InputError
 from methods.refl import ReFL, refl_steps
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
@@ -245,7 +246,7 @@ def test_grid_shows_every_kind_of_step():
     ],
 )
 def test_a_bad_option_is_named_with_its_range(text, steps, says):
-    with pytest.raises(MethodError, match=f"^{re.escape(says)}"):
+    with pytest.raises(InputError, match=f"^{re.escape(says)}"):
         parse(text).plan(steps, random.Random(0))
 
 
@@ -344,7 +345,7 @@ def test_spec_names_only_what_is_not_default():
     ],
 )
 def test_what_cannot_be_read_is_named(text, says):
-    with pytest.raises(MethodError, match=f"^{re.escape(says)}$"):
+    with pytest.raises(InputError, match=f"^{re.escape(says)}$"):
         parse(text)
 
 
@@ -367,20 +368,20 @@ class FromOutside:
 @pytest.mark.usefixtures("ours")
 def test_a_method_can_be_registered_from_outside():
     """It is parsed, written and planned like the others; an unregistered one is told what to do."""
-    with pytest.raises(MethodError, match=r"FromOutside is not a registered method: call .*register first"):
+    with pytest.raises(InputError, match=r"FromOutside is not a registered method: call .*register first"):
         spec(FromOutside())
     register("from-outside", FromOutside)
     method = parse("from-outside:at=0.25")
     assert method == FromOutside(0.25)
     assert spec(method) == "from-outside:at=0.25"
     assert trained(method.plan(5, UNUSED)) == [1]
-    with pytest.raises(MethodError, match=r"unknown method 'x': choose one of .*easytune, from-outside$"):
+    with pytest.raises(InputError, match=r"unknown method 'x': choose one of .*easytune, from-outside$"):
         parse("x")
 
 
 @pytest.mark.usefixtures("ours")
 def test_a_registered_name_cannot_be_taken():
-    with pytest.raises(MethodError, match="'draft' is registered already: choose another name"):
+    with pytest.raises(InputError, match="'draft' is registered already: choose another name"):
         register("draft", FromOutside)
     assert parse("draft") == DRaFT()
 

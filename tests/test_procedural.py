@@ -5,8 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bench.alignment.data import grammar, procedural, text
-from bench.alignment.data.grammar import Action, Meaning
+from bench.motion import text
+from bench.world import procedural
+from bench.world.content import TABLE
+from bench.world.procedural import grammar
+from bench.world.procedural.grammar import Action, Meaning
 
 PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19]
 HIP, KNEE, ANKLE, FOOT, WRIST = (1, 2), (4, 5), (7, 8), (10, 11), (20, 21)
@@ -83,7 +86,7 @@ def test_captions_mean_one_thing_and_are_all_in_the_table():
     assert len({meaning.id for meaning in (*grammar.singles(), *grammar.pairs())}) == len(
         grammar.singles() + grammar.pairs()
     )
-    table = text.CachedTable()
+    table = text.CachedTable(TABLE)
     assert table.encode(captions).shape == (len(captions), 384)
     _, mask = table.tokens(captions)
     assert bool(mask.any(dim=1).all())

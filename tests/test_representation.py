@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from parity.vectors import deviation, load
 
-from bench.alignment.representation import (
+from bench.motion.representation import (
     MotionError,
     bone_offsets,
     canonical,
@@ -19,7 +19,7 @@ from bench.alignment.representation import (
     root_path,
     uniform_skeleton,
 )
-from bench.alignment.skeleton import KIT, T2M
+from bench.motion.skeleton import KIT, T2M
 
 MOTIONS = ["walk", "turn", "hop"]
 VECTORS = load("humanml3d_features")

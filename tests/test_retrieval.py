@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.alignment.metrics import MetricError, pools
-from bench.alignment.retrieval import RANKS, retrieval
+from bench.motion.metrics import MetricError, pools
+from bench.motion.retrieval import RANKS, retrieval
 
 few = settings(max_examples=25, deadline=None)
 

@@ -11,7 +11,7 @@ from bench.cases import Case
 from bench.report.sections.reward_training import reward_training
 from bench.reward_cases import RewardCase, memory_matrix
 from bench.runner import measure
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.rollout import PHASES
 
 TINY = RewardCase(backbone="mld-tiny", batch=12, frames=16)
@@ -47,7 +47,7 @@ def test_ids_tell_the_cases_apart():
     ],
 )
 def test_cases_of_no_use(options, said):
-    with pytest.raises(MethodError, match=f"^[^\n]*{said}[^\n]*$"):
+    with pytest.raises(InputError, match=f"^[^\n]*{said}[^\n]*$"):
         RewardCase(**options)
 
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from bench.alignment import rewards
 from bench.alignment.rewards import RewardConfig, __main__, load, noise_aware, retrieval, save, training
 from bench.alignment.rewards.config import NOISED
-from bench.alignment.world import World, data, untrained, world
-from bench.alignment.world import training as stages
-from bench.alignment.world.content import Embedded
-from bench.alignment.world.model import WorldConfig
+from bench.world import World, data, untrained, world
+from bench.world import training as stages
+from bench.world.content import Embedded
+from bench.world.model import WorldConfig
 from methods.checkpoint import CheckpointError
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.rewards.training import RewardObjective
 from methods.transformer import TransformerSize
 
@@ -190,7 +190,7 @@ def test_noisy_features_are_the_motions_own(base, clips):
     ],
 )
 def test_recipes_of_no_use(options, said):
-    with pytest.raises(MethodError, match=f"^[^\n]*{said}[^\n]*$"):
+    with pytest.raises(InputError, match=f"^[^\n]*{said}[^\n]*$"):
         RewardConfig(**options)
 
 
@@ -199,7 +199,7 @@ def test_too_few_clips_for_the_pool(base, clips, tmp_path):
         ({"share": 0.02, "pool": None, "top": 7}, "in a pool of 7 motions"),
         ({"share": 0.02, "pool": 12}, "7 training clips for a pool of 12"),
     ):
-        with pytest.raises(MethodError, match=said):
+        with pytest.raises(InputError, match=said):
             rewards.train(replace(SPL, **options), base, tmp_path, data=clips)
 
 
@@ -238,9 +238,9 @@ def test_noise_aware_names_what_is_not(base, tmp_path):
     ):
         reward = rewards.TrainedReward(base, replace(QUICK, seed=3, **options))
         save(reward, tmp_path / "file")
-        with pytest.raises(MethodError, match=f"^the reward of seed 3 {said}"):
+        with pytest.raises(InputError, match=f"^the reward of seed 3 {said}"):
             noise_aware(reward)
-        with pytest.raises(MethodError, match=f"file {said}"):
+        with pytest.raises(InputError, match=f"file {said}"):
             noise_aware(tmp_path / "file")
     assert noise_aware(rewards.TrainedReward(base, QUICK)) == QUICK.noise_config()
 
@@ -303,9 +303,9 @@ def test_noise_reaches_the_motion_and_the_timestep_only_who_is_told(base):
     told = Known(torch.eye(33), torch.eye(33))
     retrieval(base, told, "test", 900, aware=True, real=real)
     assert told.told[0].tolist() == [900] * 33
-    with pytest.raises(MethodError, match="needs one: give timestep"):
+    with pytest.raises(InputError, match="needs one: give timestep"):
         retrieval(base, reward, "test", aware=True, real=real)
-    with pytest.raises(MethodError, match="timestep 1000 is outside"):
+    with pytest.raises(InputError, match="timestep 1000 is outside"):
         retrieval(base, reward, "test", 1000, real=real)
 
 

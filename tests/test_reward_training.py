@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.alignment.world.model import WorldReward, patches
+from bench.world.model import WorldReward, patches
 from methods import checkpoint
 from methods.checkpoint import CheckpointError
-from methods.interface import Batch, MethodError
+from methods.errors import InputError
+from methods.interface import Batch
 from methods.rewards.losses import (
     RELEASED,
     Decoding,
@@ -45,7 +46,7 @@ def drawn(seed: int, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def refused(error: type[MethodError], *words: str):
+def refused(error: type[InputError], *words: str):
     """Expects one sentence with these words in this order."""
     return pytest.raises(error, match=r"^[^\n]*" + "[^\n]*".join(words) + r"[^\n]*\Z")
 
@@ -239,7 +240,7 @@ def test_one_text_is_mined_from_a_pool_of_its_own():
     ],
 )
 def test_pools_that_cannot_be_mined_are_refused(shape, config, words):
-    with refused(MethodError, *words):
+    with refused(InputError, *words):
         preference(torch.zeros(shape), config)
 
 
@@ -269,7 +270,7 @@ def test_noise_is_the_forward_process_of_the_sampler(shape):
     ],
 )
 def test_timesteps_that_are_none_are_refused(timestep, words):
-    with refused(MethodError, *words):
+    with refused(InputError, *words):
         add_noise(torch.zeros(2, 3), timestep)
 
 
@@ -411,7 +412,7 @@ def test_further_motions_of_a_pool_count_in_spl_alone(reward):
     for name in ("kl", "latent", "contrast", "reconstruction"):
         torch.testing.assert_close(parts[0][name], parts[1][name])
     assert parts[0]["spl"] != parts[1]["spl"]
-    with refused(MethodError, "5 motions for 3 texts", "no SPL"):
+    with refused(InputError, "5 motions for 3 texts", "no SPL"):
         RewardObjective()(reward, given)
 
 
@@ -437,7 +438,7 @@ def test_a_batch_may_bring_its_noisy_motions(reward):
     torch.manual_seed(5)
     brought = replace(given, noisy=noise(given.motion, NOISY))
     assert RewardObjective()(reward, brought)[0] == expected
-    with refused(MethodError, "noisy already", "leave noise out"):
+    with refused(InputError, "noisy already", "leave noise out"):
         RewardObjective(noise=NOISY)(reward, brought)
 
 
@@ -506,7 +507,7 @@ def test_training_by_the_objective_brings_pairs_together(reward):
     ],
 )
 def test_bad_options_and_batches_are_refused(make, words):
-    with refused(MethodError, *words):
+    with refused(InputError, *words):
         make()
 
 

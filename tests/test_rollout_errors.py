@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from toys import Outcome, ToyReward, run, toy
 
-from methods import MethodError, RewardError, Updater, ddim, parse, rollout
+from methods import RewardError, Updater, ddim, parse, rollout
+from methods.errors import InputError
 
 STEPS = 5
 METHODS = ["draft", "draft:k=1", "draft-lv", "alignprop:truncation=bernoulli,p=0.5", "drtune:k=2", "refl:m=1"]
@@ -147,7 +148,7 @@ def test_a_reward_of_the_wrong_shape_is_refused(text, fault):
 
 def test_a_reward_error_is_a_method_error():
     """So that a caller needs to catch one type for all that a user can mend."""
-    assert issubclass(RewardError, MethodError)
+    assert issubclass(RewardError, InputError)
 
 
 @pytest.mark.parametrize("spoil", [NOT_FINITE["nan reward"][0], SHAPES["batch mean"][0]])

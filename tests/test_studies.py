@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from bench.alignment import studies
-from bench.alignment.world import load
 from bench.claims.base_model import judge_chain, judge_similarity
 from bench.claims.verdict import NotJudgedError, Outcome
 from bench.report import figures
+from bench.world import load
 
 
 @pytest.fixture(scope="module")

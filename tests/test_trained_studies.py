@@ -22,13 +22,13 @@ from bench_command import ALWAYS, ROOT, bench_here, heed_interrupts
 from bench import record
 from bench.alignment import studies
 from bench.alignment.evaluate import METRICS, evaluate
-from bench.alignment.finetune import FinetuneError
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.studies import jobs
 from bench.alignment.studies.jobs import Jobs, Training, Tuning
 from bench.alignment.studies.trained import LATER, SCALES
-from bench.alignment.world import data, load
-from bench.alignment.world.content import Embedded
+from bench.world import data, load
+from bench.world.content import Embedded
+from methods.finetune import FinetuneError
 
 CLIPS = 500
 """As few as leave the validation split a pool of R-precision."""

@@ -9,15 +9,16 @@ import torch
 from safetensors.torch import save_file
 
 from bench.alignment import pretrain
-from bench.alignment.data.clip import DataError
-from bench.alignment.evaluator import EvaluatorConfig
-from bench.alignment.representation import joints_from_features
-from bench.alignment.world import check, data, load, losses, training, world
-from bench.alignment.world.content import Embedded
-from bench.alignment.world.model import VaeSize, WorldConfig
-from bench.alignment.world.stages import Plan
-from methods import MethodError, Updater, parse, rollout
+from bench.motion.clip import DataError
+from bench.motion.evaluator import EvaluatorConfig
+from bench.motion.representation import joints_from_features
+from bench.world import check, data, load, losses, training, world
+from bench.world.content import Embedded
+from bench.world.model import VaeSize, WorldConfig
+from bench.world.stages import Plan
+from methods import Updater, parse, rollout
 from methods.checkpoint import CheckpointError
+from methods.errors import InputError
 from methods.transformer import TransformerSize
 
 SMALL = TransformerSize(width=16, feedforward=16, layers=1, heads=2, dropout=0.1)
@@ -199,7 +200,7 @@ def test_bad_files(tmp_path):
 
 
 def test_bad_inputs(base):
-    with pytest.raises(MethodError, match="40 to 116 frames in steps of 4, not 41"):
+    with pytest.raises(InputError, match="40 to 116 frames in steps of 4, not 41"):
         base.batch(["a person walks forward"], [41])
     with pytest.raises(DataError, match="holds no embedding of"):
         base.batch(["a fish swims"], [40])

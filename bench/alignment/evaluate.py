@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.alignment import metrics
-from bench.alignment.metrics import Array, Interval, interval
-from bench.alignment.world import Prompts, World
+from bench.motion import metrics
+from bench.motion.metrics import Array, Interval, interval
+from bench.world import Prompts, World
 from methods import Reward, sample
-from methods.interface import Batch, MethodError
+from methods.errors import InputError
+from methods.interface import Batch
 
 METRICS = ("reward", "r1", "r2", "r3", "mm_dist", "fid", "diversity", "multimodality")
 """reward: held out, higher is better; r1 to r3: R-precision, pools of 32, equal meanings are equal; mm_dist, fid: lower
@@ -48,10 +49,10 @@ def evaluate(
     `denoiser` is measured in place of the world's own; `real` is what `reference` gives, where it is at hand. The same
     arguments give the same numbers; torch's global generator is left as it was. MultiModality compares repeats, and is
     NaN for one; so is a single repeat's interval, and R-precision of fewer prompts than its pools hold.
-    MethodError for a split or a number that cannot be measured.
+    InputError for a split or a number that cannot be measured.
     """
     if repeats < 1:
-        raise MethodError(f"repeats must be at least 1, not {repeats}")
+        raise InputError(f"repeats must be at least 1, not {repeats}")
     prompts = world.prompts(split, count)
     texts = world.embed_texts(prompts.texts)
     real = reference(world, split) if real is None else real

@@ -11,11 +11,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.alignment.data.clip import DataError
 from bench.alignment.evaluate import generate
-from bench.alignment.representation import Array, joints_from_features, root_path
-from bench.alignment.skeleton import T2M
-from bench.alignment.world import Prompts, World
+from bench.motion.clip import DataError
+from bench.motion.representation import Array, joints_from_features, root_path
+from bench.motion.skeleton import T2M
+from bench.world import Prompts, World
 
 FPS = 10
 _EVERY = round(T2M.fps / FPS)

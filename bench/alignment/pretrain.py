@@ -17,32 +17,25 @@ from pathlib import Path
 
 import torch
 
-from bench.alignment.data import DataError
-from bench.alignment.data.clip import SPLITS
-from bench.alignment.data.text import CachedTable, SentenceTransformer, build_table
-from bench.alignment.world import check, data, own, world
-from bench.alignment.world.content import Content, Embedded
-from bench.alignment.world.model import WorldConfig
-from bench.alignment.world.stages import Plan, Texts, Training
-from methods.interface import MethodError
+from bench.command import carry_out
+from bench.motion.clip import SPLITS, DataError
+from bench.motion.text import CachedTable, SentenceTransformer, build_table
+from bench.world import check, data, own, world
+from bench.world.content import Content, Embedded
+from bench.world.model import WorldConfig
+from bench.world.stages import Plan, Texts, Training
 
 QUICK = Plan(vae=60, reward=30, evaluator=30, denoiser=60)
 QUICK_CLIPS = 1500
-BAD_INPUT = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command; returns the exit code: 0; 1 for a world that is made but not sound; 2 with one sentence on stderr
-    where an input is of no use."""
+    """The command; returns the exit code: 0; 1 for a world made but not sound; or as bench.command.carry_out."""
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.out == world.WEIGHTS and (options.quick or options.data):
         parser.error("only the whole embedded world belongs where the committed weights are: give an --out")
-    try:
-        return _run(options)
-    except (DataError, MethodError, OSError) as error:
-        print(f"bench.alignment.pretrain: {error}", file=sys.stderr)
-        return BAD_INPUT
+    return carry_out("bench.alignment.pretrain", lambda: _run(options), f"the checkpoints in {options.work}")
 
 
 def _run(options: argparse.Namespace) -> int:

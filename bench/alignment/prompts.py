@@ -2,9 +2,9 @@
 
 import torch
 
-from bench.alignment.finetune import Draw
-from bench.alignment.world import World
+from bench.world import World
 from methods import Batch
+from methods.finetune import Draw
 
 
 def training_prompts(world: World, count: int = 1024) -> Draw:

@@ -15,7 +15,7 @@ from bench.cases import Case
 from bench.claims.compare import difference, likeness
 from bench.meters.reading import CATEGORIES, RESIDENT
 from bench.record import RecordError
-from methods import MethodError
+from methods.errors import InputError
 from methods.rollout import PHASES
 
 SCHEMA = 1
@@ -72,7 +72,7 @@ def _row(written: object, path: Path) -> dict:
         reading["phases"] = dict(written["phases"])  # type: ignore[index]
         reading["owners"] = [{**dict(zip(OWNER, o, strict=True)), "where": ""} for o in written["owners"]]  # type: ignore[index]
         margin, settings, environment = (written[key] for key in ("margin", "settings", "environment"))  # type: ignore[index]
-    except (KeyError, TypeError, ValueError, MethodError) as error:
+    except (KeyError, TypeError, ValueError, InputError) as error:
         if isinstance(error, RecordError):
             raise
         raise refuse(f"cannot be read ({type(error).__name__}: {error})") from None

@@ -65,7 +65,7 @@ class AllocatorPeaks:
 def measure(case: Case | RewardCase) -> Reading:
     """Runs `case` on the first GPU.
 
-    MeterUnavailableError without one; torch.OutOfMemoryError where it does not fit; MethodError if its options do not.
+    MeterUnavailableError without one; torch.OutOfMemoryError where it does not fit; InputError if its options do not.
     """
     if not torch.cuda.is_available():
         raise MeterUnavailableError(

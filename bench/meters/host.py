@@ -14,7 +14,7 @@ POLL_SECONDS = 0.005
 
 
 def measure(case: Case | RewardCase) -> Reading:
-    """Runs one update of `case` on the CPU; MethodError if its options do not fit."""
+    """Runs one update of `case` on the CPU; InputError if its options do not fit."""
     with ResidentSet() as resident:
         reading = read(case, "cpu")
     return replace(reading, process=resident.peak)

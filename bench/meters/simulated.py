@@ -16,7 +16,7 @@ from bench.reward_cases import RewardCase
 
 
 def measure(case: Case | RewardCase) -> Reading:
-    """Simulates one update of `case`, every step of it; MethodError if its options do not fit."""
+    """Simulates one update of `case`, every step of it; InputError if its options do not fit."""
     precision = profile(case.profile).precision
     with cuda_lowering(precision):
         if precision == "fp32":

@@ -8,29 +8,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.cases import BACKBONES, TABLE, Case
+from bench.command import carry_out
 from bench.plan import check, document, headroom, table
 from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import FORMS
-from methods.interface import MethodError
+from methods.errors import InputError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code: 0; 1 where a simulation gave no figure, or the card refutes the plan; 2 with
-    one sentence on stderr for input of no use; 130 when interrupted."""
+    """The command; returns the exit code: 0; 1 where a simulation gave no figure, or the card refutes the plan; or as
+    bench.command.carry_out."""
     options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
+    return carry_out("bench.plan", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
     simulator = Simulator()
     try:
         return _plan(options, simulator)
-    except (MethodError, SimulationError) as error:
+    except SimulationError as error:
         print(f"bench.plan: {error}", file=sys.stderr)
-        return 2 if isinstance(error, MethodError) else 1
+        return 1
     except KeyboardInterrupt:
         for worker in multiprocessing.active_children():  # they ignore the interrupt, and would finish their case first
             worker.terminate()
-        print("bench.plan: interrupted", file=sys.stderr)
-        return 130
+        raise
     finally:
         simulator.close()
 
@@ -81,7 +85,7 @@ def _import(modules: Sequence[str]) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise MethodError(f"--import {name}: {error}") from None
+            raise InputError(f"--import {name}: {error}") from None
 
 
 def _parser() -> argparse.ArgumentParser:

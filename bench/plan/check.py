@@ -11,7 +11,7 @@ from bench.plan.planner import Answer
 from bench.plan.size import parse
 from bench.runner import Pool
 from bench.units import gib
-from methods.interface import MethodError
+from methods.errors import InputError
 
 NO_GPU = "needs a GPU, and this machine has none (torch.cuda.is_available() is false)"
 
@@ -35,9 +35,9 @@ class Check:
 
 
 def require_gpu(option: str) -> None:
-    """MethodError, which names the option, without a GPU."""
+    """InputError, which names the option, without a GPU."""
     if not torch.cuda.is_available():
-        raise MethodError(f"{option} {NO_GPU}")
+        raise InputError(f"{option} {NO_GPU}")
 
 
 def budget_size(text: str) -> int:

@@ -15,7 +15,7 @@ from bench.plan.headroom import Budget
 from bench.plan.levers import Lever
 from bench.plan.planner import Answer
 from bench.plan.search import Limit
-from methods.interface import MethodError
+from methods.errors import InputError
 
 SCHEMA = 1
 
@@ -86,14 +86,14 @@ def _case(case: Case) -> dict:
 
 
 def check_writable(path: Path) -> None:
-    """MethodError, before anything is simulated, where no file can be made beside `path`."""
+    """InputError, before anything is simulated, where no file can be made beside `path`."""
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise MethodError(f"cannot write {path}: {error.strerror}; choose another file") from None
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another file") from None
     if path.is_dir():
-        raise MethodError(f"cannot write {path}: it is a folder; name a file")
+        raise InputError(f"cannot write {path}: it is a folder; name a file")
 
 
 def write(path: Path, content: bytes) -> None:

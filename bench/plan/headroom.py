@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from bench.plan import size
-from methods.interface import MethodError
+from methods.errors import InputError
 
 MIB = 2**20
 
@@ -68,12 +68,12 @@ class Budget:
 
 
 def parse(text: str) -> Sequence[Item]:
-    """`default`, or one size that replaces all items (`0` for none); MethodError for anything else."""
+    """`default`, or one size that replaces all items (`0` for none); InputError for anything else."""
     if text == "default":
         return DEFAULT
     if text.strip() == "0":
         return ()
     try:
         return (Item("headroom", "given on the command line.", size=size.parse(text, "headroom")),)
-    except MethodError as error:
-        raise MethodError(f"{error}; or `default`, or 0 for none") from None
+    except InputError as error:
+        raise InputError(f"{error}; or `default`, or 0 for none") from None

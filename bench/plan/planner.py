@@ -14,7 +14,7 @@ from bench.plan.search import Confirmation, Limit, confirm, foretold, largest
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import enough
 from bench.setup import draw_plan
-from methods.interface import MethodError
+from methods.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Answer:
 
 
 def requested(methods: Sequence[str], like: Case) -> list[Case]:
-    """The methods' cases in the setting of `like`, each once, under their worst draws; MethodError for one that is
+    """The methods' cases in the setting of `like`, each once, under their worst draws; InputError for one that is
     none."""
     cases = dict.fromkeys(replace(like, method=method) for method in methods)
     for case in cases:
@@ -63,7 +63,7 @@ class Planner:
         self._levers = Levers(budget, simulator, quick=quick)
 
     def answers(self) -> list[Answer]:
-        """One for each case, in order; MethodError, which names a budget that would do, where no method fits at all."""
+        """One for each case, in order; InputError, which names a budget that would do, where no method fits at all."""
         self._simulator.read(probes(self._cases))
         known: dict[Case, Forecast] = {}
         answers = {}
@@ -140,7 +140,7 @@ class Planner:
             return
         cheapest = min(found, key=lambda case: forecasts[case].peak(replace(case, batch=1)))
         least = self._least(cheapest)
-        raise MethodError(
+        raise InputError(
             f"a budget of {enough(self._budget.size)} holds no method even at batch 1: the least that would do is "
             f"{enough(least)}, for {cheapest.method}"
         )

@@ -4,7 +4,7 @@ import math
 import re
 
 from bench.units import GIB
-from methods.interface import MethodError
+from methods.errors import InputError
 
 FORMS = "write it as 24GiB (2^30 bytes each), 24GB (10^9) or 24576MiB"
 
@@ -16,11 +16,11 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)", re.ASCII)
 
 
 def parse(text: str, what: str = "budget") -> int:
-    """Bytes of a size with its unit, more than none; MethodError, which names `what`, for anything else."""
+    """Bytes of a size with its unit, more than none; InputError, which names `what`, for anything else."""
     match = _SIZE.fullmatch(text.strip().lower())
     size = int(float(match[1]) * _UNITS[match[2]]) if match and match[2] in _UNITS else 0
     if size < 1:
-        raise MethodError(f"{what} {text!r} is not a size above zero with its unit: {FORMS}")
+        raise InputError(f"{what} {text!r} is not a size above zero with its unit: {FORMS}")
     return size
 
 

@@ -8,27 +8,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import record
-from bench.alignment.data.clip import DataError
 from bench.claims import CLAIMS, Outcome, Verdict
+from bench.command import carry_out
 from bench.report import output, page, sections
 
 REPORTS = Path("reports")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code: 0, or 2 with one sentence on stderr where input or output is of no use."""
+    """The command; returns the exit code: 0, or as bench.command.carry_out."""
     options = _parser().parse_args(arguments)
-    try:
-        files = options.files or [newest(REPORTS)]
-        records = record.merge(record.load(file) for file in files)
-        folder = options.out or files[0].parent / "report"
-        output.check(folder)
-        report = sections.build(records)
-        rendered = page.render(report)
-        output.write(folder, rendered)
-    except (record.RecordError, output.OutputError, DataError) as error:
-        print(f"bench.report: {error}", file=sys.stderr)
-        return 2
+    return carry_out("bench.report", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    files = options.files or [newest(REPORTS)]
+    records = record.merge(record.load(file) for file in files)
+    folder = options.out or files[0].parent / "report"
+    output.check(folder)
+    report = sections.build(records)
+    rendered = page.render(report)
+    output.write(folder, rendered)
     print(_closing(folder, files, rendered, report.verdicts))
     return 0
 

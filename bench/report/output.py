@@ -7,9 +7,10 @@ from pathlib import Path
 from bench import claims
 from bench.report.page import SUFFIXES
 from bench.report.sections import FILES
+from methods.errors import InputError
 
 
-class OutputError(ValueError):
+class OutputError(InputError):
     """The report cannot be written; the message is one sentence."""
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.alignment.motions import Joints, unpack
-from bench.alignment.skeleton import T2M
+from bench.motion.skeleton import T2M
 from bench.report import style
 from bench.report.style import INK
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.rewards.spm import Gaussian
 
 TEMPERATURE = 0.1
@@ -23,7 +23,7 @@ CAPTION_THRESHOLD = 0.9
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights of the pre-training losses; the defaults are the released ones. MethodError for a negative one."""
+    """Weights of the pre-training losses; the defaults are the released ones. InputError for a negative one."""
 
     reconstruction: float = 1.0
     kl: float = 1e-5
@@ -33,7 +33,7 @@ class LossWeights:
     def __post_init__(self) -> None:
         for field in fields(self):
             if not getattr(self, field.name) >= 0:
-                raise MethodError(f"the weight {field.name} must be 0 or more, not {getattr(self, field.name)}")
+                raise InputError(f"the weight {field.name} must be 0 or more, not {getattr(self, field.name)}")
 
 
 RELEASED = LossWeights()

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.samplers import alphas_cumprod
 
 MODES = {"M0T0": (False, False), "M1T0": (True, False), "M0T1": (False, True), "M1T1": (True, True)}
@@ -17,7 +17,7 @@ _SIGMA = (1 - alphas_cumprod().double()).sqrt()
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """How often and how much a batch is noised. MethodError for an option outside its range."""
+    """How often and how much a batch is noised. InputError for an option outside its range."""
 
     probability: float
     """Of a whole batch being noised (released: 1 - NoiseThr)."""
@@ -27,14 +27,14 @@ class NoiseConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.probability <= 1:
-            raise MethodError(f"noise: probability must be between 0 and 1, not {self.probability}")
+            raise InputError(f"noise: probability must be between 0 and 1, not {self.probability}")
         if not 0 <= self.max_timestep < len(_SIGNAL):
-            raise MethodError(
+            raise InputError(
                 f"noise: max_timestep must be between 0 and {len(_SIGNAL) - 1}, the schedule's last, "
                 f"not {self.max_timestep}"
             )
         if self.mode not in MODES:
-            raise MethodError(f"noise: unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
+            raise InputError(f"noise: unknown mode {self.mode!r}: choose one of {', '.join(MODES)}")
 
 
 class Noised(NamedTuple):
@@ -52,16 +52,16 @@ def add_noise(clean: Tensor, timestep: Tensor) -> Tensor:
     """√ᾱ_t·clean + √(1-ᾱ_t)·ε of motions or latents `[B, ...]` at `timestep` `[B]`, by MLD's schedule (scaled_linear,
     0.00085 to 0.012 over 1000 steps).
 
-    MethodError for timesteps that are not one integer a row within the schedule.
+    InputError for timesteps that are not one integer a row within the schedule.
     """
     if timestep.shape != clean.shape[:1] or timestep.is_floating_point():
-        raise MethodError(
+        raise InputError(
             f"noise: timesteps are {timestep.dtype} {list(timestep.shape)} for {len(clean)} motions: "
             "give each motion one integer"
         )
     outside = (timestep < 0) | (timestep >= len(_SIGNAL))
     if outside.any():
-        raise MethodError(
+        raise InputError(
             f"noise: timestep {int(timestep[outside][0])} is outside the schedule: use 0 to {len(_SIGNAL) - 1}"
         )
     signal, sigma = (part.to(clean)[timestep].reshape(-1, *[1] * (clean.ndim - 1)) for part in (_SIGNAL, _SIGMA))

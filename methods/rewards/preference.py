@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.interface import MethodError
+from methods.errors import InputError
 
 VARIANTS = ("paper", "released")
 
 
 @dataclass(frozen=True)
 class SplConfig:
-    """Options of SPL. MethodError for one that makes no sense."""
+    """Options of SPL. InputError for one that makes no sense."""
 
     variant: str = "paper"
     """paper: the target is (0, 1) for mined pairs and the mean is over them; texts that find their motion are skipped,
@@ -38,15 +38,15 @@ class SplConfig:
 
     def __post_init__(self) -> None:
         if self.variant not in VARIANTS:
-            raise MethodError(f"spl: unknown variant {self.variant!r}: choose one of {', '.join(VARIANTS)}")
+            raise InputError(f"spl: unknown variant {self.variant!r}: choose one of {', '.join(VARIANTS)}")
         if not self.weight >= 0:
-            raise MethodError(f"spl: weight must be 0 or more, not {self.weight}")
+            raise InputError(f"spl: weight must be 0 or more, not {self.weight}")
         if not self.temperature > 0:
-            raise MethodError(f"spl: temperature must be above 0, not {self.temperature}")
+            raise InputError(f"spl: temperature must be above 0, not {self.temperature}")
         if self.top < 1:
-            raise MethodError(f"spl: top must be 1 or more, not {self.top}")
+            raise InputError(f"spl: top must be 1 or more, not {self.top}")
         if self.variant == "released" and self.pool is not None:
-            raise MethodError("spl: the released variant's pool is the batch: leave pool out, or choose variant paper")
+            raise InputError("spl: the released variant's pool is the batch: leave pool out, or choose variant paper")
 
 
 class Pairs(NamedTuple):
@@ -72,19 +72,19 @@ def mine(similarity: Tensor, config: SplConfig, equal: Tensor | None = None) -> 
     `equal` `[B, N]` bool: the motion's caption says the same as the text. An own motion is among the best K while fewer
     than K wrong ones are strictly better. No gradient is recorded. With N = K, or where all captions are equal, nothing
     is mined.
-    MethodError for a pool that is smaller than K or than the batch, or that is not of `config.pool` motions.
+    InputError for a pool that is smaller than K or than the batch, or that is not of `config.pool` motions.
     """
     if similarity.ndim != 2 or similarity.shape[0] > similarity.shape[1]:
-        raise MethodError(
+        raise InputError(
             f"spl: similarities are {list(similarity.shape)}, not texts by motions with every text's own motion: "
             "put the batch's motions first in the pool"
         )
     texts, motions = similarity.shape
     wanted = texts if config.variant == "released" else config.pool or motions
     if motions != wanted:
-        raise MethodError(f"spl: the pool has {motions} motions, not {wanted}: give as many, or change the pool's size")
+        raise InputError(f"spl: the pool has {motions} motions, not {wanted}: give as many, or change the pool's size")
     if motions < config.top:
-        raise MethodError(
+        raise InputError(
             f"spl: a pool of {motions} motions has no top {config.top}: enlarge the pool or the batch, or lower top"
         )
     similarity = similarity.detach()

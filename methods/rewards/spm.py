@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods import transformer
-from methods.interface import Batch, MethodError
+from methods.errors import InputError
+from methods.interface import Batch
 from methods.transformer import (
     PUBLISHED,
     DecoderLayer,
@@ -43,7 +44,7 @@ Gaussian = tuple[Tensor, Tensor]
 """Mean and standard deviation, each `[B, width]`."""
 
 
-class SpmError(MethodError):
+class SpmError(InputError):
     """The reward cannot score what it was given; the message is one sentence that names it and the mend."""
 
 

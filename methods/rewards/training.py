@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.rewards.losses import (
     CAPTION_THRESHOLD,
     RELEASED,
@@ -27,7 +27,7 @@ from methods.rollout import Phases, unobserved
 class RewardBatch:
     """`B` texts with their motions, and any further motions of a pool after these: `N` in all, of at most `F` frames.
 
-    MethodError for fewer motions than texts, or for parts of other lengths.
+    InputError for fewer motions than texts, or for parts of other lengths.
     """
 
     motion: Tensor
@@ -49,7 +49,7 @@ class RewardBatch:
     def __post_init__(self) -> None:
         motions, texts = len(self.motion), len(self.tokens)
         if not 1 <= texts <= motions:
-            raise MethodError(
+            raise InputError(
                 f"a batch of {texts} texts has {motions} motions: give one text or more, and each its motion"
             )
         for name, size in (
@@ -60,9 +60,9 @@ class RewardBatch:
         ):
             part = getattr(self, name)
             if part is not None and len(part) != size:
-                raise MethodError(f"batch.{name} has {len(part)} rows, not {size}: give one for each")
+                raise InputError(f"batch.{name} has {len(part)} rows, not {size}: give one for each")
         if self.noisy and self.noisy.values.shape != self.motion.shape:
-            raise MethodError(
+            raise InputError(
                 f"batch.noisy is {list(self.noisy.values.shape)}, the motion {list(self.motion.shape)}: make both alike"
             )
 
@@ -90,9 +90,9 @@ class RewardObjective:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise MethodError(f"temperature must be above 0, not {self.temperature}")
+            raise InputError(f"temperature must be above 0, not {self.temperature}")
         if not 0 <= self.caption_threshold <= 1:
-            raise MethodError(f"caption_threshold must be between 0 and 1, not {self.caption_threshold}")
+            raise InputError(f"caption_threshold must be between 0 and 1, not {self.caption_threshold}")
 
     def __call__(
         self, reward: Spm, batch: RewardBatch, phases: Phases = unobserved
@@ -104,17 +104,17 @@ class RewardObjective:
         Draws from torch's global generator: the noise (noise.noise), then dropout of the texts and their samples, then
         those of the motions, then dropout of the decoder, texts first. `phases` is told of encoders and losses as
         "reward", and of the decoder as "decode".
-        SpmError for a time token where the reward has no time embedding; MethodError for a pool without SPL, for a
+        SpmError for a time token where the reward has no time embedding; InputError for a pool without SPL, for a
         batch that is noisy already where there is noise here too, and as preference.mine.
         """
         texts, motions = len(batch.tokens), len(batch.motion)
         if self.spl is None and motions > texts:
-            raise MethodError(
+            raise InputError(
                 f"the batch has {motions} motions for {texts} texts, and no SPL to use the others: "
                 "give each motion its text, or set spl"
             )
         if self.noise and batch.noisy:
-            raise MethodError("the batch is noisy already: leave noise out of the objective, or noisy out of the batch")
+            raise InputError("the batch is noisy already: leave noise out of the objective, or noisy out of the batch")
         given = noise(batch.motion, self.noise) if self.noise else batch.noisy or Noised(batch.motion, None, None)
         text_timestep = None if given.text_timestep is None else given.text_timestep[:texts]
         with phases("reward"):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from bench.alignment import reading
 from bench.cases import EMBEDDED, written_id
-from methods import MethodError, parse, spec
+from methods import parse, spec
+from methods.errors import InputError
 
 METHODS = ("draft", "easytune:score=noisy", "easytune", "draft:k=10", "alignprop", "drtune:k=4", "refl")
 """The published table's, DRaFT-10, and EasyTune with the noise-aware reward, in the order of their start: the searches
@@ -81,15 +82,15 @@ class AlignmentCase:
     size: str = "quick"
     seeds: int = SEEDS
     world: str = EMBEDDED
-    """What its motion is called, see bench.alignment.world.name_of."""
+    """What its motion is called, see bench.world.name_of."""
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
-            raise MethodError(f"unknown alignment size {self.size!r}: choose one of {', '.join(SIZES)}")
+            raise InputError(f"unknown alignment size {self.size!r}: choose one of {', '.join(SIZES)}")
         if not 1 <= self.seeds <= reading.MOST_SEEDS:
-            raise MethodError(f"alignment seeds must be between 1 and {reading.MOST_SEEDS}, not {self.seeds}")
+            raise InputError(f"alignment seeds must be between 1 and {reading.MOST_SEEDS}, not {self.seeds}")
         method = parse(self.method)
-        method.plan(SIZES[self.size].steps, random.Random(0))  # MethodError now if the options do not fit
+        method.plan(SIZES[self.size].steps, random.Random(0))  # InputError now if the options do not fit
         object.__setattr__(self, "method", spec(method))  # one way to write it, so that ids are stable
 
     @property

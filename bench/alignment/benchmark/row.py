@@ -9,10 +9,10 @@ from pathlib import Path
 from bench import record
 from bench.alignment import reading
 from bench.alignment.benchmark.cases import TARGET, AlignmentCase
-from bench.alignment.world.data import LONGEST
 from bench.cases import EMBEDDED, Case
 from bench.profiles import profile
 from bench.setup import draw_plan
+from bench.world.data import LONGEST
 
 PROFILE = "frozen+train_mode=false"
 

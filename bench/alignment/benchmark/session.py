@@ -11,13 +11,13 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from bench import runner
-from bench.alignment import reading, world
+from bench import runner, world
+from bench.alignment import reading
 from bench.alignment.benchmark import worker
 from bench.alignment.benchmark.cases import PUBLISHED_LR, TARGET, AlignmentCase, Size
 from bench.alignment.benchmark.row import compared, make_record
 from bench.alignment.benchmark.worker import Job
-from bench.alignment.finetune import FinetuneError
+from methods.finetune import FinetuneError
 
 SELECTION_SEED = 100
 """Of the runs that a learning rate is chosen by: not one of those that are reported."""

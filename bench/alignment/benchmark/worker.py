@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 
-from bench import record, runner
-from bench.alignment import motions, world
+from bench import record, runner, world
+from bench.alignment import motions
 from bench.alignment.benchmark.cases import Size
 from bench.alignment.evaluate import evaluate, evaluate_real, means, reference
-from bench.alignment.finetune import FinetuneConfig, FinetuneError, finetune, make_updater
-from bench.alignment.metrics import Array, Interval
 from bench.alignment.prompts import training_prompts
 from bench.meters.tracker import Tracker
+from bench.motion.metrics import Array, Interval
 from methods import Plan, parse, rollout, sample
+from methods.finetune import FinetuneConfig, FinetuneError, finetune, make_updater
 
 VALIDATION_NOISE = 0
 SHOWN_SEED = 0

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from bench.alignment import world
-from bench.alignment.command import carried_out
+import torch
+
+from bench import world
 from bench.alignment.rewards import RewardConfig, retrieval, save, train
 from bench.alignment.rewards.config import NOISED
+from bench.command import carry_out
 from methods.rewards.noise import MODES
 from methods.rewards.preference import VARIANTS
 
@@ -25,13 +27,13 @@ TIMESTEPS = (250, 500, 750)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns the exit code: 0; 2 with one sentence on stderr where an input is of no use; 130 when
-    interrupted, and the same command goes on."""
+    """The command; returns the exit code: 0, or as bench.command.carry_out."""
     options = _parser().parse_args(arguments)
-    return carried_out("bench.alignment.rewards", lambda: _run(options), f"the checkpoints in {options.work}")
+    return carry_out("bench.alignment.rewards", lambda: _run(options), f"the checkpoints in {options.work}")
 
 
 def _run(options: argparse.Namespace) -> int:
+    torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
     config = RewardConfig(**{own.name: getattr(options, own.name) for own in fields(RewardConfig)})
     base = world.load(options.world)
     began = time.monotonic()

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.rewards.noise import NoiseConfig
 from methods.rewards.preference import SplConfig
 
@@ -15,7 +15,7 @@ motion's own features, as released, which a rollout has only where the diffusion
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """The recipe of one reward. MethodError for an option that makes no sense."""
+    """The recipe of one reward. InputError for an option that makes no sense."""
 
     seed: int = 0
     share: float = 1.0
@@ -49,28 +49,28 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise MethodError(f"share must be above 0 and at most 1, not {self.share}")
+            raise InputError(f"share must be above 0 and at most 1, not {self.share}")
         for name, least in (("steps", 1), ("refine", 0), ("batch", 1)):
             if getattr(self, name) < least:
-                raise MethodError(f"{name} must be {least} or more, not {getattr(self, name)}")
+                raise InputError(f"{name} must be {least} or more, not {getattr(self, name)}")
         for name in ("lr", "refine_lr"):
             if not getattr(self, name) > 0:
-                raise MethodError(f"{name} must be above 0, not {getattr(self, name)}")
+                raise InputError(f"{name} must be above 0, not {getattr(self, name)}")
         NoiseConfig(self.noise, self.max_timestep, self.mode)
         if self.noised not in NOISED:
-            raise MethodError(f"noise is added to {' or '.join(NOISED)}, not to {self.noised!r}: choose one of these")
+            raise InputError(f"noise is added to {' or '.join(NOISED)}, not to {self.noised!r}: choose one of these")
         SplConfig(variant=self.variant, pool=self.pool, top=self.top)
         if self.spl and not self.refine:
-            raise MethodError("spl is trained in stage two, which has no steps: give refine some")
+            raise InputError("spl is trained in stage two, which has no steps: give refine some")
         if self.pool is not None and self.pool < self.batch:
-            raise MethodError(f"pool must hold the batch's {self.batch} motions, not {self.pool}: enlarge it")
+            raise InputError(f"pool must hold the batch's {self.batch} motions, not {self.pool}: enlarge it")
         if self.spl:
             self.check_pool(self.pool or self.batch)
 
     def check_pool(self, motions: int) -> None:
-        """MethodError for a pool with no more motions than SPL's K, of which none could ever be missed."""
+        """InputError for a pool with no more motions than SPL's K, of which none could ever be missed."""
         if motions <= self.top:
-            raise MethodError(
+            raise InputError(
                 f"spl: in a pool of {motions} motions every text finds its own among the top {self.top}: enlarge "
                 "share, batch or pool, or lower top"
             )

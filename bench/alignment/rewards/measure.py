@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.alignment import metrics
-from bench.alignment import retrieval as ranks
 from bench.alignment.rewards.config import STATES
-from bench.alignment.world import Prompts, World
-from bench.alignment.world.model import WorldReward
-from bench.alignment.world.world import frame_mask
-from methods.interface import MethodError
+from bench.motion import metrics
+from bench.motion import retrieval as ranks
+from bench.world import Prompts, World
+from bench.world.model import WorldReward
+from bench.world.world import frame_mask
+from methods.errors import InputError
 from methods.rewards.losses import cosines
 from methods.rewards.noise import add_noise
 from methods.rewards.spm import Gaussian, sample
@@ -57,10 +57,10 @@ def retrieval(
     `{"count": N, "all": ..., "pools": ...}`, where "all" is among all N and "pools" the mean over pools of 32 (None of
     fewer than 32), each `{"text_to_motion": ..., "motion_to_text": ...}` of `{"R@1": per cent, ..., "MedR": rank}`.
     Motions whose caption means the same are right as well.
-    MethodError for a timestep outside the schedule, or `aware` without a timestep.
+    InputError for a timestep outside the schedule, or `aware` without a timestep.
     """
     if aware and timestep is None:
-        raise MethodError("a reward that is told the timestep needs one: give timestep, or leave aware out")
+        raise InputError("a reward that is told the timestep needs one: give timestep, or leave aware out")
     motion, prompts = real or world.real(split, count or len(world.clips[split]), seed)
     training = reward.training
     reward.eval()

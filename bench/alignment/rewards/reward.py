@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.alignment.rewards.config import RewardConfig
-from bench.alignment.world import World
-from bench.alignment.world.model import WorldReward
+from bench.world import World
+from bench.world.model import WorldReward
 from methods.checkpoint import CheckpointError
-from methods.interface import MethodError
+from methods.errors import InputError
 from methods.rewards.noise import MODES, NoiseConfig
 
 
@@ -72,7 +72,7 @@ def load(path: Path | str, world: World) -> TrainedReward:
 def noise_aware(source: Path | str | TrainedReward) -> NoiseConfig:
     """How a reward, or that of a file, was trained to score motions in the middle of denoising.
 
-    MethodError, by its name, for one that was not: without noise, or with noise but no time token for motions. A time
+    InputError, by its name, for one that was not: without noise, or with noise but no time token for motions. A time
     embedding it has, but one that was never trained. CheckpointError as `load`.
     """
     reward = isinstance(source, TrainedReward)
@@ -81,7 +81,7 @@ def noise_aware(source: Path | str | TrainedReward) -> NoiseConfig:
     if noise is None or not MODES[noise.mode][0]:
         name = f"the reward of seed {recipe.seed}" if reward else str(source)
         lack = "without noise" if noise is None else f"in mode {noise.mode}, without the motions' time token"
-        raise MethodError(
+        raise InputError(
             f"{name} was trained {lack}, so it is not noise-aware: score clean motions alone, or train one with noise "
             "above 0 in mode M1T0"
         )
@@ -99,7 +99,7 @@ def _read(path: Path | str) -> tuple[RewardConfig, dict, dict[str, Tensor]]:
         return RewardConfig(**about["recipe"]), {name: about[name] for name in ("world", "metrics")}, state
     except SafetensorError as error:
         raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again") from None
-    except (KeyError, TypeError, ValueError, MethodError) as error:
+    except (KeyError, TypeError, ValueError, InputError) as error:
         raise CheckpointError(_no_reward(path, error)) from None
 
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from bench.alignment.rewards.config import STATES, RewardConfig
 from bench.alignment.rewards.measure import as_motion, latents, retrieval
 from bench.alignment.rewards.reward import TrainedReward
-from bench.alignment.world import Prompts, World
-from bench.alignment.world.data import WorldData, cached
-from bench.alignment.world.stages import Texts
-from bench.alignment.world.training import Stage
-from bench.alignment.world.training import train as run
-from bench.alignment.world.world import frame_mask
-from methods.interface import MethodError
+from bench.world import Prompts, World
+from bench.world.data import WorldData, cached
+from bench.world.stages import Texts
+from bench.world.training import Stage
+from bench.world.training import train as run
+from bench.world.world import frame_mask
+from methods.errors import InputError
 from methods.rewards.noise import NoiseConfig, Noised, noise
 from methods.rewards.preference import SplConfig
 from methods.rewards.spm import sample
@@ -44,7 +44,7 @@ def train(
 
     `metrics` of the reward: "val", as `measure.retrieval` of the first VALIDATION clips of that split, and "mined", the
     share of stage two's texts that gave a pair (None without SPL). torch's global generator is drawn from.
-    MethodError where the training clips are too few for SPL's pool; DataError as world.data.cached.
+    InputError where the training clips are too few for SPL's pool; DataError as world.data.cached.
     """
     folder.mkdir(parents=True, exist_ok=True)
     clips = _Clips(world, data or cached(folder / "data.safetensors", world.content), config)
@@ -159,7 +159,7 @@ class _Clips:
         if config.spl:
             config.check_pool(min(config.pool or self.size, len(self.chosen)))
             if config.pool and config.pool > len(self.chosen):
-                raise MethodError(
+                raise InputError(
                     f"spl: there are {len(self.chosen)} training clips for a pool of {config.pool}: enlarge share, or "
                     "lower pool"
                 )

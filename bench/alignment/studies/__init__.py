@@ -16,9 +16,9 @@ from bench.alignment.benchmark import digest
 from bench.alignment.studies import trained
 from bench.alignment.studies.base_model import chain, noise, similarity
 from bench.alignment.studies.jobs import Jobs
-from bench.alignment.world import WEIGHTS, load, name_of
 from bench.cases import EMBEDDED
 from bench.runner import one_sentence
+from bench.world import WEIGHTS, load, name_of
 
 BASE_MODEL: dict[str, Callable[..., dict]] = {"chain": chain, "similarity": similarity, "noise": noise}
 STEPS = {"chain": 50, "similarity": 50, "noise": trained.STEPS}

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.alignment import metrics
 from bench.alignment.evaluate import score
-from bench.alignment.world import Prompts, World
-from bench.alignment.world.check import posteriors
+from bench.motion import metrics
+from bench.world import Prompts, World
+from bench.world.check import posteriors
 from methods import Batch, Sampler
 
 

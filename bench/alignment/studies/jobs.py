@@ -17,16 +17,16 @@ from pathlib import Path
 
 import torch
 
-from bench import runner
-from bench.alignment import rewards, world
+from bench import runner, world
+from bench.alignment import rewards
 from bench.alignment.benchmark import digest
 from bench.alignment.evaluate import evaluate, generate, means, reference
-from bench.alignment.finetune import FinetuneConfig, FinetuneError, finetune
-from bench.alignment.metrics import Array
 from bench.alignment.prompts import training_prompts
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.rewards.config import STATES
-from bench.alignment.world import data
+from bench.motion.metrics import Array
+from bench.world import data
+from methods.finetune import FinetuneConfig, FinetuneError, finetune
 from methods.interface import Reward
 
 VALIDATION_NOISE = 0

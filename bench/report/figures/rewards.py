@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.alignment.metrics import POOL
 from bench.alignment.reading import Curve, of_seeds, paired, side, stopping_point
 from bench.alignment.rewards.config import FEATURES, STATES
 from bench.claims.rewards import RECALLS, is_tiny, own_recall, recalls, recalls_by_level
+from bench.motion.metrics import POOL
 from bench.report import style
 from bench.report.figures.alignment import LABELS
 from bench.report.figures.common import legend

@@ -1,0 +1,55 @@
+"""What every command of the suite shares: one sentence for a bad input, an orderly end, exit codes, a terminal of any
+encoding."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from methods.errors import InputError
+
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where Ctrl-C would be: everything that ends in order for one does for the other."""
+
+
+def carry_out(name: str, run: Callable[[], int], kept: str = "") -> int:
+    """Runs a command and returns its exit code.
+
+    2 with one sentence on stderr for a bad input, 130 after Ctrl-C, 143 after SIGTERM. `kept`: what the same command
+    goes on from, if anything.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter still gets the line
+    mend = f": the same command goes on from {kept}" if kept else ""
+    try:
+        with terminated_in_order():
+            return run()
+    except (InputError, OSError) as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except Terminated:
+        print(f"\n{name}: terminated{mend}", file=sys.stderr)
+        return TERMINATED
+    except KeyboardInterrupt:
+        print(f"\n{name}: interrupted{mend}", file=sys.stderr)
+        return INTERRUPTED
+
+
+@contextlib.contextmanager
+def terminated_in_order() -> Iterator[None]:
+    """While open, SIGTERM raises Terminated in the main thread."""
+
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the way out is not interrupted
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,202 @@
+"""What every source of motion gives: clips with captions, and the published rules on their length.
+
+A source is a sequence of clips of one split. Clips are decoded when they are asked for, so a folder of hours costs
+nothing until it is used; what a source leaves out is counted by reason and said once.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from methods.errors import InputError
+
+FPS = 20.0
+"""Frames per second of every clip but KIT-ML's."""
+KIT_FPS = 12.5
+END_FRAMES = 200
+"""The published loaders keep a motion of fewer frames than this; longer ones are dropped, not cut."""
+UNIT = 4
+"""Frames per step of the evaluator's movement encoder: crops are multiples of it."""
+MAX_FRAMES = 196
+"""The longest crop, and the length that batches are padded to."""
+SPLITS = ("train", "val", "test")
+
+
+class DataError(InputError):
+    """Motion data cannot be used; the message is one sentence that names the file and the mend."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """One description of a clip, or of a part of it."""
+
+    text: str
+    tokens: tuple[str, ...] = ()
+    """HumanML3D's `word/POS`, which its text encoder reads; empty where a source has none."""
+    start_seconds: float = 0.0
+    end_seconds: float = 0.0
+    """The part described; both 0: the whole clip."""
+    meaning: str = ""
+    """Equal for captions that say the same in other words; empty where a source cannot tell."""
+
+    @property
+    def whole(self) -> bool:
+        return self.start_seconds == 0.0 and self.end_seconds == 0.0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One motion with its captions. Exactly one of `joints` and `features` is there: what the source holds."""
+
+    id: str
+    split: str
+    captions: tuple[Caption, ...]
+    joints: NDArray[np.float32] | None = None
+    """[F, J, 3]: metres, y up, left = +x when facing +z."""
+    features: NDArray[np.float32] | None = None
+    """[F, D]: HumanML3D's (263) or KIT-ML's (251), not normalised."""
+    fps: float = FPS
+
+    @property
+    def motion(self) -> NDArray[np.float32]:
+        """The joints or the features, whichever there are."""
+        found = self.features if self.joints is None else self.joints
+        assert found is not None, f"clip {self.id} has neither joints nor features"
+        return found
+
+    @property
+    def frames(self) -> int:
+        return len(self.motion)
+
+    def part(self, start: int, stop: int) -> "Clip":
+        """Frames start to stop under the same captions."""
+        if self.joints is None:
+            return replace(self, features=self.motion[start:stop])
+        return replace(self, joints=self.motion[start:stop])
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A clip that is not decoded yet."""
+
+    id: str
+    split: str
+    captions: tuple[Caption, ...]
+    frames: int
+    decode: Callable[[], NDArray[np.float32]]
+    """[F, J, 3] joints or [F, D] features; DataError for a bad file."""
+    fps: float = FPS
+
+    def clip(self) -> Clip:
+        motion = self.decode()
+        joints, features = (motion, None) if motion.ndim == 3 else (None, motion)
+        return Clip(self.id, self.split, self.captions, joints, features, self.fps)
+
+
+@dataclass(frozen=True)
+class Clips(Sequence[Clip]):
+    """A source: clips of one split, decoded one by one as they are asked for."""
+
+    entries: tuple[Entry, ...]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many clips or captions were left out, by reason."""
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    @overload
+    def __getitem__(self, index: int) -> Clip: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Clips": ...
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return replace(self, entries=self.entries[index])
+        return self.entries[index].clip()
+
+    def parts(self) -> "Clips":
+        """The clips that the published loaders train and evaluate on; no motion is decoded for it.
+
+        Clips outside the length filter go. The others give one clip for all captions of the whole, and one for each
+        tagged caption, from int(start·fps) to int(end·fps), named `<id>@<place of the caption>`, if its own length
+        passes the filter too. What goes is added to `left_out`.
+        """
+        found: list[Entry] = []
+        left_out = Counter(self.left_out)
+        for entry in self.entries:
+            if not long_enough(entry.frames, entry.fps):
+                left_out[f"clips outside {shortest(entry.fps)} to {END_FRAMES - 1} frames"] += 1
+                continue
+            whole = tuple(caption for caption in entry.captions if caption.whole)
+            if whole:
+                found.append(replace(entry, captions=whole))
+            for place, caption in enumerate(entry.captions):
+                if not caption.whole:
+                    part = _part(entry, place, caption)
+                    if long_enough(part.frames, part.fps):
+                        found.append(part)
+                    else:
+                        left_out[f"parts outside {shortest(entry.fps)} to {END_FRAMES - 1} frames"] += 1
+        return Clips(tuple(found), dict(left_out))
+
+
+def _part(entry: Entry, place: int, caption: Caption) -> Entry:
+    start = min(int(caption.start_seconds * entry.fps), entry.frames)
+    stop = min(int(caption.end_seconds * entry.fps), entry.frames)
+    return replace(
+        entry,
+        id=f"{entry.id}@{place}",
+        captions=(replace(caption, start_seconds=0.0, end_seconds=0.0),),
+        frames=max(stop - start, 0),
+        decode=lambda: entry.decode()[start:stop],
+    )
+
+
+def shortest(fps: float) -> int:
+    """The fewest frames that the published loaders keep: 40 at HumanML3D's rate, 24 at KIT-ML's."""
+    return 24 if fps == KIT_FPS else 40
+
+
+def long_enough(frames: int, fps: float = FPS) -> bool:
+    """The published length filter."""
+    return shortest(fps) <= frames < END_FRAMES
+
+
+def crop(clip: Clip, rng: np.random.Generator) -> Clip:
+    """A random crop to a multiple of UNIT frames, at most MAX_FRAMES; in a third of the draws one unit shorter.
+
+    As the published loaders crop in training and in evaluation, so that motions of one length differ.
+    DataError for a clip of fewer frames than a unit.
+    """
+    units = min(clip.frames, MAX_FRAMES) // UNIT
+    if units == 0:
+        raise DataError(f"clip {clip.id} has {clip.frames} frames, fewer than a unit of {UNIT}: leave it out")
+    if units > 1 and rng.random() < 1 / 3:
+        units -= 1
+    start = int(rng.integers(clip.frames - units * UNIT + 1))
+    return clip.part(start, start + units * UNIT)
+
+
+def source(entries: Sequence[Entry], left_out: Mapping[str, int], where: str) -> Clips:
+    """The entries as a source, with one warning that counts what was left out.
+
+    DataError if nothing is left; `where` names the file or folder.
+    """
+    said = "; ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+    if not entries:
+        raise DataError(f"{where} gives no clip ({said or 'it lists none'}): check the folder and the split")
+    if said:
+        warnings.warn(f"{where}: left out {said}", stacklevel=3)
+    return Clips(tuple(entries), {reason: count for reason, count in left_out.items() if count})
+
+
+def check_split(split: str) -> None:
+    """DataError for a split that does not exist."""
+    if split not in SPLITS:
+        raise DataError(f"there is no split {split!r}: give one of {', '.join(SPLITS)}")

@@ -1,0 +1,140 @@
+"""Captions as embeddings, from a text encoder behind one interface.
+
+The models read a sentence vector, the reward also one vector for each token. Encoders are a sentence-transformers model
+from a local path (nothing is ever downloaded; an extra), and a table of embeddings that such a model made once, which
+needs nothing and knows only the texts it was made for.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from bench.motion.clip import DataError
+
+
+class TextEncoder(Protocol):
+    """What turns captions into embeddings. Vectors are as the model gives them, in float32 on the CPU."""
+
+    name: str
+    """Of the model."""
+    width: int
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Sentence vectors [N, D]."""
+        ...
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token vectors [N, L, D], padded with zeros to the longest text, and a mask [N, L], true where a token is."""
+        ...
+
+
+class SentenceTransformer:
+    """A sentence-transformers model (sentence-t5, MiniLM, ...) in a local folder."""
+
+    def __init__(self, path: Path | str) -> None:
+        """DataError if the library is not installed, or the folder is not there."""
+        try:
+            from sentence_transformers import SentenceTransformer as Model
+        except ImportError:
+            raise DataError(
+                "sentence_transformers is not installed: pip install 'motion-reward-bench[text]', or use the embedded "
+                "world, whose captions are encoded already"
+            ) from None
+        if not Path(path).is_dir():
+            raise DataError(f"there is no folder {path}: give the local path of a sentence-transformers model")
+        self._model = Model(str(path), device="cpu", local_files_only=True)
+        self.name = Path(path).name
+        self.width = len(self.encode(["a person"])[0])
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        return self._model.encode(list(texts), convert_to_tensor=True, show_progress_bar=False).float()
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """As TextEncoder; tokens are the model's own."""
+        found = self._model.encode(list(texts), output_value="token_embeddings", show_progress_bar=False)
+        return _padded([vectors.float() for vectors in found])
+
+
+class CachedTable:
+    """Embeddings read back by exact text. Its tokens are words, each the vector that the model gave the word alone."""
+
+    def __init__(self, path: Path | str) -> None:
+        """DataError for a file that is missing or is no such table."""
+        try:
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in ("sentences", "words")}
+                self._hold(path, tensors, file.metadata())
+        except FileNotFoundError:
+            raise DataError(
+                f"there is no table of embeddings at {path}: check the path, or make it (build_table)"
+            ) from None
+        except (SafetensorError, KeyError, TypeError, ValueError):
+            raise DataError(f"{path} is not a whole table of embeddings: make it again (build_table)") from None
+
+    @classmethod
+    def held(cls, path: Path | str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> "CachedTable":
+        """The table that a larger file holds, from what `stored` gave; KeyError where a part of it is not there."""
+        table = cls.__new__(cls)
+        table._hold(path, tensors, about)
+        return table
+
+    def _hold(self, path: Path | str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+        self._sentences, self._words = tensors["sentences"], tensors["words"]
+        self.texts: list[str] = json.loads(about["texts"])
+        self._about = dict(about)
+        self.name = about["encoder"]
+        self.path, self.width = Path(path), self._sentences.shape[1]
+        self._texts = {text: n for n, text in enumerate(self.texts)}
+        self._vocabulary = {word: n for n, word in enumerate(json.loads(about["vocabulary"]))}
+
+    def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Tensors and text to keep in another file: `sentences` and `words`, `[N, D]` each, and what rows they have."""
+        return {"sentences": self._sentences, "words": self._words}, self._about
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """As TextEncoder; DataError for a text that the table does not hold."""
+        return self._sentences[[self._found(text, self._texts) for text in texts]].float()
+
+    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """As TextEncoder; DataError for a word that the table does not hold."""
+        return _padded([self._words[[self._found(word, self._vocabulary) for word in words(text)]] for text in texts])
+
+    def _found(self, text: str, place: dict[str, int]) -> int:
+        if text not in place:
+            raise DataError(
+                f"{self.path} holds no embedding of {text!r}: encode it with a SentenceTransformer of {self.name}, or "
+                "build a table of your own captions (build_table)"
+            )
+        return place[text]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in small letters and without punctuation."""
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
+
+
+def build_table(encoder: TextEncoder, path: Path | str, texts: Sequence[str]) -> None:
+    """Writes the table of the given texts, each once, in half precision, atomically.
+
+    The encoder's name goes into the file, with the texts and words in the order of their vectors.
+    """
+    every = list(dict.fromkeys(texts))
+    vocabulary = sorted({word for text in every for word in words(text)})
+    tensors = {"sentences": encoder.encode(every).half(), "words": encoder.encode(vocabulary).half()}
+    about = {"encoder": encoder.name, "texts": json.dumps(every), "vocabulary": json.dumps(vocabulary)}
+    temporary = Path(path).with_name(Path(path).name + ".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, about)
+    temporary.replace(path)
+
+
+def _padded(vectors: list[Tensor]) -> tuple[Tensor, Tensor]:
+    mask = pad_sequence([torch.ones(len(own), dtype=torch.bool) for own in vectors], batch_first=True)
+    return pad_sequence(vectors, batch_first=True).float(), mask

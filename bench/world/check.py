@@ -1,0 +1,226 @@
+"""Is the world sound? What must hold before methods are compared on it, measured."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.motion import metrics
+from bench.world import losses
+from bench.world.world import Prompts, World, frame_mask
+from methods.interface import Batch
+from methods.samplers import Sampler
+
+TIMESTEPS = tuple(range(1, 1000, 98))
+GUIDANCES = (1.25, 1.5, 1.75, 2.0, 2.5)
+NORM_MARGIN = 0.06
+"""How far the norm of sampled latents may be from that of real ones for a guidance scale to be chosen freely."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The evaluator's metrics of one set of motions."""
+
+    r_precision: tuple[float, ...]
+    """Top 1, 2, 3."""
+    mm_dist: float
+    fid: float
+
+
+def errors(world: World, split: str = "val", count: int = 256, seed: int = 0) -> dict[int, tuple[float, float]]:
+    """By timestep: the squared error of x̂_0, guidance off, and that of the best linear guess, on real latents."""
+    latent, prompts = real_latents(world, split, count, seed)
+    text = world.batch(prompts.texts, prompts.lengths).text
+    denoiser = world.backbone.own_denoiser
+    found: dict[int, tuple[float, float]] = {}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for timestep in TIMESTEPS:
+            times = torch.full((len(latent),), timestep)
+            noisy, _ = losses.noised(denoiser.signal, latent, times)
+            linear = denoiser.signal[timestep] * noisy
+            own, trivial = ((guess - latent).square().mean() for guess in (denoiser(noisy, times, text), linear))
+            found[timestep] = float(own), float(trivial)
+    return found
+
+
+def real_latents(world: World, split: str, count: int, seed: int = 0) -> tuple[Tensor, Prompts]:
+    """A draw of the posterior of each of `count` real motions `[N, n, d]`, and their prompts."""
+    motion, prompts = world.real(split, count, seed)
+    return posteriors(world, motion, prompts.lengths, seed), prompts
+
+
+def posteriors(world: World, motion: Tensor, lengths: Tensor, seed: int) -> Tensor:
+    """A draw of the latent `[N, n, d]` of each motion."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        mean, std = world.backbone.vae.encode(motion, frame_mask(lengths, motion.shape[1]))
+        return mean + std * torch.randn_like(std)
+
+
+def generate(
+    world: World, prompts: Prompts, seed: int = 0, guidance: float | None = None, steps: int = 50, batch: int = 128
+) -> tuple[Tensor, Tensor]:
+    """Motions `[N, F, 263]` and latents `[N, n, d]` for prompts; `guidance`: in place of the world's own."""
+    generator = torch.Generator().manual_seed(seed)
+    backbone = world.backbone
+    own = backbone.config
+    backbone.config = own if guidance is None else replace(own, guidance=guidance)
+    motions, latents = [], []
+    try:
+        for start in range(0, len(prompts), batch):
+            inputs = world.batch(prompts.texts[start : start + batch], prompts.lengths[start : start + batch])
+            latent = _sample_latent(world, world.sampler(steps), inputs, generator)
+            with torch.no_grad():
+                motions.append(backbone.decode(latent, inputs))
+            latents.append(latent)
+    finally:
+        backbone.config = own
+    longest = max(motion.shape[1] for motion in motions)
+    padded = [torch.nn.functional.pad(motion, (0, 0, 0, longest - motion.shape[1])) for motion in motions]
+    return torch.cat(padded), torch.cat(latents)
+
+
+def _sample_latent(world: World, sampler: Sampler, inputs: Batch, generator: torch.Generator) -> Tensor:
+    """x_0 of the sampler, before the decoder."""
+
+    x = world.backbone.initial_state(inputs, generator)
+    with torch.no_grad():
+        for index in range(len(sampler)):
+            x = sampler.step(x, world.backbone.predict(x, sampler[index].timestep, inputs), index)
+    return x
+
+
+def figures(world: World, motion: Tensor, prompts: Prompts, reference: Tensor, seed: int = 0) -> Figures:
+    """Of motions for their prompts; `reference`: embeddings of real motions `[M, E]`, for FID."""
+    with torch.no_grad():
+        texts, motions = world.embed_texts(prompts.texts), world.embed_motions(motion, prompts.lengths)
+    found = metrics.r_precision(texts, motions, pools(len(prompts), np.random.default_rng(seed)), prompts.meanings)
+    return Figures(
+        tuple(float(share) for share in found), metrics.mm_dist(texts, motions), metrics.fid(reference, motions)
+    )
+
+
+def pools(count: int, generator: np.random.Generator | None = None) -> NDArray[np.integer]:
+    """R-precision's pools, as metrics.pools; of fewer rows than a pool has, one pool of all of them.
+
+    Enough to choose by, and to see progress; easier than the metric, so nothing that is reported comes from it.
+    """
+    return metrics.pools(count, generator) if count >= metrics.POOL else np.arange(count)[None]
+
+
+def chosen_and_measured(world: World, say: Callable[[str], None], repeats: int = 3, count: int = 256) -> dict:
+    """Gives the world its best guidance, and measures it."""
+    guidance = best_guidance(world, say, min(count, 128))
+    world.config = replace(world.config, guidance=guidance)
+    world.backbone.config = replace(world.backbone.config, guidance=guidance)
+    return measured(world, repeats, count, say)
+
+
+def best_guidance(world: World, say: Callable[[str], None], count: int) -> float:
+    """The scale with the most R-precision (top 1) on the validation split, of those that keep the norm of latents.
+
+    Guidance lengthens latents; where no scale keeps them within NORM_MARGIN, the one nearest to it is taken.
+    """
+    motion, prompts = world.real("val", count, seed=1)
+    with torch.no_grad():
+        reference = world.embed_motions(motion, prompts.lengths)
+    norm = _norm(real_latents(world, "val", count, seed=1)[0])
+    found = {}
+    for scale in GUIDANCES:
+        made, latents = generate(world, prompts, guidance=scale)
+        own = figures(world, made, prompts, reference)
+        ratio = _norm(latents) / norm
+        found[scale] = (-max(abs(ratio - 1), NORM_MARGIN), own.r_precision[0])
+        say(f"guidance {scale}: {_short(own)}, norm of latents {ratio:.3f} of real ones'")
+    return max(found, key=lambda scale: found[scale])
+
+
+def measured(world: World, repeats: int, count: int, say: Callable[[str], None]) -> dict:
+    """Every figure of the soundness gate, with 95% intervals over repeats: other prompts, other noise.
+
+    On the test split (the denoiser's errors: on val): real motions, the base's, those without guidance, and two
+    controls: `shuffled`, real motions under each other's captions (no match of text and motion), and `noise`, decoded
+    unit noise (what the linear predictor samples). The reference of FID
+    is every real motion of the split, as published.
+    """
+    rows: dict[str, list[Figures]] = {name: [] for name in ("real", "base", "unguided", "shuffled", "noise")}
+    norms = []
+    every, of_every = world.real("test", len(world.clips["test"]), seed=0)
+    with torch.no_grad():
+        reference = world.embed_motions(every, of_every.lengths)
+    for repeat in range(repeats):
+        motion, prompts = world.real("test", count, seed=repeat)
+        guided, latents = generate(world, prompts, seed=repeat)
+        inputs = world.batch(prompts.texts, prompts.lengths)
+        noise = world.backbone.initial_state(inputs, torch.Generator().manual_seed(repeat))
+        turned = [(row + len(prompts) // 2) % len(prompts) for row in range(len(prompts))]
+        shuffled = Prompts(
+            tuple(prompts.texts[row] for row in turned), tuple(prompts.meanings[row] for row in turned), prompts.lengths
+        )
+        with torch.no_grad():
+            of_noise = world.backbone.decode(noise, inputs)
+        sets = {
+            "real": (motion, prompts),
+            "base": (guided, prompts),
+            "unguided": (generate(world, prompts, seed=repeat, guidance=1.0)[0], prompts),
+            "shuffled": (motion, shuffled),
+            "noise": (of_noise, prompts),
+        }
+        for name, (own, described) in sets.items():
+            rows[name].append(figures(world, own, described, reference, seed=repeat))
+            say(f"repeat {repeat + 1} of {repeats}, {name}: {_short(rows[name][-1])}")
+        real = posteriors(world, motion, prompts.lengths, seed=repeat)
+        norms.append(_norm(latents) / _norm(real))
+    found: dict = {
+        name: {
+            "r_precision": [metrics.interval([own.r_precision[k] for own in every]) for k in range(3)],
+            "mm_dist": metrics.interval([own.mm_dist for own in every]),
+            "fid": metrics.interval([own.fid for own in every]),
+        }
+        for name, every in rows.items()
+    }
+    return {**found, "norm_of_latents": metrics.interval(norms), "errors": errors(world)}
+
+
+def problems(found: dict) -> list[str]:
+    """What keeps the world of `measured` from being a base to compare on; empty if it is sound."""
+
+    def ends(name: str, metric: str) -> tuple[float, float]:
+        """Of the interval; of R-precision, top 1's."""
+        mean, half_width = found[name][metric][0] if metric == "r_precision" else found[name][metric]
+        return mean - half_width, mean + half_width
+
+    wrong = [
+        f"at timestep {timestep} the denoiser errs by {own:.4f}, the linear predictor by {linear:.4f}"
+        for timestep, (own, linear) in found["errors"].items()
+        if own >= linear
+    ]
+    norm = found["norm_of_latents"][0]
+    if not 0.9 <= norm <= 1.1:
+        wrong.append(f"sampled latents have {norm:.2f} times the norm of real ones")
+    for better, worse, metric in (
+        ("base", "unguided", "r_precision"),
+        ("base", "shuffled", "r_precision"),
+        ("real", "base", "r_precision"),
+        ("real", "base", "mm_dist"),
+        ("base", "shuffled", "mm_dist"),
+        ("real", "base", "fid"),
+        ("base", "noise", "fid"),
+    ):
+        high, low = (better, worse) if metric == "r_precision" else (worse, better)
+        if ends(high, metric)[0] <= ends(low, metric)[1]:
+            wrong.append(f"{metric} of {better} is not clearly better than of {worse}")
+    return wrong
+
+
+def _norm(latents: Tensor) -> float:
+    return float(latents.flatten(1).norm(dim=1).mean())
+
+
+def _short(own: Figures) -> str:
+    top = " ".join(f"{share:.3f}" for share in own.r_precision)
+    return f"R-precision {top}, MM-Dist {own.mm_dist:.3f}, FID {own.fid:.3f}"

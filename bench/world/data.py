@@ -1,0 +1,125 @@
+"""The clips of a world as tensors: normalised features, what they are normalised by, and what describes them."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from bench.motion.clip import DataError
+from bench.motion.skeleton import T2M
+from bench.world.content import CLIPS, LONGEST, SEED, SHORTEST, Content, clip_features
+
+WEIGHTS = {"turn": 4.0, "glide": 4.0, "height": 2.0}
+"""How much more the root's path counts than the rest: its errors add up over time."""
+
+STILL = 1e-5
+"""The least deviation of a block: one that never changes (nobody turns) is not divided by its rounding errors."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """How features are normalised: (features - mean) / std, each `[263]`."""
+
+    mean: Tensor
+    std: Tensor
+    """One number a block (HumanML3D does so too), divided by its weight: features that hardly move, as on a skeleton of
+    fixed size many do, are not blown up to unit noise, and a block keeps the proportions of its metres or radians."""
+
+    def normalise(self, motion: Tensor) -> Tensor:
+        return (motion - self.mean) / self.std
+
+    def restore(self, motion: Tensor) -> Tensor:
+        return motion * self.std + self.mean
+
+
+def statistics(rows: NDArray[np.float32]) -> Statistics:
+    """Of the frames `[N, 263]` of the training split."""
+    mean, own = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
+    std = np.empty_like(own)
+    for name, block in T2M.blocks.items():
+        std[block] = max(own[block].mean(), STILL) / WEIGHTS.get(name, 1.0)
+    return Statistics(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
+
+
+@dataclass(frozen=True)
+class WorldData:
+    """Clips 0 to N-1 of a world, one after the other."""
+
+    frames: Tensor
+    """`[sum of lengths, 263]` normalised features, in half precision."""
+    lengths: Tensor
+    """`[N]`, in frames."""
+    statistics: Statistics
+    texts: tuple[tuple[str, ...], ...]
+    """Of each clip: several captions of one meaning."""
+    meanings: tuple[str, ...]
+    splits: tuple[str, ...]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *self.lengths.cumsum(0).tolist()]
+
+    def indices(self, split: str) -> Tensor:
+        """The clips of a split."""
+        return torch.tensor([n for n, own in enumerate(self.splits) if own == split])
+
+    def motions(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised features `[B, F, 263]`, padded with zeros to the longest, and lengths `[B]`."""
+        parts = [self.frames[self._starts[n] : self._starts[n + 1]] for n in clips.tolist()]
+        return pad_sequence(parts, batch_first=True).float(), self.lengths[clips]
+
+
+def generate(content: Content) -> WorldData:
+    """Every clip's features; some 6 ms a procedural clip."""
+    rows: list[NDArray[np.float32]] = []
+    texts, meanings, splits = [], [], []
+    for number in range(len(content)):
+        example = content.example(number)
+        rows.append(example.features())
+        texts.append(tuple(caption.text for caption in example.captions))
+        meanings.append(example.captions[0].meaning)
+        splits.append(example.split)
+    own = statistics(np.concatenate([row for row, split in zip(rows, splits, strict=True) if split == "train"]))
+    frames = own.normalise(torch.from_numpy(np.concatenate(rows))).half()
+    lengths = torch.tensor([len(row) for row in rows])
+    return WorldData(frames, lengths, own, tuple(texts), tuple(meanings), tuple(splits))
+
+
+def cached(path: Path, content: Content) -> WorldData:
+    """As `generate`, kept in a file: made and written if it is not there. DataError for a file of other clips."""
+    if not path.is_file():
+        made = generate(content)
+        tensors = {
+            "frames": made.frames,
+            "lengths": made.lengths,
+            "mean": made.statistics.mean,
+            "std": made.statistics.std,
+        }
+        told = {"texts": made.texts, "meanings": made.meanings, "splits": made.splits, "of": content.fingerprint}
+        temporary = path.with_name(path.name + ".tmp")
+        save_file(tensors, temporary, {"clips": json.dumps(told)})
+        temporary.replace(path)
+    with safe_open(path, "pt") as file:
+        read = json.loads(file.metadata()["clips"])
+        tensors = {name: file.get_tensor(name) for name in ("frames", "lengths", "mean", "std")}
+    if read.get("of") != content.fingerprint:
+        raise DataError(f"{path} is of other clips or another text encoder: choose another --work folder, or empty it")
+    return WorldData(
+        tensors["frames"],
+        tensors["lengths"],
+        Statistics(tensors["mean"], tensors["std"]),
+        tuple(map(tuple, read["texts"])),
+        tuple(read["meanings"]),
+        tuple(read["splits"]),
+    )
+
+
+__all__ = ["CLIPS", "LONGEST", "SEED", "SHORTEST", "Statistics", "WorldData", "cached", "clip_features"]

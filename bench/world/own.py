@@ -1,0 +1,179 @@
+"""A world of one's own data: a folder of arrays, HumanML3D's or BVH files, as clips by number.
+
+The published preparation, each clip the same every time: joints become features on a body of one size, features outside
+the published length filter are left out, and the others are cut to a multiple of four frames, at most 196. The clips of
+a split are in an order that has nothing to do with their names, so that its first ones stand for all.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.motion import arrays, bvh, humanml3d
+from bench.motion.clip import FPS, SPLITS, Caption, Clips, DataError, Entry
+from bench.motion.representation import MotionError, bone_offsets, features
+from bench.motion.text import CachedTable, words
+from bench.world.content import WORDS, Captions, Example, cut, cut_length
+
+KINDS = {"arrays": arrays.load, "humanml3d": humanml3d.load, "bvh": bvh.load}
+FEWEST = {"train": 96, "val": 4, "test": 32}
+"""Clips that a split must have: a batch of the contrast (whose windows are enough for the principal components), two of
+FID and two to compare with them, a pool of R-precision."""
+
+
+@dataclass(frozen=True)
+class OwnClips:
+    """The clips of a folder, before their captions have vectors."""
+
+    kind: str
+    folder: Path
+    entries: tuple[Entry, ...]
+    """Of features `[F, 263]`: the training split's, then those of val and of test."""
+    left_out: Mapping[str, int]
+    """How many clips or parts were left out, by split and reason."""
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Every caption, each once."""
+        return list(dict.fromkeys(caption.text for entry in self.entries for caption in entry.captions))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the clips' names, splits, lengths and captions; not of the motion, all of which would have to be read."""
+        digest = hashlib.sha256()
+        for entry in self.entries:
+            said = [entry.id, entry.split, entry.frames, [[own.text, own.meaning] for own in entry.captions]]
+            digest.update(json.dumps(said).encode())
+        return digest.hexdigest()[:32]
+
+    def notes(self) -> list[str]:
+        """What was left out and cut, a line each."""
+        told = [f"left out, {reason}: {count}" for reason, count in self.left_out.items()]
+        long = sum(len(words(text)) > WORDS for text in self.texts)
+        if long:
+            told.append(f"captions read word by word up to the {WORDS}th alone: {long} of {len(self.texts)}")
+        return told
+
+
+def read(kind: str, folder: Path | str) -> OwnClips:
+    """The clips of a folder, of one of KINDS. Motion is read when it is asked for, but for one clip's.
+
+    DataError for an unknown kind, all that the source names, motion at another rate than 20 frames per second (KIT-ML
+    among it), and a split with fewer clips than FEWEST.
+    """
+    if kind not in KINDS:
+        raise DataError(f"there is no kind of data {kind!r}: give one of {', '.join(KINDS)}")
+    folder = Path(folder).resolve()
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}: give that of the motion data")
+    found: dict[str, Clips] = {}
+    for split in SPLITS:
+        clips = KINDS[kind](folder, split)
+        found[split] = replace(clips, entries=tuple(sorted(clips.entries, key=_place)))
+        if (fps := clips.entries[0].fps) != FPS:
+            raise DataError(
+                f"{folder} has motion at {fps:g} frames per second: the world's networks read HumanML3D's features at "
+                f"{FPS:g}, so bring it to that rate as arrays"
+            )
+    first = found["train"].entries[0].clip()
+    if first.joints is not None:
+        offsets = _described(partial(bone_offsets, first.joints[0]), first.id, folder)
+        found = {split: _featured(clips, offsets, folder) for split, clips in found.items()}
+    kept = {split: clips.parts() for split, clips in found.items()}
+    for split, fewest in FEWEST.items():
+        if len(kept[split]) < fewest:
+            raise DataError(
+                f"{folder} has {len(kept[split])} usable clips in its split {split}, and {fewest} are needed: divide "
+                "the clips otherwise, or add some"
+            )
+    left_out = {f"{split}, {why}": count for split, own in kept.items() for why, count in own.left_out.items()}
+    return OwnClips(kind, folder, tuple(entry for own in kept.values() for entry in own.entries), left_out)
+
+
+def _place(entry: Entry) -> str:
+    return hashlib.sha256(entry.id.encode()).hexdigest()
+
+
+def _featured(clips: Clips, offsets: NDArray[np.floating], folder: Path) -> Clips:
+    """Clips of joints as clips of features: a frame fewer, on a body of these bone offsets."""
+
+    def decode(entry: Entry) -> NDArray[np.float32]:
+        joints = entry.decode()
+        return _described(partial(features, joints, target_offsets=offsets), entry.id, folder)
+
+    entries = tuple(
+        replace(entry, frames=max(entry.frames - 1, 0), decode=partial(decode, entry)) for entry in clips.entries
+    )
+    return replace(clips, entries=entries)
+
+
+def _described(make: partial, name: str, folder: Path) -> NDArray:
+    """What `make` makes; DataError, with the clip's name, where its motion is of no use."""
+    try:
+        return make()
+    except MotionError as error:
+        raise DataError(f"clip {name} of {folder}: {error}") from None
+
+
+class OwnData:
+    """Clips of a folder with their captions' vectors; see content.Content."""
+
+    def __init__(self, clips: OwnClips, table: CachedTable) -> None:
+        """DataError for a caption that the table does not hold."""
+        self.clips = clips
+        self.captions = Captions(table)
+        table.encode(clips.texts)
+        lengths = [cut_length(entry.frames) for entry in clips.entries]
+        self.shortest, self.longest = min(lengths), max(lengths)
+        self.fingerprint = f"{clips.fingerprint}, captions by {table.name}"
+
+    @classmethod
+    def restored(cls, path: Path, about: dict, tensors: Mapping[str, Tensor]) -> "OwnData":
+        """The content of the world in the file `path`, from what `stored` gave.
+
+        DataError where the folder has gone, or holds other clips than the world was made of.
+        """
+        folder = Path(about["folder"])
+        if not folder.is_dir():
+            raise DataError(
+                f"the world in {path} was made of {folder}, which is not there: bring the folder back, or pre-train "
+                "again with --data"
+            )
+        clips = read(about["kind"], folder)
+        if clips.fingerprint != about["fingerprint"]:
+            raise DataError(
+                f"the world in {path} was made of other clips or captions than {folder} now holds: bring them back, or "
+                "pre-train again with --data"
+            )
+        own = {name: tensors[f"captions.{name}"] for name in ("sentences", "words")}
+        return cls(clips, CachedTable.held(path, own, about["table"]))
+
+    def __len__(self) -> int:
+        return len(self.clips.entries)
+
+    def example(self, number: int) -> Example:
+        """Of captions without a meaning, the text in small letters is the meaning."""
+        entry = self.clips.entries[number]
+        captions = tuple(_with_meaning(caption) for caption in entry.captions)
+        return Example(entry.split, captions, cut_length(entry.frames), partial(_cut, entry))
+
+    def stored(self) -> tuple[dict[str, Tensor], dict]:
+        """The captions' table; where the clips are."""
+        tensors, table = self.captions.table.stored()
+        about = {"kind": self.clips.kind, "folder": str(self.clips.folder), "fingerprint": self.clips.fingerprint}
+        return {f"captions.{name}": value for name, value in tensors.items()}, {**about, "table": table}
+
+
+def _cut(entry: Entry) -> NDArray[np.float32]:
+    return cut(entry.decode())
+
+
+def _with_meaning(caption: Caption) -> Caption:
+    return caption if caption.meaning else replace(caption, meaning=caption.text.lower())

@@ -1,0 +1,340 @@
+"""The stages of pre-training, in order; each leaves the networks of the world as it found them but for its own."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from bench.motion import metrics
+from bench.world import losses
+from bench.world.check import pools
+from bench.world.content import Captions
+from bench.world.data import WorldData
+from bench.world.model import WINDOW, WorldVae, windows
+from bench.world.training import Stage, train
+from bench.world.world import World, frame_mask
+from methods.rewards.spm import sample
+from methods.transformer import set_attention_kernel, timestep_features
+
+TEMPERATURE = 0.1
+"""Of the reward's cosine in the contrast."""
+ASCENT = 8.0
+"""How far a latent is moved at most for the reward's negatives; real ones are some 16 long."""
+DROPPED = 0.1
+"""The share of captions that the denoiser does not see, for guidance."""
+VALIDATION = 256
+"""Clips of the validation split behind a progress line's figure."""
+TRAINING_CLIPS = 7988
+"""Of the embedded world."""
+COMPONENT_CLIPS = 4000
+"""Clips behind the principal components."""
+LEAST_SCALE = 1e-3
+"""Of a component's deviation, in the largest's: few clips, or clips alike, leave directions in which nothing moves."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps and batch sizes of the stages."""
+
+    vae: int = 1500
+    reward: int = 500
+    evaluator: int = 400
+    denoiser: int = 700
+    batch: int = 64
+    contrast_batch: int = 96
+
+    def scaled(self, clips: int) -> "Plan":
+        """For so many training clips: steps grow with their root, so that a quarter of the data is seen twice as often.
+
+        Never below a quarter nor above twice of the embedded world's, whose steps these are.
+        """
+        share = min(max((clips / TRAINING_CLIPS) ** 0.5, 0.25), 2.0)
+        steps = {name: round(share * getattr(self, name)) for name in ("vae", "reward", "evaluator", "denoiser")}
+        return replace(self, **steps)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """The captions of the data as vectors, each distinct caption once."""
+
+    sentences: Tensor
+    words: Tensor
+    mask: Tensor
+    of_clip: Tensor
+    """`[N, most captions of a clip]`: rows of the tensors above, as many as the clip has captions."""
+    counts: Tensor
+    """`[N]`: captions of each clip."""
+    meaning: Tensor
+    """`[N]`, equal for clips that mean the same."""
+
+    @classmethod
+    def of(cls, data: WorldData, captions: Captions) -> "Texts":
+        rows: dict[str, int] = {}
+        of_clip = pad_sequence(
+            [torch.tensor([rows.setdefault(text, len(rows)) for text in own]) for own in data.texts], batch_first=True
+        )
+        counts = torch.tensor([len(own) for own in data.texts])
+        known: dict[str, int] = {}
+        meaning = torch.tensor([known.setdefault(own, len(known)) for own in data.meanings])
+        words, mask = captions.words(list(rows))
+        return cls(captions.sentences(list(rows)), words, mask, of_clip, counts, meaning)
+
+    def draw(self, clips: Tensor) -> Tensor:
+        """One random caption of each clip."""
+        # A multiple of all their numbers, so that every caption of a clip is as likely as its others.
+        drawn = torch.randint(math.lcm(*self.counts.unique().tolist()), (len(clips),))
+        return self.of_clip[clips, drawn % self.counts[clips]]
+
+    def tokens(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Word vectors and mask of captions, trimmed to the longest."""
+        mask = self.mask[rows]
+        longest = int(mask.sum(dim=1).max())
+        return self.words[rows, :longest], mask[:, :longest]
+
+    def condition(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        """As World.batch gives the denoiser."""
+        words, _ = self.tokens(rows)
+        length = timestep_features(lengths, words.shape[-1])
+        return torch.cat([self.sentences[rows][:, None], length[:, None], words], dim=1)
+
+
+@dataclass
+class Training:
+    """What the stages share."""
+
+    world: World
+    data: WorldData
+    texts: Texts
+    folder: Path
+    plan: Plan
+    seed: int
+    say: Callable[[str], None]
+    _mean: Tensor = field(init=False)
+    _std: Tensor = field(init=False)
+    """Normalised posteriors `[N, n, d]` of every clip, once the VAE is trained."""
+
+    def run(self) -> dict[str, float]:
+        """All stages; the seconds that each took."""
+        seconds = {}
+        for number, stage in enumerate((self.vae, self.reward, self.evaluator, self.denoiser)):
+            seconds[stage.__name__] = stage(self.seed + 1000 * number)
+        return seconds
+
+    def vae(self, seed: int) -> float:
+        network = self.world.backbone.vae
+        assert isinstance(network, WorldVae)
+        codes = self._components(network)
+        train_clips, val = self.data.indices("train"), self.data.indices("val")[:VALIDATION]
+
+        def loss() -> Tensor:
+            chosen = _some(train_clips, self.plan.batch)
+            return losses.vae(network, codes[chosen], self.data.lengths[chosen], self.data.statistics)
+
+        def check() -> str:
+            motion, lengths = self.data.motions(val)
+            mask = frame_mask(lengths, motion.shape[1])
+            again = network.decode(network.encode(motion, mask)[0], mask)
+            return f"joint error {1000 * losses.joint_error(again, motion, mask, self.data.statistics):.1f} mm"
+
+        spent = train(
+            Stage("vae", network, network.parameters(), loss, check, self.plan.vae, lr=2e-3, seed=seed),
+            self.folder,
+            self.say,
+        )
+        with torch.no_grad():
+            mean, std = (torch.cat(part) for part in zip(*map(network.encode_codes, codes.split(500)), strict=True))
+        self._mean, self._std = _normalise(network, mean, std, train_clips)
+        self.world.backbone.own_denoiser.fit(self._mean[train_clips], self._std[train_clips])
+        return spent
+
+    def _components(self, network: WorldVae) -> Tensor:
+        """Sets the VAE's principal components; codes `[N, n, components]` of every clip. Kept in a file."""
+        path = self.folder / "components.safetensors"
+        if not path.is_file():
+            torch.manual_seed(self.seed)
+            every = torch.arange(len(self.data.splits)).split(250)
+            seen = []
+            for clips in self.data.indices("train")[:COMPONENT_CLIPS].split(250):
+                cut = self._windows(clips)
+                begins = torch.arange(cut.shape[1]) * WINDOW
+                seen.append(cut[begins < self.data.lengths[clips][:, None]])
+            rows = torch.cat(seen)
+            _, size, basis = torch.pca_lowrank(rows, q=network.size.components, niter=2)
+            found = {
+                "basis": basis.T.contiguous(),
+                "centre": rows.mean(dim=0),
+                "scale": size.clamp(min=LEAST_SCALE * size[0]) / len(rows) ** 0.5,
+            }
+            coded = [(self._windows(clips) - found["centre"]) @ basis / found["scale"] for clips in every]
+            temporary = path.with_name(path.name + ".tmp")
+            save_file({**found, "codes": torch.cat(coded)}, temporary)
+            temporary.replace(path)
+        tensors = load_file(path)
+        for name in ("basis", "centre", "scale"):
+            getattr(network, name).copy_(tensors[name])
+        return tensors["codes"]
+
+    def _windows(self, clips: Tensor) -> Tensor:
+        motion, lengths = self.data.motions(clips)
+        return windows(motion, frame_mask(lengths, motion.shape[1]), self.world.config.vae.tokens)
+
+    def reward(self, seed: int) -> float:
+        """A dual encoder that must name the right motion for a text, and is shown what an optimiser would try on it."""
+        network, vae = self.world.reward, self.world.backbone.vae
+        signal = self.world.backbone.own_denoiser.signal
+        set_attention_kernel(network, "fused")
+        draw = _OfOneLength(self.data)
+
+        def latents(clips: Tensor) -> Tensor:
+            return sample(self._mean[clips], self._std[clips])
+
+        def embed(motion: Tensor, mask: Tensor, timestep: Tensor | None = None) -> Tensor:
+            return F.normalize(sample(*network.encode_motion(motion, mask, timestep)), dim=-1)
+
+        def junk(clips: Tensor, text: Tensor, mask: Tensor) -> Tensor:
+            """Embeddings of nobody's motions, as an optimiser would find them: between a clip and noise, some of them
+            too large, then moved in the latent to where the reward of a text rises fastest."""
+            count = len(clips) // 3
+            text, mask = text[:count], mask[:count]
+            share = 0.7 * torch.rand(count, 1, 1)
+            noise = torch.randn_like(self._mean[:count])
+            mixed = share * latents(clips[torch.randperm(len(clips))[:count]]) + (1 - share**2).sqrt() * noise
+            latent = ((1 + 0.5 * torch.rand(count, 1, 1)) * mixed).requires_grad_()
+            rewards = (embed(vae.decode(latent, mask), mask) * text).sum()
+            (gradient,) = torch.autograd.grad(rewards, latent)
+            norm = gradient.flatten(1).norm(dim=1)[:, None, None].clamp(min=1e-8)
+            with torch.no_grad():
+                moved = vae.decode(latent + ASCENT * torch.rand(count, 1, 1) * gradient / norm, mask)
+            return embed(moved, mask)
+
+        def loss() -> Tensor:
+            clips = draw(self.plan.contrast_batch)
+            lengths = self.data.lengths[clips]
+            mask = frame_mask(lengths, int(lengths.max()))
+            timestep = None
+            kind = torch.rand(()).item()
+            with torch.no_grad():
+                if kind < 0.35:
+                    motion = self.data.motions(clips)[0]
+                    motion = motion + 0.2 * torch.rand(len(motion), 1, 1) * torch.randn_like(motion)
+                elif kind < 0.7:
+                    latent = latents(clips)
+                    motion = vae.decode(latent + 0.5 * torch.rand(len(latent), 1, 1) * torch.randn_like(latent), mask)
+                else:
+                    timestep = torch.randint(len(signal), (len(clips),))
+                    motion = vae.decode(losses.noised(signal, latents(clips), timestep)[0], mask)
+            rows = self.texts.draw(clips)
+            text = F.normalize(sample(*network.encode_text(*self.texts.tokens(rows))), dim=-1)
+            moved = embed(motion, mask, timestep)
+            others = None
+            if timestep is None:
+                others = text @ junk(clips, text.detach(), mask).T / TEMPERATURE
+            return losses.contrast(text @ moved.T / TEMPERATURE, self.texts.meaning[clips], others)
+
+        val = self.data.indices("val")[:VALIDATION]
+
+        def check() -> str:
+            motion, lengths = self.data.motions(val)
+            rows = self.texts.of_clip[val, 0]
+            text = F.normalize(network.encode_text(*self.texts.tokens(rows))[0], dim=-1)
+            moved = F.normalize(network.encode_motion(motion, frame_mask(lengths, motion.shape[1]))[0], dim=-1)
+            return _precision(text, moved, self.texts.meaning[val])
+
+        return train(
+            Stage("reward", network, network.parameters(), loss, check, self.plan.reward, seed=seed),
+            self.folder,
+            self.say,
+        )
+
+    def evaluator(self, seed: int) -> float:
+        """Distances of texts and motions, learned from real motions alone."""
+        network = self.world.evaluator
+        draw = _OfOneLength(self.data)
+
+        def embed(clips: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+            words, mask = self.texts.tokens(rows)
+            texts = network.embed_texts(words, torch.zeros(*mask.shape, 1), mask.sum(dim=1))
+            return texts, self.world.embed_motions(*self.data.motions(clips))
+
+        def loss() -> Tensor:
+            clips = draw(self.plan.contrast_batch)
+            texts, motions = embed(clips, self.texts.draw(clips))
+            return losses.contrast(-torch.cdist(texts, motions), self.texts.meaning[clips])
+
+        val = self.data.indices("val")[:VALIDATION]
+
+        def check() -> str:
+            return _precision(*embed(val, self.texts.of_clip[val, 0]), self.texts.meaning[val])
+
+        return train(
+            Stage("evaluator", network, network.parameters(), loss, check, self.plan.evaluator, seed=seed),
+            self.folder,
+            self.say,
+        )
+
+    def denoiser(self, seed: int) -> float:
+        network = self.world.backbone.own_denoiser
+        set_attention_kernel(network, "fused")
+        clips_of = {split: self.data.indices(split) for split in ("train", "val")}
+
+        def of(clips: Tensor) -> Tensor:
+            rows, lengths = self.texts.draw(clips), self.data.lengths[clips]
+            text = self.texts.condition(rows, lengths)
+            text = text * (torch.rand(len(clips), 1, 1) >= DROPPED)
+            return losses.denoiser(network, sample(self._mean[clips], self._std[clips]), text)
+
+        def check() -> str:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                return f"val error {of(clips_of['val'][:VALIDATION]):.4f} of the linear predictor's"
+
+        return train(
+            Stage(
+                "denoiser",
+                network,
+                network.parameters(),
+                lambda: of(_some(clips_of["train"], self.plan.batch)),
+                check,
+                self.plan.denoiser,
+                seed=seed,
+            ),
+            self.folder,
+            self.say,
+        )
+
+
+class _OfOneLength:
+    """Draws batches of training clips of about one length: little padding, and length alone tells nothing apart."""
+
+    def __init__(self, data: WorldData):
+        clips = data.indices("train")
+        self.sorted = clips[data.lengths[clips].argsort(stable=True)]
+
+    def __call__(self, count: int) -> Tensor:
+        reach = min(4 * count, len(self.sorted))
+        start = (torch.randint(len(self.sorted), ()) - reach // 2).clamp(0, len(self.sorted) - reach)
+        return self.sorted[start + torch.randperm(reach)[:count]]
+
+
+def _some(clips: Tensor, count: int) -> Tensor:
+    return clips[torch.randint(len(clips), (count,))]
+
+
+def _normalise(network: WorldVae, mean: Tensor, std: Tensor, train_clips: Tensor) -> tuple[Tensor, Tensor]:
+    """Sets the VAE's latent statistics from the posteriors of the training clips; the normalised posteriors of all."""
+    centre = mean[train_clips].mean(dim=0)
+    spread = (mean[train_clips].var(dim=0) + std[train_clips].square().mean(dim=0)).sqrt()
+    network.latent_mean.copy_(centre)
+    network.latent_std.copy_(spread)
+    return (mean - centre) / spread, std / spread
+
+
+def _precision(texts: Tensor, motions: Tensor, meanings: Tensor) -> str:
+    found = metrics.r_precision(texts, motions, pools(len(texts)), meanings.tolist())
+    return "R-precision " + " ".join(f"{value:.3f}" for value in found)

@@ -1,0 +1,255 @@
+"""A world in one piece: a pre-trained backbone, its reward, an independent evaluator, and prompts."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from bench.cases import EMBEDDED
+from bench.motion.clip import SPLITS, UNIT, DataError, check_split
+from bench.motion.evaluator import Evaluator
+from bench.motion.representation import joints_from_features
+from bench.world.content import Captions, Content, Embedded
+from bench.world.data import Statistics
+from bench.world.model import WINDOW, WorldBackbone, WorldConfig, WorldReward
+from bench.world.own import OwnData
+from methods.checkpoint import CheckpointError
+from methods.errors import InputError
+from methods.interface import Batch
+from methods.samplers import Sampler, ddim
+from methods.transformer import timestep_features
+
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+"""The committed world."""
+FULL_PRECISION = ("statistics.", "clips.", "backbone.vae.latent_", "backbone.vae.scale", "backbone.denoiser.variances")
+"""Names that are not stored in half precision."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What to generate: N captions, each with the length of its clip."""
+
+    texts: tuple[str, ...]
+    meanings: tuple[str, ...]
+    """Equal for captions that say the same in other words."""
+    lengths: Tensor
+    """`[N]` frames."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass
+class World:
+    """Everything that a fine-tuning run and its measurement need. Motions are normalised features everywhere."""
+
+    config: WorldConfig
+    backbone: WorldBackbone
+    reward: WorldReward
+    evaluator: Evaluator
+    statistics: Statistics
+    clips: dict[str, Tensor]
+    """Of each split: the numbers of its clips, in order."""
+    content: Content
+    about: dict
+    """How the weights came to be: command, seed, seconds, versions, metrics."""
+
+    @property
+    def captions(self) -> Captions:
+        return self.content.captions
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"backbone": self.backbone, "reward": self.reward, "evaluator": self.evaluator}
+
+    def batch(self, texts: Sequence[str], lengths: Tensor | Sequence[int]) -> Batch:
+        """The inputs of one trajectory; F is the longest length.
+
+        `batch.text` is the sentence vector, the length's features, and then one vector a word, zeros past the end; the
+        null text is zeros.
+        DataError for a text that is no caption of the world, InputError for a length that it does not have.
+        """
+        lengths = torch.as_tensor(lengths)
+        shortest, longest = self.content.shortest, self.content.longest
+        wrong = (lengths < shortest) | (lengths > longest) | (lengths % UNIT != 0)
+        if wrong.any():
+            raise InputError(
+                f"motions of this world have {shortest} to {longest} frames in steps of {UNIT}, not "
+                f"{int(lengths[wrong][0])}: round to one of these"
+            )
+        words, mask = self.captions.words(texts)
+        text = torch.cat(
+            [self.captions.sentences(texts)[:, None], timestep_features(lengths, words.shape[-1])[:, None], words],
+            dim=1,
+        )
+        return Batch(
+            text=text,
+            null_text=torch.zeros_like(text[:1]),
+            tokens=words,
+            token_mask=mask,
+            frame_mask=frame_mask(lengths, int(lengths.max())),
+        )
+
+    @staticmethod
+    def sampler(steps: int = 50) -> Sampler:
+        """Deterministic DDIM for this backbone, which predicts x_0."""
+        return ddim(steps, prediction_type="sample")
+
+    def embed_motions(self, motion: Tensor, lengths: Tensor) -> Tensor:
+        """The evaluator's `[N, E]` of motions `[N, F, 263]` whose first `lengths` `[N]` frames are valid."""
+        motion = motion * frame_mask(lengths, motion.shape[1])[..., None]
+        # It sees past a motion's end: the same there for every batch.
+        padding = self.content.longest + UNIT - motion.shape[1]
+        return self.evaluator.embed_motions(F.pad(motion, (0, 0, 0, padding)), lengths)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """The evaluator's `[N, E]` of captions."""
+        words, mask = self.captions.words(texts)
+        return self.evaluator.embed_texts(words, torch.zeros(*mask.shape, 1), mask.sum(dim=1))
+
+    def joints(self, motion: Tensor) -> NDArray[np.float32]:
+        """Joints `[B, F, 22, 3]` in metres; past a motion's length they mean nothing."""
+        return joints_from_features(self.statistics.restore(motion.detach()).numpy()).astype(np.float32)
+
+    def prompts(self, split: str, count: int = 512) -> Prompts:
+        """The first `count` clips of a split, each with its first caption (all of the split, if it has fewer)."""
+        check_split(split)
+        clips = [self.content.example(number) for number in self.clips[split][:count].tolist()]
+        return Prompts(
+            tuple(clip.captions[0].text for clip in clips),
+            tuple(clip.captions[0].meaning for clip in clips),
+            torch.tensor([clip.length for clip in clips]),
+        )
+
+    def real(self, split: str, count: int, seed: int) -> tuple[Tensor, Prompts]:
+        """Motions `[N, F, 263]` of `count` random clips of a split, padded with zeros, and a caption of each."""
+        check_split(split)
+        rng = np.random.default_rng(seed)
+        chosen = rng.permutation(len(self.clips[split]))[:count]
+        clips = [self.content.example(number) for number in self.clips[split][torch.from_numpy(chosen)].tolist()]
+        captions = [clip.captions[rng.integers(len(clip.captions))] for clip in clips]
+        motions = [self.statistics.normalise(torch.from_numpy(clip.features())) for clip in clips]
+        return pad_sequence(motions, batch_first=True), Prompts(
+            tuple(caption.text for caption in captions),
+            tuple(caption.meaning for caption in captions),
+            torch.tensor([len(motion) for motion in motions]),
+        )
+
+    def save(self, path: Path | str = WEIGHTS) -> None:
+        """Writes one safetensors file, atomically; weights in half precision."""
+        path = Path(path)
+        temporary = path.with_name(path.name + ".tmp")
+        tensors = {
+            name: value.contiguous() if name.startswith(FULL_PRECISION) else value.half().contiguous()
+            for name, value in _state(self).items()
+        }
+        made = {"config": self.config.as_dict(), "about": self.about}
+        held, content = self.content.stored()
+        if content is not None:
+            made["content"] = content
+        # One entry: several would be written in an order that changes from run to run.
+        save_file(tensors | held, temporary, {"world": json.dumps(made)})
+        temporary.replace(path)
+
+
+def sized(config: WorldConfig, content: Content) -> WorldConfig:
+    """The sizes with those that content sets: windows for the longest motion, the width of the captions' vectors."""
+    width = content.captions.width
+    return replace(
+        config,
+        text_width=width,
+        vae=replace(config.vae, tokens=-(-content.longest // WINDOW)),
+        evaluator=replace(config.evaluator, words=width),
+    )
+
+
+def untrained(
+    config: WorldConfig, statistics: Statistics, clips: dict[str, Tensor], content: Content | None = None
+) -> World:
+    """A world with random weights, drawn from torch's global generator; `content`: the embedded one if None."""
+    return World(
+        config,
+        WorldBackbone(config),
+        WorldReward(config.text_width, config.reward),
+        Evaluator(config.evaluator),
+        statistics,
+        clips,
+        content or Embedded(),
+        {},
+    )
+
+
+def load(path: Path | str = WEIGHTS) -> World:
+    """The world of a file that World.save wrote: in eval mode, all but the denoiser frozen.
+
+    CheckpointError for a file that is missing, cut off, or is no such world, DataError where the world was made of a
+    folder that has gone or has changed; nothing pickled is ever read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no world at {path}: make one with python -m bench.alignment.pretrain")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the file is no mapping
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again") from None
+    try:
+        read = json.loads(metadata["world"])
+        config, about = WorldConfig.from_dict(read["config"]), read["about"]
+        content = OwnData.restored(path, read["content"], state) if "content" in read else Embedded()
+        made = untrained(
+            config,
+            Statistics(state["statistics.mean"], state["statistics.std"]),
+            {split: state[f"clips.{split}"] for split in SPLITS},
+            content,
+        )
+        for name, network in made.networks().items():
+            own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+            network.load_state_dict({key: value.float() for key, value in own.items()})
+    except DataError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path} holds no embedded world ({' '.join(str(error).split())[:200]}): "
+            "make one with python -m bench.alignment.pretrain"
+        ) from None
+    made.about = about
+    for network in made.networks().values():
+        network.eval().requires_grad_(False)
+    made.backbone.denoiser.requires_grad_(True)
+    return made
+
+
+def name_of(path: Path | str) -> str:
+    """What the motion of the world in a file is called: "embedded", or the folder that it came from. For a file that is
+    no world, which `load` refuses, "unknown"."""
+    try:
+        with safe_open(path, "pt") as file:
+            content = json.loads(file.metadata()["world"]).get("content")
+        return Path(content["folder"]).name if content else EMBEDDED
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return "unknown"
+
+
+def frame_mask(lengths: Tensor, frames: int) -> Tensor:
+    """`[B, frames]`, true in each row's first `lengths` `[B]`."""
+    return torch.arange(frames) < lengths[:, None]
+
+
+def _state(world: World) -> dict[str, Tensor]:
+    state = {
+        f"{name}.{key}": value
+        for name, network in world.networks().items()
+        for key, value in network.state_dict().items()
+    }
+    state |= {"statistics.mean": world.statistics.mean, "statistics.std": world.statistics.std}
+    return state | {f"clips.{split}": numbers for split, numbers in world.clips.items()}

@@ -1,0 +1,399 @@
+"""Fine-tuning runs: one method, one backbone, one reward, from trajectory 0 to the last, through any number of kills.
+
+It works on anything that speaks methods.interface; `python -m bench.alignment.finetune` runs it on a world.
+"""
+
+import copy
+import hashlib
+import json
+import math
+import pickle
+import random
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from methods import (
+    Backbone,
+    Batch,
+    Plan,
+    Reward,
+    RewardError,
+    Sampler,
+    Updater,
+    checkpoint,
+    parse,
+    rollout,
+)
+from methods.errors import InputError
+
+BETAS = (0.9, 0.999)
+CHECKPOINT_SECONDS = 10.0
+CHECKPOINT = "checkpoint.pt"
+
+
+class FinetuneError(InputError):
+    """A run cannot start, or cannot go on; the message is one sentence that says why and what to do."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Everything that decides the result of a run, beside what it is given."""
+
+    method: str = "easytune"
+    """Spec of the method, see methods.registry; its plan is drawn anew for each trajectory."""
+    lr: float = 1e-5
+    """Of AdamW, as published; betas .9 and .999, no weight decay."""
+    warm_up: int = 0
+    """Optimiser steps over which the learning rate rises linearly to `lr`."""
+    clip: float = 1.0
+    """Largest gradient norm, as released; inf for none."""
+    batch: int = 16
+    """Prompts a trajectory."""
+    trajectories: int = 100
+    """How many are run. A finished run is continued by the same config with more of them."""
+    ema: float = 0.0
+    """Decay, per optimiser step, of an average of the weights, which is then the result; 0 for none."""
+    pull: float = 0.0
+    """Of every weight back to where the run began, in units of the learning rate: w ← w - lr·pull·(w - w_0) after each
+    optimiser step (L2-SP, decoupled as AdamW's weight decay); 0 for none. Adam's steps are about lr long, so no weight
+    gets much further than 1 / pull."""
+    seed: int = 0
+    """Of everything random: prompts, initial noise, plans, the reward's draws, dropout."""
+    train_mode: bool = False
+    """Denoiser and reward in train mode (dropout) inside a trajectory, as released. Measured is always in eval mode."""
+
+    def __post_init__(self) -> None:
+        parse(self.method)
+        for name in ("batch", "trajectories"):
+            if getattr(self, name) < 1:
+                raise FinetuneError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.warm_up < 0:
+            raise FinetuneError(f"warm_up must be 0 optimiser steps or more, not {self.warm_up}")
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise FinetuneError(f"lr must be a positive number, not {self.lr}")
+        if not self.clip > 0:
+            raise FinetuneError(f"clip must be positive (inf for no clipping), not {self.clip}")
+        if not (self.pull >= 0 and math.isfinite(self.pull)):
+            raise FinetuneError(f"pull must be 0 (off) or more, not {self.pull}")
+        if self.lr * self.pull > 1:
+            raise FinetuneError(f"pull {self.pull:g} at lr {self.lr:g} overshoots the start: at most {1 / self.lr:g}")
+        if not 0 <= self.ema < 1:
+            raise FinetuneError(f"ema must be at least 0 (off) and below 1, not {self.ema}")
+
+
+@dataclass
+class Curve:
+    """What a run recorded; JSON types only."""
+
+    trajectories: list[dict] = field(default_factory=list)
+    """One a trajectory, with the totals since the start: `trajectories`, `updates` (optimiser steps), `samples`
+    (prompts), `seconds` and `cpu_seconds` (drawing prompts, rollouts and updates; evaluation excluded); and its own
+    `reward` (mean of what was scored inside it: no held-out reward) and `norm` (mean of the gradient norms before
+    clipping)."""
+    evaluations: list[dict] = field(default_factory=list)
+    """The same totals with what the evaluation returned; the first is of the weights before any update."""
+
+    def totals(self) -> dict:
+        """Of what was run so far."""
+        names = ("trajectories", "updates", "samples", "seconds", "cpu_seconds")
+        return {name: self.trajectories[-1][name] if self.trajectories else 0 for name in names}
+
+
+Draw = Callable[[int, torch.Generator], Batch]
+"""A batch of so many training prompts, drawn from the generator."""
+
+
+def linear_warm_up(updates: int) -> Callable[[int], float]:
+    """Share of the learning rate at each optimiser step, counted from 0; 1 from step `updates` - 1 on."""
+    return lambda step: min(1.0, (step + 1) / max(1, updates))
+
+
+def make_updater(denoiser: nn.Module, config: FinetuneConfig) -> Updater:
+    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.lr, betas=BETAS, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, linear_warm_up(config.warm_up))
+    return Updater(optimizer, config.clip, schedule)
+
+
+class Average:
+    """An exponential moving average of a network's weights, begun at what they are now."""
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.network = network
+        self.decay = decay
+        self.weights = [weight.detach().clone() for weight in network.parameters()]
+
+    def update(self) -> None:
+        for average, weight in zip(self.weights, self.network.parameters(), strict=True):
+            average.lerp_(weight.detach(), 1 - self.decay)
+
+    def into(self, network: nn.Module) -> None:
+        """Copies the average over the weights of a network of the same shape."""
+        with torch.no_grad():
+            for average, weight in zip(self.weights, network.parameters(), strict=True):
+                weight.copy_(average)
+
+
+class Run:
+    """A run and all its state. Leaves torch's global generator alone: it has a state of its own, kept in between."""
+
+    def __init__(self, config: FinetuneConfig, backbone: Backbone, reward: Reward, sampler: Sampler, draw: Draw):
+        self.config = config
+        self.backbone, self.reward, self.sampler, self.draw = backbone, reward, sampler, draw
+        self.denoiser = backbone.denoiser
+        self.method = parse(config.method)
+        self.plans = random.Random(config.seed)
+        self.method.plan(len(sampler), random.Random(config.seed))  # InputError now if the options do not fit
+        self.inputs = torch.Generator().manual_seed(config.seed)
+        """Of prompts and initial noise: runs of one seed see the same ones, whatever the method draws beside."""
+        self.noise = torch.Generator().manual_seed(config.seed + 1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.torch_rng = torch.get_rng_state()
+        self.updater = make_updater(self.denoiser, config)
+        self.average = Average(self.denoiser, config.ema) if config.ema else None
+        self.start = [weight.detach().clone() for weight in self.denoiser.parameters()] if config.pull else []
+        self.curve = Curve()
+        self.began_from = _fingerprint(self.denoiser)
+
+    @property
+    def done(self) -> int:
+        """Trajectories finished."""
+        return len(self.curve.trajectories)
+
+    def trajectory(self) -> dict:
+        """Runs one trajectory and returns its record.
+
+        FinetuneError if the reward or its gradient is not finite; the weights are then those of the last good update.
+        """
+        wall, cpu = time.perf_counter(), time.process_time()
+        seen: list[Tensor] = []
+        norms: list[Tensor] = []
+
+        def on_update(rewards: list[Tensor], norm: Tensor) -> None:
+            seen.extend(rewards)
+            norms.append(norm)
+            self._pull_back()
+            if self.average is not None:
+                self.average.update()
+
+        with self._own_rng(), self._modes(self.config.train_mode):
+            batch = self.draw(self.config.batch, self.inputs)
+            state = self.backbone.initial_state(batch, self.inputs)
+            plan = self.method.plan(len(self.sampler), self.plans)
+            try:
+                self._rollout(plan, batch, state, on_update)
+            except RewardError as error:
+                at = f"trajectory {self.done + 1} of {self.config.trajectories}"
+                raise FinetuneError(f"{at} stopped the run, try a lower lr than {self.config.lr:g}: {error}") from None
+        before = self.curve.totals()
+        record = {
+            "trajectories": before["trajectories"] + 1,
+            "updates": before["updates"] + plan.updates,
+            "samples": before["samples"] + len(batch),
+            "seconds": before["seconds"] + time.perf_counter() - wall,
+            "cpu_seconds": before["cpu_seconds"] + time.process_time() - cpu,
+            "reward": float(torch.cat(seen).mean()),
+            "norm": float(torch.stack(norms).mean()),
+        }
+        self.curve.trajectories.append(record)
+        return record
+
+    def _pull_back(self) -> None:
+        if not self.config.pull:
+            return
+        share = self.updater.optimizer.param_groups[0]["lr"] * self.config.pull
+        with torch.no_grad():
+            for weight, start in zip(self.denoiser.parameters(), self.start, strict=True):
+                weight.lerp_(start, share)
+
+    def _rollout(self, plan: Plan, batch: Batch, state: Tensor, on_update: Callable) -> None:
+        rollout(
+            plan,
+            self.backbone,
+            self.sampler,
+            self.reward,
+            batch,
+            state,
+            self.updater,
+            generator=self.noise,
+            on_update=on_update,
+        )
+
+    def evaluate(self, measure: Callable[[], dict]) -> dict:
+        """Records what `measure` finds, once for each number of trajectories; of the average, where there is one."""
+        known = self.curve.evaluations
+        if known and known[-1]["trajectories"] == self.done:
+            return known[-1]
+        with torch.random.fork_rng(devices=[]), self._modes(False), self._result():
+            record = self.curve.totals() | measure()
+        known.append(record)
+        return record
+
+    @contextmanager
+    def _own_rng(self) -> Iterator[None]:
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.torch_rng)
+            yield
+            self.torch_rng = torch.get_rng_state()
+
+    @contextmanager
+    def _modes(self, train: bool) -> Iterator[None]:
+        """Denoiser and reward in train or eval mode; all in eval mode afterwards."""
+        networks = [self.denoiser, *self.reward.networks().values()]
+        try:
+            for network in networks:
+                network.train(train)
+            yield
+        finally:
+            for network in networks:
+                network.eval()
+
+    @contextmanager
+    def _result(self) -> Iterator[None]:
+        """The backbone with the weights that are the run's result."""
+        self.backbone.denoiser = self.result()
+        try:
+            yield
+        finally:
+            self.backbone.denoiser = self.denoiser
+
+    def result(self) -> nn.Module:
+        """The denoiser that the run made: the average's copy, or the one that learns."""
+        if self.average is None:
+            return self.denoiser
+        made = copy.deepcopy(self.denoiser)
+        self.average.into(made)
+        return made
+
+    def save(self, folder: Path) -> list[Path]:
+        """Writes the result, each file atomically: the denoiser, the whole backbone under the published names
+        (`denoiser.*`, `vae.*`), both as safetensors, and the config with the curve. Returns the paths."""
+        denoiser, published, told = (
+            folder / name for name in ("denoiser.safetensors", "mld.safetensors", "curve.json")
+        )
+        with self._result():
+            checkpoint.save(self.backbone.denoiser, denoiser)
+            checkpoint.save(nn.ModuleDict(self.backbone.networks()), published)
+        temporary = told.with_name(told.name + ".tmp")
+        document = {"config": asdict(self.config), "steps": len(self.sampler), **asdict(self.curve)}
+        temporary.write_text(json.dumps(document, indent=1) + "\n")
+        temporary.replace(told)
+        return [denoiser, published, told]
+
+    def save_checkpoint(self, path: Path) -> None:
+        """Everything that a run needs to go on as if nothing had happened, atomically: a kill leaves the old or the
+        new one."""
+        version, words, gauss = self.plans.getstate()
+        assert self.updater.schedule is not None  # make_updater gives one
+        state = {
+            "config": asdict(self.config),
+            "steps": len(self.sampler),
+            "began_from": self.began_from,
+            "denoiser": self.denoiser.state_dict(),
+            "average": None if self.average is None else self.average.weights,
+            "optimizer": self.updater.optimizer.state_dict(),
+            "schedule": self.updater.schedule.state_dict(),
+            "plans": [version, list(words), gauss],
+            "inputs": self.inputs.get_state(),
+            "noise": self.noise.get_state(),
+            "torch_rng": self.torch_rng,
+            "curve": asdict(self.curve),
+        }
+        temporary = path.with_name(path.name + ".tmp")
+        torch.save(state, temporary)
+        temporary.replace(path)
+
+    def load_checkpoint(self, path: Path) -> None:
+        """Goes on from a checkpoint. FinetuneError for one that is cut off, or of another run."""
+        try:
+            state = torch.load(path, weights_only=True)
+            config = {**state["config"], "trajectories": self.config.trajectories}
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError):
+            raise FinetuneError(f"{path} is not a whole checkpoint of a run: remove it to start again") from None
+        changed = [
+            f"{name} was {config.get(name)}, not {value}"
+            for name, value in asdict(self.config).items()
+            if config.get(name) != value
+        ]
+        if state["steps"] != len(self.sampler):
+            changed.append(f"steps was {state['steps']}, not {len(self.sampler)}")
+        if state["began_from"] != self.began_from:
+            changed.append("it began from other weights")
+        if changed:
+            raise FinetuneError(f"{path} is of another run ({'; '.join(changed)}): choose another folder, or remove it")
+        self.denoiser.load_state_dict(state["denoiser"])
+        if self.average is not None:
+            self.average.weights = state["average"]
+        self.updater.optimizer.load_state_dict(state["optimizer"])
+        assert self.updater.schedule is not None  # make_updater gives one
+        self.updater.schedule.load_state_dict(state["schedule"])
+        version, words, gauss = state["plans"]
+        self.plans.setstate((version, tuple(words), gauss))
+        self.inputs.set_state(state["inputs"])
+        self.noise.set_state(state["noise"])
+        self.torch_rng = state["torch_rng"]
+        self.curve = Curve(**state["curve"])
+
+
+def _fingerprint(network: nn.Module) -> str:
+    """Of weights, so that a run is only continued from those that it began with."""
+    digest = hashlib.sha256()
+    for value in network.state_dict().values():
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def finetune(
+    config: FinetuneConfig,
+    backbone: Backbone,
+    reward: Reward,
+    sampler: Sampler,
+    draw: Draw,
+    *,
+    folder: Path | None = None,
+    measure: Callable[[], dict] | None = None,
+    measure_at: Collection[int] = (),
+    on_trajectory: Callable[[dict], None] = lambda record: None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Run:
+    """Fine-tunes the backbone's denoiser in place to the end of `config`; the run holds curve and result.
+
+    folder: where a checkpoint is kept, of the first trajectory and then every `checkpoint_seconds`; a run that finds
+    its own there goes on from it, to the same bytes as without the interruption. measure: called with the result's
+    weights in the backbone, before trajectory 1, after each of `measure_at` and after the last one; its JSON goes into
+    the curve.
+    on_trajectory: told each record as it is made.
+
+    FinetuneError for a run that cannot begin or go on; its last checkpoint stays.
+    """
+    run = Run(config, backbone, reward, sampler, draw)
+    path = None if folder is None else folder / CHECKPOINT
+    if path is not None and path.is_file():
+        run.load_checkpoint(path)
+        if run.done > config.trajectories:
+            raise FinetuneError(
+                f"{path} has {run.done} trajectories already, more than the {config.trajectories} asked for: "
+                "ask for more, or choose another folder"
+            )
+    saved = -math.inf
+
+    def measured() -> None:
+        if measure is not None and (run.done in {0, config.trajectories} or run.done in measure_at):
+            run.evaluate(measure)
+
+    measured()
+    while run.done < config.trajectories:
+        record = run.trajectory()
+        measured()
+        last = run.done == config.trajectories
+        if path is not None and (last or time.monotonic() - saved >= checkpoint_seconds):
+            run.save_checkpoint(path)
+            saved = time.monotonic()
+        on_trajectory(record)
+    return run
