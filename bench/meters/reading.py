@@ -1,7 +1,10 @@
 """What a meter gives back: one type for all of them."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from msgspec import Meta
 
 from methods.rollout import PHASES
 
@@ -14,6 +17,8 @@ RESIDENT = "resident"
 """In place of a phase: alive before the update began."""
 
 TIMELINE_POINTS = 400
+
+Bytes = Annotated[int, Meta(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -31,50 +36,46 @@ class Owner:
     """The ATen operator, e.g. `addmm`."""
     where: str
     """`file:line` of the code that called it. Inside the backward pass, the line that started it."""
-    bytes: int
-    tensors: int
+    bytes: Bytes
+    tensors: Bytes
 
 
 @dataclass(frozen=True)
 class Reading:
     """Memory of one update, in bytes. None where a meter cannot know."""
 
-    peak: int
+    peak: Bytes
     """The most live bytes at any moment of the update, resident bytes included. What claims and gates are judged on."""
-    resident: int
+    resident: Bytes
     """Alive between updates: parameters, optimiser state, inputs, gradients of an unfrozen reward."""
-    sampling: int
+    sampling: Bytes
     """Peak of a trajectory without gradients, decoded at its end."""
-    parameters: int
+    parameters: Bytes
     """Weights and buffers of every network."""
-    optimiser_state: int
-    phases: dict[str, int]
+    optimiser_state: Bytes
+    phases: dict[str, Bytes]
     """Peak of each phase (methods.rollout.PHASES)."""
-    categories: dict[str, int]
+    categories: dict[str, Bytes]
     """Live bytes at the moment of the peak by category (CATEGORIES); they add up to `peak`. Empty if unknown."""
     owners: list[Owner] = field(default_factory=list)
     """Who holds the bytes at the moment of the peak, the largest first; they add up to `peak`. Empty if unknown."""
-    split: dict[str, dict[str, int]] = field(default_factory=dict)
+    split: dict[str, dict[str, Bytes]] = field(default_factory=dict)
     """Bytes at the peak beyond `resident`, by the phase that allocated them and category. Empty if unknown."""
-    timeline: list[tuple[float, int, str]] = field(default_factory=list)
+    timeline: list[tuple[float, Bytes, str]] = field(default_factory=list)
     """Live bytes over one update: (position 0..1 in allocation events, bytes, phase), thinned but keeping the peak."""
-    tracked: int | None = None
+    tracked: Bytes | None = None
     """Peak of live tensors as the tracker counts them on the same device (CUDA): what `peak` has beyond it is memory
     inside kernels and the allocator's rounding."""
-    workspace: int | None = None
+    workspace: Bytes | None = None
     """Allocator bytes of libraries (cuBLAS) that were there before the case; not part of `peak`."""
-    requested: int | None = None
+    requested: Bytes | None = None
     """Peak of bytes asked for, before the allocator rounds (CUDA)."""
-    active: int | None = None
-    reserved: int | None = None
-    process: int | None = None
+    active: Bytes | None = None
+    reserved: Bytes | None = None
+    process: Bytes | None = None
     """Memory of the process: its share of the device (NVML), or its peak resident set (host)."""
-    device_used: int | None = None
+    device_used: Bytes | None = None
     """Memory in use on the whole device, other processes included (NVML)."""
-
-    def record(self) -> dict:
-        """JSON types only."""
-        return asdict(self)
 
 
 def by_category(owners: Sequence[Owner]) -> dict[str, int]:

@@ -1,0 +1,99 @@
+"""Rows of schema version 1 as rows of today. Works on JSON that nobody has checked yet: what is not as it should be is
+left as it is, and refused when it is decoded."""
+
+from typing import Any
+
+TOTALS = ("trajectories", "updates", "samples", "seconds", "cpu_seconds")
+
+
+def upgrade(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of version 1 with today's fields; a row of any other version as it is."""
+    if row.get("schema") != 1:
+        return row
+    row = {**row, "schema": 2}
+    if row.get("kind") == "alignment":
+        return _alignment(row)
+    if row.get("kind") == "study":
+        return _study(row)
+    return row
+
+
+def _alignment(row: dict[str, Any]) -> dict[str, Any]:
+    row |= {"case": _of_world(row.get("case"))}
+    measured = row.get("alignment")
+    if isinstance(measured, dict):
+        row["alignment"] = {
+            **measured,
+            "curves": _each(measured.get("curves"), _curve),
+            "selection": _each(measured.get("selection"), _tried),
+        }
+    return row
+
+
+def _of_world(case: Any) -> Any:
+    """The world stood as the backbone."""
+    return {**case, "world": case["backbone"]} if isinstance(case, dict) and "backbone" in case else case
+
+
+def _study(row: dict[str, Any]) -> dict[str, Any]:
+    """The name stood in the id alone, before the world's and the scale's."""
+    case = _of_world(row.get("case"))
+    if not isinstance(case, dict) or not isinstance(case.get("id"), str):
+        return row
+    name = case["id"].removesuffix(f"-{case.get('scale')}").removesuffix(f"-{case.get('world')}")
+    row["case"] = {**case, "name": name}
+    if isinstance(measured := row.get("study"), dict):
+        row["study"] = {**measured, "name": name, **_CHANGED.get(name, lambda _: {})(measured)}
+    return row
+
+
+def _curve(points: Any) -> Any:
+    return _each(points, _point)
+
+
+def _point(point: Any) -> Any:
+    """The metrics stood among the totals."""
+    return _apart(point, TOTALS) if isinstance(point, dict) and "metrics" not in point else point
+
+
+def _tried(rate: Any) -> Any:
+    return _apart(rate, ("lr", "reason")) if isinstance(rate, dict) and "metrics" not in rate else rate
+
+
+def _apart(row: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """A row with all but the named fields under `metrics`."""
+    kept = {name: row[name] for name in names if name in row}
+    return {**kept, "metrics": {name: value for name, value in row.items() if name not in names}}
+
+
+def _rewards(measured: dict[str, Any]) -> dict[str, Any]:
+    return {"rewards": _trained(measured.get("rewards"))}
+
+
+def _trained(rewards: Any) -> Any:
+    """Of the world's own reward the training stood as {}."""
+    if isinstance(rewards, list):
+        return [_trained(reward) for reward in rewards]
+    if isinstance(rewards, dict) and "training" in rewards:
+        return {**rewards, "training": rewards["training"] or None}
+    return {name: _trained(own) for name, own in rewards.items()} if isinstance(rewards, dict) else rewards
+
+
+def _gaming(measured: dict[str, Any]) -> dict[str, Any]:
+    def run(row: Any) -> Any:
+        return {**row, "curves": _each(row.get("curves"), _curve)} if isinstance(row, dict) else row
+
+    return {"runs": _each(measured.get("runs"), run)}
+
+
+_CHANGED = {
+    "retrieval": _rewards,
+    "spl": _rewards,
+    "windows": _rewards,
+    "feature_noise": _rewards,
+    "gaming": _gaming,
+}
+
+
+def _each(values: Any, change: Any) -> Any:
+    return [change(value) for value in values] if isinstance(values, list) else values
