@@ -8,6 +8,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 """Of this code: what holds the packages bench and methods."""
 PACKAGES = ("torch", "numpy", "safetensors", "pytest-benchmark")
+VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG", "CUDA_VISIBLE_DEVICES")
+"""Of the environment: what changes bytes or times."""
 LENGTH = 16
 """Characters of a digest: 64 bits."""
 
@@ -57,6 +60,24 @@ def _beside(source: Path) -> list[Path]:
 def versions() -> dict[str, str]:
     """Of Python and of the packages that figures hang on."""
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+@functools.cache
+def machine() -> dict[str, object]:
+    """What figures were or will be measured on, asked of the driver and not of CUDA, which would take memory."""
+    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    return {"machine": platform.machine(), "cpus": os.cpu_count(), "gpus": _gpus(), **variables}
+
+
+def _gpus() -> list[str]:
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    except pynvml.NVMLError:
+        return []
 
 
 @functools.cache

@@ -1,35 +1,106 @@
-"""Measures the memory of a case and turns whatever happens into a record: a sweep never dies of one case."""
+"""Memory of one update, case by case. Whatever happens becomes a record: a sweep never dies of one case."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from bench.cases import Case
+from bench.lane import Desk, Lane, WorkerDiedError
 from bench.meters import METERS, MeterUnavailableError
 from bench.records import MemoryRecord, RewardMemoryRecord, make
 from bench.reward_cases import RewardCase
+from bench.setup import draw_plan
 from bench.units import gib
 
 
-def measure(case: Case | RewardCase) -> MemoryRecord | RewardMemoryRecord:
-    """The memory record of one case, read in this process. Never raises but for an interrupt."""
+@dataclass(frozen=True)
+class MemoryJob:
+    """Reads the memory of one case."""
+
+    case: Case | RewardCase
+
+    kind: ClassVar[str] = "memory"
+    result: ClassVar = MemoryRecord | RewardMemoryRecord
+    inputs: ClassVar[Mapping[str, str | None]] = {}
+
+    @property
+    def id(self) -> str:
+        return self.case.id
+
+    @property
+    def alone(self) -> bool:
+        return self.case.meter != "simulated"
+
+    def run(self, desk: Desk) -> MemoryRecord | RewardMemoryRecord:
+        return measure(self.case, desk.enter)
+
+
+class MemoryRuns:
+    """The memory records of cases, measured by worker processes ahead of being asked for."""
+
+    def __init__(self, lane: Lane, cases: Sequence[Case | RewardCase] = ()) -> None:
+        self._lane = lane
+        self.add(cases)
+
+    def add(self, cases: Sequence[Case | RewardCase]) -> None:
+        """Begins with the longest, so that no core is left alone with a long case at the end."""
+        self._lane.submit_all([MemoryJob(case) for case in sorted(cases, key=_scores, reverse=True)])
+
+    def record(self, case: Case | RewardCase) -> MemoryRecord | RewardMemoryRecord:
+        """Waits for a case."""
+        try:
+            return self._lane.wait(self._lane.submit(MemoryJob(case)))
+        except WorkerDiedError as error:
+            if error.killed:
+                return make.memory(case, "oom", f"{case.id}: {error}, most likely for memory: lower --batch")
+            return make.memory(case, "failed", f"{case.id}: {error}")
+
+
+def _scores(case: Case | RewardCase) -> int:
+    """What takes time. A step of the reward's training takes as long as a score."""
+    return draw_plan(case).scores if isinstance(case, Case) else 1
+
+
+def measure(
+    case: Case | RewardCase, enter: Callable[[str], None] = lambda _: None
+) -> MemoryRecord | RewardMemoryRecord:
+    """The memory record of one case, read in this process. `enter` is told the name of each phase that begins. Never
+    raises but for an interrupt."""
+    phase = "loading"
+
+    def begin(name: str) -> None:
+        nonlocal phase
+        phase = name
+        enter(name)
+
     try:
-        reading = METERS[case.meter](case)
+        reading = METERS[case.meter](case, begin)
     except MeterUnavailableError as error:
         return make.memory(case, "unavailable", str(error))
-    except (torch.OutOfMemoryError, MemoryError):
-        return make.memory(case, "oom", out_of_memory(case))
-    except Exception as error:
-        return make.memory(case, "failed", one_sentence(error))
+    except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            return make.memory(case, "oom", f"{case.id} does not fit in the phase {phase}{_reached(case)}")
+        return make.memory(case, "failed", f"{one_sentence(error)} (in the phase {phase})")
     return make.memory(case, "ok", reading=reading)
 
 
-def out_of_memory(case: Case | RewardCase) -> str:
-    if not torch.cuda.is_available():
-        return f"{case.id} does not fit in this machine's memory: lower the batch"
+def out_of_memory(error: BaseException) -> bool:
+    """Whether a device or this machine had no memory left. The CPU's allocator has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def _reached(case: Case | RewardCase) -> str:
+    """What is known of a device that was too small, and the mend."""
+    if case.meter != "cuda" or not torch.cuda.is_available():
+        return ": lower --batch, or simulate to see what it would need"
     _, total = torch.cuda.mem_get_info()
-    reached = torch.cuda.max_memory_allocated()
     return (
-        f"{case.id} does not fit: {gib(reached)} were allocated when the next request failed, "
-        f"on a device of {gib(total)} (lower --batch, or simulate to see what it would need)"
+        f": {gib(torch.cuda.max_memory_allocated())} were allocated when the next request failed, on a device of "
+        f"{gib(total)} (lower --batch, or simulate to see what it would need)"
     )
 
 

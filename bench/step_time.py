@@ -4,21 +4,30 @@ Methods are interleaved: every round runs one update of each, so that a slow min
 them alike. Nothing is observed while the clock runs.
 """
 
+import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
 
 import torch
 
-from bench import record
 from bench.cases import Case
+from bench.gate import paired
+from bench.lane import Desk, Lane, WorkerDiedError
+from bench.memory import one_sentence, out_of_memory
+from bench.records import RewardStepTimeRecord, StepTimeRecord, make
+from bench.records.types import Spread, Status, Timing
 from bench.reward_cases import RewardCase
 from bench.reward_setup import RewardRun, prepare
-from bench.runner import one_sentence
 from bench.setup import Run, draw_plan
+from methods.files import write_atomically
 
 ROUNDS = 3
+
+Records = list[StepTimeRecord | RewardStepTimeRecord]
 
 
 def default_scale(quick: bool = False) -> Case:
@@ -28,6 +37,51 @@ def default_scale(quick: bool = False) -> Case:
     return Case(steps=10 if quick else 50, batch=1 if quick else 2, meter="host")
 
 
+@dataclass(frozen=True)
+class StepTimeJob:
+    """Times the updates of some cases, round by round; against those of another revision where one is named."""
+
+    cases: tuple[Case | RewardCase, ...]
+    rounds: int = ROUNDS
+    against: str | None = None
+
+    kind: ClassVar[str] = "step_time"
+    result: ClassVar = Records
+    inputs: ClassVar[Mapping[str, str | None]] = {}
+    alone: ClassVar[bool] = True
+
+    @property
+    def id(self) -> str:
+        return f"step time of {len(self.cases)} cases"
+
+    def run(self, desk: Desk) -> Records:
+        if self.against is None:
+            return measure(self.cases, self.rounds, desk)
+        methods = [case for case in self.cases if isinstance(case, Case)]
+        return list(paired.measure(methods, self.rounds, self.against, desk.say))
+
+
+class StepTimeRuns:
+    """The step-time records of cases: all are measured together before the first is shown."""
+
+    def __init__(
+        self, lane: Lane, cases: Sequence[Case | RewardCase], rounds: int = ROUNDS, against: str | None = None
+    ) -> None:
+        self._lane = lane
+        self._job = StepTimeJob(tuple(cases), rounds, against)
+
+    def record(self, case: Case | RewardCase) -> StepTimeRecord | RewardStepTimeRecord:
+        """Waits for all. Never raises but for an interrupt."""
+        status: Status = "failed"
+        try:
+            return self._lane.wait(self._lane.submit(self._job))[self._job.cases.index(case)]
+        except WorkerDiedError as error:
+            status, reason = ("oom" if error.killed else "failed"), f"{error}: lower --time-batch"
+        except Exception as error:
+            reason = one_sentence(error)
+        return make.step_time(case, status, f"{case.id}: {reason}")
+
+
 @dataclass
 class _Clocked:
     case: Case | RewardCase
@@ -35,34 +89,52 @@ class _Clocked:
     seconds: list[float]
 
 
-def measure(
-    cases: Sequence[Case | RewardCase], rounds: int = ROUNDS, progress: Callable[[str], None] = lambda _: None
-) -> list[dict]:
-    """The step-time records of `cases`, in their order, timed round by round. Never raises but for an interrupt."""
-    records: dict[Case | RewardCase, dict] = {}
+def measure(cases: Sequence[Case | RewardCase], rounds: int, desk: Desk) -> Records:
+    """The step-time records of `cases`, in their order, timed round by round. Never raises but for an interrupt.
+
+    Each time is on the disk as soon as it was taken: after a kill the next try takes those that lack.
+    """
+    kept = desk.folder / "seconds.json"
+    seconds = _read(kept)
+    records: dict[Case | RewardCase, StepTimeRecord | RewardStepTimeRecord] = {}
     clocked: list[_Clocked] = []
     for case in cases:
+        taken = seconds.setdefault(case.id, [])
+        if len(taken) == rounds:
+            continue
+        desk.enter(f"building {case.id}")
         try:
             run = prepare(case, "cuda" if case.meter == "cuda" else "cpu")
             run.warm_up()
-            clocked.append(_Clocked(case, run, []))
+            clocked.append(_Clocked(case, run, taken))
         except Exception as error:
-            records[case] = record.make("step_time", case, _status(error), one_sentence(error))
+            records[case] = _failed(case, error)
     for number in range(rounds):
         for item in list(clocked):
-            progress(f"round {number + 1} of {rounds}: {item.case.id}")
+            if len(item.seconds) > number:
+                continue
+            desk.say(f"round {number + 1} of {rounds}: {item.case.id}")
+            desk.enter(f"timing {item.case.id}")
             try:
                 item.seconds.append(_timed(item.run))
+                write_atomically(kept, json.dumps(seconds))
             except Exception as error:
-                records[item.case] = record.make("step_time", item.case, _status(error), one_sentence(error))
+                records[item.case] = _failed(item.case, error)
                 clocked.remove(item)
-    for item in clocked:
-        records[item.case] = record.make("step_time", item.case, "ok", timing=summary(item.case, item.seconds))
-    return [records[case] for case in cases]
+    done = {
+        case: make.step_time(case, "ok", timing=summary(case, seconds[case.id]))
+        for case in cases
+        if case not in records
+    }
+    return [(records | done)[case] for case in cases]
 
 
-def _status(error: Exception) -> str:
-    return "oom" if isinstance(error, torch.OutOfMemoryError | MemoryError) else "failed"
+def _read(path: Path) -> dict[str, list[float]]:
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _failed(case: Case | RewardCase, error: Exception) -> StepTimeRecord | RewardStepTimeRecord:
+    return make.step_time(case, "oom" if out_of_memory(error) else "failed", one_sentence(error))
 
 
 def _timed(run: Run | RewardRun) -> float:
@@ -76,24 +148,20 @@ def _timed(run: Run | RewardRun) -> float:
     return time.perf_counter() - start
 
 
-def summary(case: Case | RewardCase, seconds: list[float]) -> dict:
+def summary(case: Case | RewardCase, seconds: list[float]) -> Timing:
     """Seconds per update, per optimiser step and per sample (one motion of one trajectory), with median and spread."""
     steps = draw_plan(case).updates if isinstance(case, Case) else 1
-    per = {"update": 1, "optimiser_step": steps, "sample": case.batch}
-    return {
-        "rounds": len(seconds),
-        "interleaved": True,
-        "seconds_per_update": seconds,
-        **{f"per_{unit}": spread([s / count for s in seconds]) for unit, count in per.items()},
-    }
+    return Timing(
+        rounds=len(seconds),
+        interleaved=True,
+        seconds_per_update=seconds,
+        per_update=spread(seconds),
+        per_optimiser_step=spread([s / steps for s in seconds]),
+        per_sample=spread([s / case.batch for s in seconds]),
+    )
 
 
-def spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> Spread:
     """Median, least, most and the quartiles' distance."""
     quartiles = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
-    return {
-        "median": statistics.median(values),
-        "min": min(values),
-        "max": max(values),
-        "iqr": quartiles[2] - quartiles[0],
-    }
+    return Spread(statistics.median(values), min(values), max(values), quartiles[2] - quartiles[0])

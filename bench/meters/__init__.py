@@ -8,7 +8,7 @@ from bench.meters.errors import MeterUnavailableError
 from bench.meters.reading import CATEGORIES, Reading
 from bench.reward_cases import RewardCase
 
-METERS: dict[str, Callable[[Case | RewardCase], Reading]] = {
+METERS: dict[str, Callable[[Case | RewardCase, Callable[[str], None]], Reading]] = {
     "simulated": simulated.measure,
     "host": host.measure,
     "cuda": cuda.measure,

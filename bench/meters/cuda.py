@@ -15,7 +15,7 @@ import torch
 from bench.cases import Case
 from bench.meters.errors import MeterUnavailableError
 from bench.meters.reading import Reading
-from bench.meters.tracked import read
+from bench.meters.tracked import Enter, read, unheard
 from bench.reward_cases import RewardCase
 from bench.reward_setup import build_reward
 from bench.setup import build
@@ -62,7 +62,7 @@ class AllocatorPeaks:
             self.phases[phase] = max(self.phases.get(phase, 0), self.collect())
 
 
-def measure(case: Case | RewardCase) -> Reading:
+def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
     """Runs `case` on the first GPU.
 
     MeterUnavailableError without one; torch.OutOfMemoryError where it does not fit; InputError if its options do not.
@@ -74,21 +74,29 @@ def measure(case: Case | RewardCase) -> Reading:
         )
     warm_libraries()
     workspace = torch.cuda.memory_allocated()
+    enter("building")
     run = build(case, "cuda") if isinstance(case, Case) else build_reward(case, "cuda")
+    enter("warm-up")
     run.warm_up()
     run.update()  # a full update, so that the allocator's caches and every lazy buffer are as in the long run
     resident = torch.cuda.memory_allocated()
     peaks = AllocatorPeaks()
+    enter("sampling")
     run.sample()
     peaks.collect()
     sampling = peaks.totals["peak"]
     peaks.restart()
-    run.update(phases=peaks.observe)
+
+    def observe(phase: str) -> contextlib.AbstractContextManager:
+        enter(phase)
+        return peaks.observe(phase)
+
+    run.update(phases=observe)
     peaks.collect()
     process, device_used = nvml_memory()
     del run
     torch.cuda.empty_cache()
-    tracked = read(case, "cuda")
+    tracked = read(case, "cuda", enter=enter)
     return replace(
         tracked,
         peak=peaks.totals["peak"] - workspace,

@@ -7,16 +7,16 @@ import psutil
 
 from bench.cases import Case
 from bench.meters.reading import Reading
-from bench.meters.tracked import read
+from bench.meters.tracked import Enter, read, unheard
 from bench.reward_cases import RewardCase
 
 POLL_SECONDS = 0.005
 
 
-def measure(case: Case | RewardCase) -> Reading:
+def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
     """Runs one update of `case` on the CPU; InputError if its options do not fit."""
     with ResidentSet() as resident:
-        reading = read(case, "cpu")
+        reading = read(case, "cpu", enter=enter)
     return replace(reading, process=resident.peak)
 
 

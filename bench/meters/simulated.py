@@ -10,17 +10,17 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from bench.cases import Case
 from bench.meters.lowering import cuda_lowering
 from bench.meters.reading import Reading
-from bench.meters.tracked import read
+from bench.meters.tracked import Enter, read, unheard
 from bench.profiles import profile
 from bench.reward_cases import RewardCase
 
 
-def measure(case: Case | RewardCase) -> Reading:
+def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
     """Simulates one update of `case`, every step of it; InputError if its options do not fit."""
     precision = profile(case.profile).precision
     with cuda_lowering(precision):
         if precision == "fp32":
-            return read(case, "meta", with_data=False)
+            return read(case, "meta", with_data=False, enter=enter)
         # Autocast knows no meta device: fake CPU tensors hold as little, and take several times as long.
         with FakeTensorMode():
-            return read(case, "cpu", with_data=False)
+            return read(case, "cpu", with_data=False, enter=enter)

@@ -1,6 +1,6 @@
 """The protocol shared by the two meters that count live tensors: simulated and host."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -15,25 +15,35 @@ from bench.reward_setup import RewardRun, prepare
 from bench.setup import Run
 from methods.rollout import PHASES
 
+Enter = Callable[[str], None]
+"""Told the name of each phase as it begins: building, warm-up, sampling, then those of methods.rollout.PHASES."""
 
-def read(case: Case | RewardCase, device: str, with_data: bool = True) -> Reading:
+
+def unheard(_phase: str) -> None:
+    """Nobody asks."""
+
+
+def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: Enter = unheard) -> Reading:
     """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update.
 
     `with_data` false: on meta or fake tensors, which hold nothing.
     """
     tracker = Tracker(MetaCache()) if device == "meta" else Tracker()
     with tracker:
+        enter("building")
         run = prepare(case, device, with_data)
         with tracker.watch(run.networks):
+            enter("warm-up")
             run.warm_up()
             optimiser_state = tracker.label(_optimiser_state(run), "optimiser state")
             parameters = tracker.label(_weights(run, with_buffers=True), "parameters")
             tracker.restart()
             resident = tracker.live
+            enter("sampling")
             run.sample()
             sampling = tracker.peak
             tracker.restart()
-            run.update(phases=_phases(tracker, run))
+            run.update(phases=_phases(tracker, run, enter))
             _label_gradients(tracker, run)
     owners = tracker.at_peak()
     return Reading(
@@ -50,10 +60,11 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True) -> Readin
     )
 
 
-def _phases(tracker: Tracker, run: Run | RewardRun):
+def _phases(tracker: Tracker, run: Run | RewardRun, enter: Enter):
     """The tracker as an observer; weights' gradients are labelled as an optimiser step begins, while they are alive."""
 
     def observe(phase: str):
+        enter(phase)
         if phase == "optimiser":
             _label_gradients(tracker, run)
         return tracker.observe(phase)

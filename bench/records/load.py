@@ -4,7 +4,7 @@ A result is pytest-benchmark's JSON, whose `extra_info` holds a record each; a j
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,7 +32,7 @@ def load(path: Path | str) -> list[Record]:
     """
     path = Path(path)
     if path.suffix == ".partial":
-        rows = from_journal(read_text(path, str(path), AGAIN))
+        rows: Sequence[object] = from_journal(read_text(path, str(path), AGAIN))
         if not rows:
             raise RecordError(f"{path} holds no whole record: {AGAIN}")
     else:

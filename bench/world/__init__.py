@@ -4,6 +4,6 @@
 folder of one's own motion, which `load(path)` gives.
 """
 
-from bench.world.world import WEIGHTS, Prompts, World, load, name_of, untrained
+from bench.world.world import WEIGHTS, Prompts, World, inputs, load, name_of, untrained
 
-__all__ = ["WEIGHTS", "Prompts", "World", "load", "name_of", "untrained"]
+__all__ = ["WEIGHTS", "Prompts", "World", "inputs", "load", "name_of", "untrained"]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from bench import identity
 from bench.cases import EMBEDDED
 from bench.motion.clip import SPLITS, UNIT, DataError, check_split
 from bench.motion.evaluator import Evaluator
@@ -238,6 +239,17 @@ def name_of(path: Path | str) -> str:
         return Path(content["folder"]).name if content else EMBEDDED
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return "unknown"
+
+
+def inputs(path: Path | str) -> dict[str, str | None]:
+    """Digests of all that the world in a file is made of: the file, and the folder of motion that it was trained on."""
+    found = {"world": identity.file(path)}
+    try:
+        with safe_open(path, "pt") as file:
+            content = json.loads(file.metadata()["world"]).get("content")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        content = None  # no world, which `load` refuses
+    return found | ({"motion": identity.folder(content["folder"])} if content else {})
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:

@@ -7,14 +7,13 @@ of one thread each, so that a run's seconds are those of one core. Trajectories 
 gives the same table, all but the seconds.
 
 cases    methods, sizes, and one case a row
-worker   what a worker process runs
-session  the processes, and rows as they come
-row      a method beside the base, and the record of it
+jobs     what worker processes do
+runs     a method's jobs, and the record that they amount to
 """
 
 from bench.alignment.benchmark.cases import GRID, METHODS, SEEDS, SIZES, TARGET, AlignmentCase, Size
-from bench.alignment.benchmark.row import compared, digest, make_record, to_reach
-from bench.alignment.benchmark.session import CLOCK, MEMORY, Benchmark
+from bench.alignment.benchmark.jobs import MEMORY
+from bench.alignment.benchmark.runs import CLOCK, AlignmentRuns, compared, made, to_reach
 
 __all__ = [
     "CLOCK",
@@ -25,10 +24,9 @@ __all__ = [
     "SIZES",
     "TARGET",
     "AlignmentCase",
-    "Benchmark",
+    "AlignmentRuns",
     "Size",
     "compared",
-    "digest",
-    "make_record",
+    "made",
     "to_reach",
 ]

@@ -2,28 +2,26 @@
 
 base_model    chain (C6), similarity (C7), noise (C8): seconds, without training
 trained       retrieval, spl (C9), windows (C8), feature_noise, strength, gaming: minutes each, in worker processes
-jobs          what the second kind is made of; an interrupted study goes on from the results that it kept
+jobs          what both are made of; an interrupted study goes on from the results that were kept
 """
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
-from bench import record
-from bench.alignment.benchmark import digest
+from bench import identity
 from bench.alignment.studies import trained
-from bench.alignment.studies.base_model import chain, noise, similarity
-from bench.alignment.studies.jobs import Jobs
+from bench.alignment.studies.jobs import OF_BASE, Jobs, OfBase
 from bench.cases import EMBEDDED
-from bench.runner import one_sentence
-from bench.world import WEIGHTS, load, name_of
+from bench.lane import Lane
+from bench.memory import one_sentence
+from bench.records import StudyRecord, make, types
+from bench.world import WEIGHTS, name_of
+from methods.errors import InputError
 
-BASE_MODEL: dict[str, Callable[..., dict]] = {"chain": chain, "similarity": similarity, "noise": noise}
 STEPS = {"chain": 50, "similarity": 50, "noise": trained.STEPS}
 """Denoising steps of the studies of the base model."""
-TRAINED: dict[str, Callable[[Jobs, trained.Scale], dict]] = {
+TRAINED: Mapping[str, Callable[[Jobs, trained.Scale], types.Study]] = {
     "retrieval": trained.retrieval,
     "spl": trained.spl,
     "windows": trained.windows,
@@ -33,49 +31,71 @@ TRAINED: dict[str, Callable[[Jobs, trained.Scale], dict]] = {
 }
 
 
-def measure(name: str, weights: Path = WEIGHTS) -> dict:
-    """The record of a study of the base model in `weights`. Never raises but for an interrupt."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # operations this small are slower on two, far slower where a core is taken
-    try:
-        return _record(name, STEPS[name], weights, lambda: BASE_MODEL[name](load(weights), steps=STEPS[name]))
-    finally:
-        torch.set_num_threads(threads)
+@dataclass(frozen=True)
+class StudyCase:
+    """One study on a world; InputError for a name or a scale that there is not."""
+
+    name: str
+    scale: str | None = None
+    """One of trained.SCALES; None: a study of the base model."""
+    world: str = EMBEDDED
+
+    def __post_init__(self) -> None:
+        known = OF_BASE if self.scale is None else TRAINED
+        if self.name not in known:
+            raise InputError(f"unknown study {self.name!r}: choose one of {', '.join(known)}")
+        if self.scale is not None and self.scale not in trained.SCALES:
+            raise InputError(f"unknown scale {self.scale!r}: choose one of {', '.join(trained.SCALES)}")
+
+    @property
+    def id(self) -> str:
+        words = [self.name, self.world if self.world != EMBEDDED else "", self.scale or "full"]
+        return "-".join(word for word in words if word and word != "full")
 
 
-def train(
-    name: str, scale: str, folder: Path, weights: Path = WEIGHTS, say: Callable[[str], None] = lambda _: None
-) -> dict:
-    """The record of a study that trains, at a scale of trained.SCALES; what `folder` keeps of an earlier try is not run
-    again. Never raises but for an interrupt."""
-    size = trained.SCALES[scale]
-    row = _record(name, size.denoising, weights, lambda: TRAINED[name](Jobs(folder, weights, say), size))
-    row["case"] |= {"id": row["case"]["id"] + ("" if scale == "full" else f"-{scale}"), "scale": scale}
-    row["settings"] |= asdict(size)
-    return row
+class StudyRuns:
+    """The records of studies of one world. `folder`: where rewards that studies train are kept."""
+
+    def __init__(self, lane: Lane, cases: Sequence[StudyCase], folder: Path, weights: Path = WEIGHTS) -> None:
+        self._lane, self._folder, self._weights = lane, folder, weights
+        for case in cases:
+            if case.scale is None:
+                lane.submit(self._of_base(case))
+
+    def _of_base(self, case: StudyCase) -> OfBase:
+        return OfBase(self._weights, case.name, STEPS[case.name])
+
+    def record(self, case: StudyCase) -> StudyRecord:
+        """Waits for a study. Never raises but for an interrupt."""
+        try:
+            if case.scale is None:
+                return self._made(case, "ok", study=self._lane.wait(self._lane.submit(self._of_base(case))))
+            jobs = Jobs(self._lane, self._folder, self._weights)
+            return self._made(case, "ok", study=TRAINED[case.name](jobs, trained.SCALES[case.scale]))
+        except Exception as error:
+            return self._made(case, "failed", one_sentence(error))
+
+    def _made(
+        self, case: StudyCase, status: types.Status, reason: str | None = None, study: types.Study | None = None
+    ) -> StudyRecord:
+        scale = None if case.scale is None else trained.SCALES[case.scale]
+        return StudyRecord(
+            status=status,
+            reason=reason,
+            case=types.StudyCase(
+                case.name, case.world, scale.denoising if scale else STEPS[case.name], case.id, case.scale
+            ),
+            settings=types.StudySettings(
+                threads=1, world=identity.file(self._weights), **(asdict(scale) if scale else {})
+            ),
+            environment=make.environment(),
+            study=study,
+        )
 
 
-def _record(name: str, steps: int, weights: Path, run: Callable[[], dict]) -> dict:
-    motion = name_of(weights)
-    row = {
-        "schema": record.SCHEMA,
-        "kind": "study",
-        "case": {
-            "id": name if motion == EMBEDDED else f"{name}-{motion}",
-            "backbone": motion,
-            "steps": steps,
-            "meter": "host",
-        },
-        "status": "ok",
-        "reason": None,
-        "simulated": False,
-        "settings": {"threads": 1, "world": digest(weights)},
-        "environment": record.environment(with_gpu=False),
-    }
-    try:
-        return {**row, "study": run()}
-    except Exception as error:
-        return {**row, "status": "failed", "reason": one_sentence(error)}
+def cases_of(weights: Path, names: Sequence[str], scale: str | None = None) -> list[StudyCase]:
+    """The named studies on the world in a file."""
+    return [StudyCase(name, scale, name_of(weights)) for name in dict.fromkeys(names)]
 
 
-__all__ = ["BASE_MODEL", "STEPS", "TRAINED", "chain", "measure", "noise", "similarity", "train"]
+__all__ = ["OF_BASE", "STEPS", "TRAINED", "Jobs", "StudyCase", "StudyRuns", "cases_of"]

@@ -14,12 +14,13 @@ from torch.nn import functional as F
 
 from bench.alignment.evaluate import score
 from bench.motion import metrics
+from bench.records.types import Chain, Noise, Similarity
 from bench.world import Prompts, World
 from bench.world.check import posteriors
 from methods import Batch, Sampler
 
 
-def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> dict[str, list[float]]:
+def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Chain:
     """By step i = 0 (noisiest) to T - 1, over `prompts` trajectories on test prompts:
 
     - `timestep`: of the denoiser call
@@ -57,7 +58,7 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> di
             name: torch.autograd.grad(following, x, cotangent, retain_graph=True)[0]
             for name, cotangent in arrived.items()
         }
-    return {name: values[::-1] for name, values in found.items()}
+    return Chain(**{name: values[::-1] for name, values in found.items()})
 
 
 def _states(world: World, batch: Batch, sampler: Sampler, x: Tensor) -> list[Tensor]:
@@ -87,7 +88,7 @@ def _norm(gradients: Sequence[Tensor]) -> float:
     return float(torch.stack([g.norm() for g in gradients]).norm())
 
 
-def similarity(world: World, motions: int = 64, steps: int = 50, seed: int = 0) -> dict[str, list[float]]:
+def similarity(world: World, motions: int = 64, steps: int = 50, seed: int = 0) -> Similarity:
     """By step i = 0 (noisiest) to T - 1, over generated test motions noised to the level of that step:
 
     - `timestep`, and `signal`: √ᾱ there
@@ -114,15 +115,15 @@ def similarity(world: World, motions: int = 64, steps: int = 50, seed: int = 0) 
     meanings = chosen.meanings
     unequal = torch.tensor([[a != b for b in meanings] for a in meanings])
     constant = {"clean_reward": _likeness(text, embedded), "other": float(pairs[unequal].mean())}
-    return {
-        "timestep": [sampler[index].timestep for index in range(steps)],
-        "signal": [sampler[index].signal for index in range(steps)],
-        "noisy": [_likeness(embedded, noisy) for noisy, _ in rows],
-        "predicted": [_likeness(embedded, predicted) for _, predicted in rows],
-        "noisy_reward": [_likeness(text, noisy) for noisy, _ in rows],
-        "predicted_reward": [_likeness(text, predicted) for _, predicted in rows],
+    return Similarity(
+        timestep=[sampler[index].timestep for index in range(steps)],
+        signal=[sampler[index].signal for index in range(steps)],
+        noisy=[_likeness(embedded, noisy) for noisy, _ in rows],
+        predicted=[_likeness(embedded, predicted) for _, predicted in rows],
+        noisy_reward=[_likeness(text, noisy) for noisy, _ in rows],
+        predicted_reward=[_likeness(text, predicted) for _, predicted in rows],
         **{name: [value] * steps for name, value in constant.items()},
-    }
+    )
 
 
 def _embed(world: World, batch: Batch, latent: Tensor) -> Tensor:
@@ -138,9 +139,7 @@ TRAJECTORIES_A_PROMPT = 4
 """Of the noise study: enough to tell what a prompt's own trajectories differ in."""
 
 
-def noise(
-    world: World, prompts: int = 32, motions: int = 256, steps: int = 20, seed: int = 0
-) -> dict[str, list[float]]:
+def noise(world: World, prompts: int = 32, motions: int = 256, steps: int = 20, seed: int = 0) -> Noise:
     """By step i = 0 (noisiest) to T - 1:
 
     - `timestep`
@@ -166,7 +165,7 @@ def noise(
         found[f"correlation_{name}"] = [_correlation(values[:, i], final) for i in range(steps)]
         within = (values - values.mean(dim=0), final - final.mean(dim=0))
         found[f"within_{name}"] = [_correlation(within[0][:, i], within[1]) for i in range(steps)]
-    return found | precision
+    return Noise(**found, **precision)
 
 
 def _scores(

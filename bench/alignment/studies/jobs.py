@@ -1,41 +1,70 @@
-"""What the studies that train are made of: rewards and fine-tuning runs, in worker processes, each result kept.
+"""What the studies are made of: measurements of the base, rewards, and fine-tuning runs, in worker processes.
 
-A job is a frozen dataclass; its result is JSON, in a file of the work folder named by all that decides it. A study that
-was interrupted finds what it had and goes on; studies that ask for the same job share it.
+Studies that ask for the same job share it, and what is kept of an earlier run is not done again (bench.lane).
 """
 
 import functools
-import hashlib
-import json
-import multiprocessing
-import os
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
+from msgspec import Struct, convert
 
-from bench import runner, world
+from bench import identity, world
 from bench.alignment import rewards
-from bench.alignment.benchmark import digest
+from bench.alignment.benchmark.jobs import VALIDATION_NOISE, points
 from bench.alignment.evaluate import evaluate, generate, means, reference
 from bench.alignment.prompts import training_prompts
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.rewards.config import STATES
+from bench.alignment.studies import base_model
+from bench.lane import Desk, Job, Lane
 from bench.motion.metrics import Array
+from bench.records.types import Chain, Metrics, Noise, Point, Retrieval, RewardTraining, Similarity, TrainedReward
 from bench.world import data
+from bench.world.model import WorldReward
 from methods.finetune import FinetuneConfig, FinetuneError, finetune
 from methods.interface import Reward
+from methods.registry import third_party_modules
 
-VALIDATION_NOISE = 0
+OF_BASE: Mapping[str, Callable[..., Chain | Similarity | Noise]] = {
+    "chain": base_model.chain,
+    "similarity": base_model.similarity,
+    "noise": base_model.noise,
+}
+
+
+@dataclass(frozen=True)
+class OfBase:
+    """A study of the base model, without training."""
+
+    weights: Path
+    name: str
+    """One of OF_BASE."""
+    steps: int
+    """Denoising steps."""
+
+    kind: ClassVar[str] = "study of the base"
+    result: ClassVar = Chain | Similarity | Noise
+    alone: ClassVar[bool] = False
+
+    @property
+    def id(self) -> str:
+        return self.name
+
+    @property
+    def inputs(self) -> Mapping[str, str | None]:
+        return world.inputs(self.weights)
+
+    def run(self, desk: Desk) -> Chain | Similarity | Noise:
+        return OF_BASE[self.name](world.load(self.weights), steps=self.steps)
 
 
 @dataclass(frozen=True)
 class Training:
-    """A reward trained on the world's motion, or the world's own. Its result: `retrieval` on the test split, and
-    `levels` where asked."""
+    """A reward trained on the world's motion, or the world's own, and what it retrieves on the test split."""
 
     reward: RewardConfig | None
     """None: the world's own, which is not trained."""
@@ -46,17 +75,49 @@ class Training:
 
     @property
     def label(self) -> str:
-        own = self.reward
-        if own is None:
+        if self.reward is None:
             return "the world's own reward"
-        noisy = f", noise-aware of {own.noised}" if own.noise else ""
-        return f"reward on {own.share:.0%} of the clips{', SPL' if own.spl else ''}{noisy}, seed {own.seed}"
+        recipe = self.reward
+        noisy = f", noise-aware of {recipe.noised}" if recipe.noise else ""
+        return f"reward on {recipe.share:.0%} of the clips{', SPL' if recipe.spl else ''}{noisy}, seed {recipe.seed}"
+
+    @property
+    def needs(self) -> tuple[RewardConfig, ...]:
+        """Rewards that are trained before it."""
+        return ()
+
+    def run(self, shelf: "Shelf", desk: Desk) -> TrainedReward:
+        loaded = world.load(shelf.weights)
+        if self.reward is None:
+            return TrainedReward(_retrieved(loaded, loaded.reward), [], None)
+        path = shelf.reward(self.reward)
+        if not path.is_file():
+            content = data.cached(shelf.data, loaded.content)
+            rewards.save(rewards.train(self.reward, loaded, shelf.stages, desk.say, content), path)
+        trained = rewards.load(path, loaded)
+        aware = self.reward.noise > 0
+        levels = [_retrieved(loaded, trained, level, aware=aware, noised=self.noised) for level in self.levels]
+        training = convert(trained.metrics, RewardTraining)
+        return TrainedReward(_retrieved(loaded, trained), levels, training)
+
+
+def _retrieved(loaded: world.World, reward: WorldReward, *level: int, **how: Any) -> Retrieval:
+    """What a reward retrieves on the test split."""
+    return convert(rewards.retrieval(loaded, reward, "test", *level, **how), Retrieval)
+
+
+class Tuned(Struct, frozen=True):
+    """A run's validation curve and test metrics; a reason where its numbers stopped it."""
+
+    curve: list[Point]
+    final: Metrics
+    reason: str | None = None
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """A fine-tuning run of the base, or the base itself where `method` is empty. Its result: `curve` on validation
-    prompts where `measured` names trajectories, and `final` test metrics."""
+    """A fine-tuning run of the base, or the base itself where `method` is empty: `curve` on validation prompts where
+    `measured` names trajectories, and `final` test metrics."""
 
     method: str = ""
     lr: float = 1e-5
@@ -81,172 +142,171 @@ class Tuning:
     def label(self) -> str:
         return f"{self.method or 'base'}, lr {self.lr:g}, seed {self.seed}"
 
+    @property
+    def needs(self) -> tuple[RewardConfig, ...]:
+        """Rewards that are trained before it."""
+        return tuple(config for config in (self.reward, self.second) if config)
 
-Job = Training | Tuning
+    def run(self, shelf: "Shelf", desk: Desk) -> Tuned:
+        loaded = world.load(shelf.weights)
+        if self.reward is not None:
+            loaded.reward = rewards.load(shelf.reward(self.reward), loaded)
+        second = rewards.load(shelf.reward(self.second), loaded) if self.second else None
+        real = {split: _reference(shelf.weights, identity.file(shelf.weights), split) for split in ("val", "test")}
+
+        def on_validation() -> dict:
+            measured = means(
+                evaluate(loaded, "val", self.validation, 1, VALIDATION_NOISE, self.steps, real=real["val"])
+            )
+            return measured | ({} if second is None else {"second": self._held_out(loaded, second)})
+
+        def on_test() -> Metrics:
+            return {
+                **means(evaluate(loaded, "test", self.test, self.repeats, self.seed, self.steps, real=real["test"]))
+            }
+
+        if not self.method:
+            return Tuned([], on_test())
+        config = FinetuneConfig(
+            method=self.method,
+            lr=self.lr,
+            warm_up=self.warm_up,
+            batch=self.batch,
+            trajectories=self.trajectories,
+            pull=self.pull,
+            seed=self.seed,
+        )
+        try:
+            run = finetune(
+                config,
+                loaded.backbone,
+                loaded.reward,
+                loaded.sampler(self.steps),
+                training_prompts(loaded, self.prompts),
+                folder=desk.folder,
+                measure=on_validation if self.measured else None,
+                measure_at=self.measured,
+            )
+        except FinetuneError as error:
+            return Tuned([], {}, str(error))
+        return Tuned(points(run.curve.evaluations), on_test())
+
+    def _held_out(self, loaded: world.World, reward: Reward) -> float:
+        """The mean validation score of a reward that nothing was trained on; of the motions that evaluate makes."""
+        trained = loaded.reward
+        loaded.reward = reward  # type: ignore[assignment]  # any reward scores
+        try:
+            with torch.no_grad():
+                prompts = loaded.prompts("val", self.validation)
+                return float(generate(loaded, prompts, VALIDATION_NOISE, self.steps)[1].mean())
+        finally:
+            loaded.reward = trained
+
+
+Work = Training | Tuning
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """A world, and where rewards that were trained on it are kept: apart for every state of the code and the world, so
+    that none is taken for another's."""
+
+    folder: Path
+    weights: Path
+
+    @property
+    def _place(self) -> Path:
+        code = identity.code(tuple(third_party_modules()))
+        return self.folder / identity.key(code, identity.versions(), world.inputs(self.weights))
+
+    @property
+    def data(self) -> Path:
+        return self._place / "data.safetensors"
+
+    @property
+    def stages(self) -> Path:
+        """Of the checkpoints of rewards' training, which recipes share."""
+        return self._place / "rewards"
+
+    def reward(self, config: RewardConfig) -> Path:
+        return self._place / f"reward-{identity.key(asdict(config))}.safetensors"
+
+
+@dataclass(frozen=True)
+class StudyJob:
+    """A piece of work of a study that trains."""
+
+    shelf: Shelf
+    work: Work
+
+    alone: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]  # of the work
+        return type(self.work).__name__.lower()
+
+    @property
+    def result(self):
+        return TrainedReward if isinstance(self.work, Training) else Tuned
+
+    @property
+    def id(self) -> str:
+        return self.work.label
+
+    @property
+    def inputs(self) -> Mapping[str, str | None]:
+        return world.inputs(self.shelf.weights)
+
+    def run(self, desk: Desk) -> TrainedReward | Tuned:
+        return self.work.run(self.shelf, desk)
 
 
 class Jobs:
-    """Runs jobs of one world. `folder` keeps results and rewards; `say` is told of progress."""
+    """Runs the work of studies on one world. `folder` keeps the rewards."""
 
-    def __init__(
-        self, folder: Path, weights: Path = world.WEIGHTS, say: Callable[[str], None] = lambda _: None
-    ) -> None:
-        self.folder, self.weights, self.say = folder, weights, say
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, lane: Lane, folder: Path, weights: Path = world.WEIGHTS) -> None:
+        self._lane, self._shelf = lane, Shelf(folder, weights)
 
-    def run(self, jobs: Sequence[Job]) -> dict[Job, dict]:
-        """The result of every job; rewards are trained before what needs them. Each process has one thread.
+    def run(self, work: Sequence[Work]) -> "Results":
+        """The result of everything; rewards are trained before what needs them.
 
-        FinetuneError, by the job's label, for a run that its numbers stopped, after all others: their results are kept.
+        FinetuneError, by its label, for a run that its numbers stopped, after all others: their results are kept.
         """
-        jobs = list(dict.fromkeys(jobs))
-        needed = [Training(own) for job in jobs if isinstance(job, Tuning) for own in (job.reward, job.second) if own]
-        first = list(dict.fromkeys([*needed, *(job for job in jobs if isinstance(job, Training))]))
-        found: dict[Job, dict] = {}
+        work = list(dict.fromkeys(work))
+        needed = [Training(config) for one in work for config in one.needs]
+        first = list(dict.fromkeys([*needed, *(one for one in work if isinstance(one, Training))]))
         if first:
-            data.cached(self.folder / "data.safetensors", world.load(self.weights).content)
+            data.cached(self._shelf.data, world.load(self._shelf.weights).content)
         # Recipes that differ in stage two alone share the files of stage one: one of them makes these ahead.
-        ahead = {str(job.reward.stage_one()): job for job in reversed(first) if job.reward}
-        for part in ([*ahead.values()], first, [job for job in jobs if isinstance(job, Tuning)]):
-            found |= self._in_parallel(part)
-        for job, result in found.items():
-            if reason := result.get("reason"):
-                raise FinetuneError(f"{job.label}: {reason}")
-        return found
+        ahead = {str(one.reward.stage_one()): one for one in reversed(first) if one.reward}
+        trained = self._all([*ahead.values()]) | self._all(first)
+        tuned = self._all([one for one in work if isinstance(one, Tuning)])
+        for one, result in tuned.items():
+            if result.reason:
+                raise FinetuneError(f"{one.label}: {result.reason}")
+        return Results(trained, tuned)
 
-    def _in_parallel(self, jobs: Sequence[Job]) -> dict[Job, dict]:
-        kept = {job: result for job in jobs if (result := read(self.folder, self.weights, job)) is not None}
-        left = [job for job in jobs if job not in kept]
-        if not left:
-            return kept
-        began = time.monotonic()
-        context = multiprocessing.get_context("spawn")
-        workers = ProcessPoolExecutor(
-            min(os.cpu_count() or 1, len(left)),
-            context,
-            initializer=runner.start_worker,
-            initargs=(runner.third_party_modules(), 1),
-        )
-        try:
-            futures = {workers.submit(do, job, self.folder, self.weights): job for job in left}
-            for done, future in enumerate(as_completed(futures), start=1):
-                kept[futures[future]] = future.result()
-                gone = time.monotonic() - began
-                more = gone / done * (len(left) - done)
-                self.say(f"{done} of {len(left)}, {gone:.0f} s, about {more:.0f} s left: {futures[future].label}")
-        finally:
-            workers.shutdown(wait=True, cancel_futures=True)
-        return {job: kept[job] for job in jobs}
+    def _all(self, work: Sequence) -> dict:
+        jobs: list[Job] = [StudyJob(self._shelf, one) for one in work]
+        return dict(zip(work, [self._lane.wait(future) for future in self._lane.submit_all(jobs)], strict=True))
 
 
-def read(folder: Path, weights: Path, job: Job) -> dict | None:
-    """The kept result of a job, as `do` returned it, if there is one."""
-    path = _result_file(folder, weights, job)
-    if not path.is_file():
-        return None
-    kept = json.loads(path.read_text())
-    del kept["job"]  # for whoever opens the file
-    return kept
+@dataclass(frozen=True)
+class Results:
+    """What came of a study's work."""
+
+    trained: Mapping[Training, TrainedReward]
+    tuned: Mapping[Tuning, Tuned]
+
+    def final(self, work: Sequence[Tuning]) -> list[Metrics]:
+        """Test metrics of runs, in their order."""
+        return [self.tuned[one].final for one in work]
+
+    def rewards(self, work: Sequence[Training]) -> list[TrainedReward]:
+        return [self.trained[one] for one in work]
 
 
-def do(job: Job, folder: Path, weights: Path) -> dict:
-    """Runs a job and keeps its result."""
-    result = _train(job, folder, weights) if isinstance(job, Training) else _tune(job, folder, weights)
-    path = _result_file(folder, weights, job)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps({"job": asdict(job), **result}) + "\n")
-    temporary.replace(path)
-    return result
-
-
-def _result_file(folder: Path, weights: Path, job: Job) -> Path:
-    return folder / f"{_key(job, weights)}.json"
-
-
-def _key(job: object, weights: Path) -> str:
-    """Of everything that decides a result."""
-    said = json.dumps([type(job).__name__, asdict(job), digest(weights)])  # type: ignore[call-overload]  # a dataclass
-    return hashlib.sha256(said.encode()).hexdigest()[:20]
-
-
-def _train(job: Training, folder: Path, weights: Path) -> dict:
-    own = world.load(weights)
-    if job.reward is None:
-        return {"retrieval": rewards.retrieval(own, own.reward, "test"), "levels": [], "training": {}}
-    path = _reward_file(folder, weights, job.reward)
-    if not path.is_file():
-        content = data.cached(folder / "data.safetensors", own.content)
-        rewards.save(rewards.train(job.reward, own, folder / "rewards", _quiet, content), path)
-    trained = rewards.load(path, own)
-    aware = job.reward.noise > 0
-    return {
-        "retrieval": rewards.retrieval(own, trained, "test"),
-        "levels": [rewards.retrieval(own, trained, "test", at, aware=aware, noised=job.noised) for at in job.levels],
-        "training": trained.metrics,
-    }
-
-
-def _quiet(_: str) -> None:
-    """A worker has no terminal."""
-
-
-def _reward_file(folder: Path, weights: Path, config: RewardConfig) -> Path:
-    return folder / f"reward-{_key(config, weights)}.safetensors"
-
-
-def _tune(job: Tuning, folder: Path, weights: Path) -> dict:
-    own = world.load(weights)
-    if job.reward is not None:
-        own.reward = rewards.load(_reward_file(folder, weights, job.reward), own)
-    second = rewards.load(_reward_file(folder, weights, job.second), own) if job.second else None
-    real = {split: _reference(weights, digest(weights), split) for split in ("val", "test")}
-
-    def on_validation() -> dict:
-        found = means(evaluate(own, "val", job.validation, 1, VALIDATION_NOISE, job.steps, real=real["val"]))
-        return found | ({} if second is None else {"second": _held_out(own, second, job)})
-
-    if not job.method:
-        return {"curve": [], "final": _on_test(own, job, real["test"])}
-    config = FinetuneConfig(
-        method=job.method,
-        lr=job.lr,
-        warm_up=job.warm_up,
-        batch=job.batch,
-        trajectories=job.trajectories,
-        pull=job.pull,
-        seed=job.seed,
-    )
-    try:
-        run = finetune(
-            config,
-            own.backbone,
-            own.reward,
-            own.sampler(job.steps),
-            training_prompts(own, job.prompts),
-            measure=on_validation if job.measured else None,
-            measure_at=job.measured,
-        )
-    except FinetuneError as error:
-        return {"reason": str(error)}
-    return {"curve": run.curve.evaluations, "final": _on_test(own, job, real["test"])}
-
-
-@functools.cache
-def _reference(weights: Path, _: str, split: str) -> Array:
+@functools.lru_cache(maxsize=4)
+def _reference(weights: Path, _digest: str | None, split: str) -> Array:
     """Made once a process, for a file's path and digest: every run of a world compares with the same."""
     return reference(world.load(weights), split)
-
-
-def _on_test(own: world.World, job: Tuning, real: Array) -> dict:
-    return means(evaluate(own, "test", job.test, job.repeats, job.seed, job.steps, real=real))
-
-
-def _held_out(own: world.World, reward: Reward, job: Tuning) -> float:
-    """The mean validation score of a reward that nothing was trained on; of the same motions that evaluate makes."""
-    trained = own.reward
-    own.reward = reward  # type: ignore[assignment]  # any reward scores
-    try:
-        with torch.no_grad():
-            return float(generate(own, own.prompts("val", job.validation), VALIDATION_NOISE, job.steps)[1].mean())
-    finally:
-        own.reward = trained

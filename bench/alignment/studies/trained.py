@@ -5,7 +5,7 @@ windows (C8): the one-step prediction against the noise-aware reward, by which d
 feature_noise: what a reward learns from the noise of the released code. strength: how much hangs on the reward's
 quality. gaming: past the best point, when to stop without test data, and a pull to the base.
 
-Results of fine-tuning are lists over seeds, of test metrics by name (see bench.alignment.evaluate.METRICS).
+Results of fine-tuning are lists over seeds, of test metrics by name (bench.motion.metrics.METRICS).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,18 @@ from typing import Any
 
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.rewards.config import FEATURES, NOISED
-from bench.alignment.studies.jobs import Job, Jobs, Training, Tuning
+from bench.alignment.studies.jobs import Jobs, Results, Training, Tuning
+from bench.records.types import (
+    FeatureNoiseStudy,
+    GamingStudy,
+    LongRuns,
+    RetrievalStudy,
+    RunsUnderReward,
+    SplStudy,
+    StrengthStudy,
+    TrainedReward,
+    WindowsStudy,
+)
 
 STEPS = 20
 """Denoising steps of the full scale."""
@@ -96,13 +107,13 @@ SCALES = {
 """full: what is reported. tiny: whether it runs."""
 
 
-def retrieval(jobs: Jobs, scale: Scale) -> dict:
-    """How well rewards find motions by text: `rewards[arm]`, a result (`retrieval`, `training`) a reward seed, of the
-    arms of `spl` but the released one. It is for worlds of real motion, beside the embedded one's `spl`: without
+def retrieval(jobs: Jobs, scale: Scale) -> RetrievalStudy:
+    """How well rewards find motions by text: `rewards[arm]`, one a reward seed, of the arms of `spl` but the released
+    one. It is for worlds of real motion, beside the embedded one's `spl`: without
     fine-tuning, since their splits may hold fewer prompts than that needs."""
     recipes = {arm: own for arm, own in _recipes(scale).items() if arm != "released"}
     trained = _each_seed(recipes, scale.seeds)
-    return {"rewards": _by_seed(trained, jobs.run(_flat(trained)))}
+    return RetrievalStudy(_by_seed(trained, jobs.run(_flat(trained))))
 
 
 def _recipes(scale: Scale) -> dict[str, RewardConfig]:
@@ -123,12 +134,12 @@ def _each_seed(recipes: Mapping[str, RewardConfig], seeds: int) -> dict[str, lis
     return {arm: [Training(replace(own, seed=seed)) for seed in range(seeds)] for arm, own in recipes.items()}
 
 
-def _by_seed(trained: Mapping[str, Sequence[Training]], found: Mapping[Job, dict]) -> dict[str, list[dict]]:
-    return {arm: [found[job] for job in own] for arm, own in trained.items()}
+def _by_seed(trained: Mapping[str, Sequence[Training]], results: Results) -> dict[str, list[TrainedReward]]:
+    return {arm: results.rewards(seeds) for arm, seeds in trained.items()}
 
 
-def spl(jobs: Jobs, scale: Scale) -> dict:
-    """`rewards[arm]`: a result (`retrieval`, `training`) a reward seed, of every arm of `_recipes`. `runs[arm]`: test
+def spl(jobs: Jobs, scale: Scale) -> SplStudy:
+    """`rewards[arm]`: one a reward seed, of every arm of `_recipes`. `runs[arm]`: test
     metrics of EasyTune under the rewards of control and spl, run i under reward i; `base`: of the base."""
     trained = _each_seed(_recipes(scale), scale.reward_seeds)
     tuned = {
@@ -136,17 +147,17 @@ def spl(jobs: Jobs, scale: Scale) -> dict:
         for arm in ("control", "spl")
     }
     base = [_base(scale, seed) for seed in range(scale.reward_seeds)]
-    found = jobs.run([*_flat(trained), *_flat(tuned), *base])
-    return {
-        "rewards": _by_seed(trained, found),
-        "runs": {arm: [found[job]["final"] for job in own] for arm, own in tuned.items()},
-        "base": [found[job]["final"] for job in base],
-        "method": LATER,
-        "lr": TUNED[LATER][0],
-    }
+    results = jobs.run([*_flat(trained), *_flat(tuned), *base])
+    return SplStudy(
+        rewards=_by_seed(trained, results),
+        runs={arm: results.final(runs) for arm, runs in tuned.items()},
+        base=results.final(base),
+        method=LATER,
+        lr=TUNED[LATER][0],
+    )
 
 
-def windows(jobs: Jobs, scale: Scale) -> dict:
+def windows(jobs: Jobs, scale: Scale) -> WindowsStudy:
     """EasyTune by window of denoising steps and by what is scored, as many trajectories each.
 
     `windows`: [first, past the last] denoising step. `runs[score]`: for each window test metrics over seeds; score
@@ -167,18 +178,17 @@ def windows(jobs: Jobs, scale: Scale) -> dict:
         for window in scale.windows
     }
     base = [_base(scale, seed) for seed in range(scale.seeds)]
-    found = jobs.run([*trained.values(), *_flat(tuned), *base])
-    return {
-        "windows": [list(window) for window in scale.windows],
-        "runs": {
-            score: [[found[job]["final"] for job in tuned[score, window]] for window in scale.windows]
-            for score in ("x0-hat", "noisy")
+    results = jobs.run([*trained.values(), *_flat(tuned), *base])
+    return WindowsStudy(
+        windows=list(scale.windows),
+        runs={
+            score: [results.final(tuned[score, window]) for window in scale.windows] for score in ("x0-hat", "noisy")
         },
-        "base": [found[job]["final"] for job in base],
-        "levels": list(scale.levels),
-        "rewards": {arm: found[job] for arm, job in trained.items()},
-        "lr": TUNED["easytune"][0],
-    }
+        base=results.final(base),
+        levels=list(scale.levels),
+        rewards={arm: results.trained[one] for arm, one in trained.items()},
+        lr=TUNED["easytune"][0],
+    )
 
 
 def _windowed(score: str, window: tuple[int, int]) -> str:
@@ -186,7 +196,7 @@ def _windowed(score: str, window: tuple[int, int]) -> str:
     return f"easytune:score={score},first={first},last={stop - 1}"
 
 
-def feature_noise(jobs: Jobs, scale: Scale) -> dict:
+def feature_noise(jobs: Jobs, scale: Scale) -> FeatureNoiseStudy:
     """Rewards trained on clean motion, and on motion whose features are noised, as released: what the second is good
     for, on such motion and on the states that a rollout of the backbone scores.
 
@@ -199,17 +209,16 @@ def feature_noise(jobs: Jobs, scale: Scale) -> dict:
         for arm, own in {"clean": clean, "aware": replace(clean, noise=AWARE, noised=FEATURES)}.items()
         for noised in NOISED
     }
-    found = jobs.run(_flat(trained))
-    return {
-        "levels": list(scale.levels),
-        "rewards": {
-            arm: {noised: [found[job] for job in trained[arm, noised]] for noised in NOISED}
-            for arm in ("clean", "aware")
+    results = jobs.run(_flat(trained))
+    return FeatureNoiseStudy(
+        levels=list(scale.levels),
+        rewards={
+            arm: {noised: results.rewards(trained[arm, noised]) for noised in NOISED} for arm in ("clean", "aware")
         },
-    }
+    )
 
 
-def strength(jobs: Jobs, scale: Scale) -> dict:
+def strength(jobs: Jobs, scale: Scale) -> StrengthStudy:
     """Fine-tuning under rewards of unequal quality: trained on a share of the clips, with SPL and without.
 
     `rewards`: a list of `share`, `spl`, `retrieval`, and `runs[method]`, test metrics over seeds; `own`: the same of
@@ -230,20 +239,20 @@ def strength(jobs: Jobs, scale: Scale) -> dict:
         for method in methods
     }
     base = [_base(scale, seed) for seed in range(scale.seeds)]
-    found = jobs.run([*rows, own, *_flat(tuned), *base])
+    results = jobs.run([*rows, own, *_flat(tuned), *base])
 
-    def result(row: Training) -> dict:
-        runs = {method: [found[job]["final"] for job in tuned[row, method]] for method in methods}
-        return {"retrieval": found[row]["retrieval"], "runs": runs}
+    def under(row: Training, share: float | None = None, with_spl: bool | None = None) -> RunsUnderReward:
+        runs = {method: results.final(tuned[row, method]) for method in methods}
+        return RunsUnderReward(results.trained[row].retrieval, runs, share, with_spl)
 
-    return {
-        "rewards": [{"share": share, "spl": with_spl, **result(row)} for (share, with_spl), row in trained.items()],
-        "own": result(own),
-        "base": [found[job]["final"] for job in base],
-    }
+    return StrengthStudy(
+        rewards=[under(row, share, with_spl) for (share, with_spl), row in trained.items()],
+        own=under(own),
+        base=results.final(base),
+    )
 
 
-def gaming(jobs: Jobs, scale: Scale) -> dict:
+def gaming(jobs: Jobs, scale: Scale) -> GamingStudy:
     """Long runs at a learning rate three times too high, with a pull to the base and without.
 
     `runs`: a list of `method`, `lr`, `pull`, and `curves` (validation, one a seed): the held-out reward that is
@@ -267,13 +276,13 @@ def gaming(jobs: Jobs, scale: Scale) -> dict:
         for method, (lr, trajectories) in (scale.long or GAMED).items()
         for pull in (0.0, PULL)
     }
-    found = jobs.run(_flat(runs))
-    return {
-        "runs": [
-            {"method": method, "lr": lr, "pull": pull, "curves": [found[job]["curve"] for job in own]}
-            for (method, lr, pull), own in runs.items()
+    results = jobs.run(_flat(runs))
+    return GamingStudy(
+        [
+            LongRuns(method, lr, pull, [results.tuned[one].curve for one in seeds])
+            for (method, lr, pull), seeds in runs.items()
         ]
-    }
+    )
 
 
 def _tuning(
@@ -298,5 +307,5 @@ def _base(scale: Scale, seed: int) -> Tuning:
     return Tuning(seed=seed, steps=scale.denoising, test=scale.test, validation=scale.validation)
 
 
-def _flat(jobs: Mapping[Any, Sequence[Job]]) -> list[Job]:
-    return [job for own in jobs.values() for job in own]
+def _flat(work: Mapping[Any, Sequence[Any]]) -> list[Any]:
+    return [one for several in work.values() for one in several]
