@@ -64,7 +64,7 @@ METRICS = {
         Metric("multimodality", "MModality", "as real data", independent=True),
     )
 }
-"""What bench.alignment.evaluate measures, by name. reward: of held-out prompts; r1 to r3: R-precision, pools of 32, where
+"""What bench.alignment.evaluate measures, by name. reward: of held-out prompts; r1 to r3: R-precision, pools of 32,
 equal meanings are equal; the last two: of the motions alone."""
 SHOWN = ("reward", "r1", "fid", "mm_dist", "multimodality")
 """Those in a table of results: of R-precision the strictest, which the others follow."""
