@@ -1,41 +1,49 @@
-"""`pytest bench/`: options, the workers behind the tests, the journal, and the tables at the end."""
+"""`pytest bench/`: from options to cases, from a case to its record, and the tables at the end."""
 
+import signal
+import sys
+import time
 from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench import journal, options, record, step_time
-from bench.cases import Case
+from bench import options
+from bench.command import TERMINATED, Terminated, terminated_in_order
 from bench.gate import paired
-from bench.reward_cases import RewardCase
-from bench.runner import Pool
+from bench.lane import Kept, Lane
+from bench.records import MemoryRecord, Record
 from methods.errors import InputError
 
 if TYPE_CHECKING:
-    from bench.alignment.benchmark import AlignmentCase
     from bench.gate.session import Gate
 
-# bench.tables and bench.alignment are imported where they are used: pandas and the embedded world take a while, and a
-# list of cases or a refused option needs neither.
+# What only some runs need is imported where it is used: a list of cases needs no pandas and no world.
 
-RECORDS = pytest.StashKey[list[dict]]()
-JOURNAL = pytest.StashKey[journal.Journal]()
-MEMORY = pytest.StashKey[list[Case | RewardCase]]()
-TIMED = pytest.StashKey[list[Case | RewardCase]]()
-ALIGNED: "pytest.StashKey[list[AlignmentCase]]" = pytest.StashKey()
-STUDIES = pytest.StashKey[list[str]]()
-CASES: dict[str, pytest.StashKey] = {"case": MEMORY, "timed_case": TIMED, "alignment_case": ALIGNED, "study": STUDIES}
-"""Whose cases each fixture takes."""
-ONLY_WHERE_CHOSEN: dict[str, pytest.StashKey] = {
-    "test_alignment.py": ALIGNED,
-    "test_studies.py": ALIGNED,
-    "test_trained_studies.py": STUDIES,
-}
-"""Files that are left alone where there are no such cases."""
-GATE: "pytest.StashKey[Gate | None]" = pytest.StashKey()
-GATE_REPORT = pytest.StashKey[list[str]]()
+ORDER = ("test_memory.py", "test_step_time.py", "test_studies.py", "test_alignment.py", "test_trained_studies.py")
+"""What people came for first, and times while nothing else runs."""
+
+
+@dataclass
+class State:
+    """What a run of `pytest bench/` knows."""
+
+    cases: options.Cases
+    kept: Kept
+    gate: "Gate | None"
+    records: list[Record] = field(default_factory=list)
+    gate_report: list[str] = field(default_factory=list)
+    whole: bool = False
+    """Every selected case was tried."""
+    terminated: bool = False
+    problem: str = ""
+    """Why there is no result file."""
+
+
+STATE = pytest.StashKey[State]()
+SIGTERM = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,37 +51,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[RECORDS] = []
     try:
-        of_rewards, timed_of_rewards = options.reward_cases(config)
-        memory: list[Case | RewardCase] = [*options.memory_cases(config), *of_rewards]
-        timed: list[Case | RewardCase] = [*options.timed_cases(config), *timed_of_rewards]
-        config.stash[MEMORY], config.stash[TIMED] = memory, timed
-        config.stash[ALIGNED] = options.alignment_cases(config)
-        config.stash[STUDIES] = options.studies(config)
-        collecting = config.getoption("collectonly")
-        result = None if collecting else config.getoption("benchmark_json")
-        config.stash[GATE] = options.memory_gate(config)
-        config.stash[JOURNAL] = journal.Journal(result, config.getoption("resume"))
-    except (InputError, record.RecordError) as error:
+        options.check_plugins(config)
+        cases = options.cases(config)
+        gate = options.memory_gate(config)
+        config.stash[STATE] = State(cases, _kept(config), gate)
+    except InputError as error:
         raise pytest.UsageError(str(error)) from None
+    if not hasattr(signal, "SIGTERM") or sys.platform == "win32":
+        return
+    handler = terminated_in_order()
+    handler.__enter__()
+    config.add_cleanup(lambda: handler.__exit__(None, None, None))
+
+
+def _kept(config: pytest.Config) -> Kept:
+    result = None if config.getoption("collectonly") else options.result_file(config)
+    if result is None:
+        return Kept(None)
+    return Kept(result.with_name(result.name + ".partial"), config.getoption("resume"))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    key = ONLY_WHERE_CHOSEN.get(collection_path.name)
-    return True if key is not None and not config.stash[key] else None
+    chosen = config.stash[STATE].cases.of_file(collection_path.name)
+    return True if chosen is not None and not chosen else None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    for fixture, key in CASES.items():
-        if fixture in metafunc.fixturenames:
-            cases = metafunc.config.stash[key]
-            metafunc.parametrize(fixture, cases, ids=lambda case: case if isinstance(case, str) else case.id)
+    if "case" in metafunc.fixturenames:
+        chosen = metafunc.config.stash[STATE].cases.of_file(Path(metafunc.module.__file__).name)
+        metafunc.parametrize("case", chosen or [], ids=lambda case: case.id)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    items.sort(key=lambda item: ORDER.index(item.path.name) if item.path.name in ORDER else len(ORDER))
     for item in items:
-        if "timed_case" in item.fixturenames:
+        if item.path.name == "test_step_time.py":
             clock = ReplayClock()
             item.stash[ReplayClock.KEY] = clock
             item.add_marker(pytest.mark.benchmark(timer=clock))
@@ -92,187 +105,156 @@ class ReplayClock:
         return self.now
 
 
-def _selected(session: pytest.Session, name: str) -> list:
-    functions = [item for item in session.items if isinstance(item, pytest.Function) and name in item.fixturenames]
-    cases = [item.callspec.params[name] for item in functions]
-    return [case for case in cases if case in session.config.stash[CASES[name]]]
-
-
 @pytest.fixture(scope="module")
-def memory_record(request: pytest.FixtureRequest):
+def record(request: pytest.FixtureRequest):
     """case -> its record, measured ahead by worker processes (or kept from the run that is resumed)."""
-    log = request.config.stash[JOURNAL]
-    cases = _selected(request.session, "case")
-    kept = {case: log.kept(f"{record.kind('memory', case)}:{case.id}", record.commit()) for case in cases}
-    pool = Pool([case for case, row in kept.items() if row is None])
-
-    def get(case: Case | RewardCase) -> dict:
-        row = kept[case]
-        if row is None:
-            row = pool.record(case)
-            log.add(row)
-        return row
-
-    yield get
-    pool.close()
-
-
-@pytest.fixture(scope="module")
-def timed_record(request: pytest.FixtureRequest):
-    """case -> its step-time record; all are measured together, interleaved, before the first is shown."""
-    terminal = request.config.pluginmanager.get_plugin("terminalreporter")
-    cases = _selected(request.session, "timed_case")
-
-    def progress(line: str) -> None:
-        if terminal is not None and terminal.verbosity >= 0:
-            terminal.write_line(f"  step time, {line}")
-
-    rounds, revision = request.config.getoption("rounds"), request.config.getoption("step_time_against")
-    if revision is None:
-        measured = step_time.measure(cases, rounds, progress)
-    else:
-        measured = paired.measure(cases, rounds, revision, progress)
-    rows = dict(zip(cases, measured, strict=True))
-    for row in rows.values():
-        request.config.stash[JOURNAL].add(row)
-    return rows.__getitem__
-
-
-@pytest.fixture(scope="module")
-def alignment_record(request: pytest.FixtureRequest):
-    """case -> its record, from runs that worker processes are ahead with (or kept from the run that is resumed)."""
-    from bench.alignment.benchmark import Benchmark, digest
-    from bench.world import WEIGHTS
-
-    config = request.config
-    log, weights = config.stash[JOURNAL], config.getoption("align_world") or WEIGHTS
-    cases = _selected(request.session, "alignment_case")
-    kept = {}
-    for case in cases:
-        row = log.kept(f"alignment:{case.id}", record.commit())
-        if row is not None and row["settings"]["world"] == digest(weights):
-            kept[case] = row
-    benchmark = Benchmark(
-        [case for case in cases if case not in kept], weights, _teller(config, "alignment"), list(kept.values())
-    )
-
-    def get(case: "AlignmentCase") -> dict:
-        if case in kept:
-            return kept[case]
-        row = benchmark.record(case)
-        log.add(row)
-        return row
-
-    yield get
-    benchmark.close()
+    config, name = request.config, request.path.name
+    items = [item for item in request.session.items if isinstance(item, pytest.Function) and item.path.name == name]
+    cases = [item.callspec.params["case"] for item in items]
+    state = config.stash[STATE]
+    kept = state.cases.kept(name) or state.kept
+    lane = Lane(kept, _teller(config, name.removeprefix("test_").removesuffix(".py").replace("_", " ")))
+    try:
+        yield state.cases.runs(name, lane, cases).record
+    finally:
+        lane.close()
+        if kept is not state.kept:
+            kept.close()
+    if name == ORDER[0] and state.records:
+        _write_tables(config, state.records)
 
 
 def _teller(config: pytest.Config, what: str) -> Callable[[str], None]:
-    """What writes a line of progress to the terminal, also within a test."""
+    """What shows progress, also within a test, whose output is captured: on a terminal one line that changes, elsewhere
+    a line now and then."""
     terminal, capture = map(config.pluginmanager.get_plugin, ("terminalreporter", "capturemanager"))
+    if terminal is None or capture is None or terminal.verbosity < 0:
+        return lambda line: None
+    live = Progress(terminal, what)
 
     def tell(line: str) -> None:
-        if terminal is not None and capture is not None and terminal.verbosity >= 0:
-            with capture.global_and_fixture_disabled():  # within a test the terminal is captured
-                terminal.write_line(f"  {what}, {line}")
+        with capture.global_and_fixture_disabled():
+            live.show(line)
 
     return tell
 
 
-@pytest.fixture
-def study_record(request: pytest.FixtureRequest):
-    """The name of a study that trains -> its record; what the work folder keeps is not run again."""
-    from bench.alignment import studies
-    from bench.world import WEIGHTS
+LINE_SECONDS = 15.0
 
-    option, config = request.config.getoption, request.config
-    weights = option("align_world") or WEIGHTS
 
-    def get(name: str) -> dict:
-        return studies.train(name, option("study_scale"), option("study_work"), weights, _teller(config, name))
+class Progress:
+    """How far things are: on a terminal one line that changes, elsewhere a line now and then."""
 
-    return get
+    def __init__(self, terminal: pytest.TerminalReporter, what: str) -> None:
+        self._terminal, self._what = terminal, what
+        self._shown = 0.0
+
+    def show(self, line: str) -> None:
+        text = f"  {self._what}, {line}"
+        if self._terminal.isatty:
+            self._terminal.rewrite(text, erase=True)
+        elif time.monotonic() - self._shown >= LINE_SECONDS:
+            self._shown = time.monotonic()
+            self._terminal.write_line(text)
 
 
 @pytest.fixture
 def keep(request: pytest.FixtureRequest, benchmark):
     """Puts a record where it belongs: the benchmark's extra_info and the terminal table; then says how it went."""
+    from bench.records.make import to_json
 
-    def finish(row: dict) -> None:
-        benchmark.extra_info.update(row)
-        request.config.stash[RECORDS].append(row)
-        if row["status"] == "unavailable":
-            pytest.skip(row["reason"])
-        if row["status"] != "ok":
-            pytest.fail(f"{row['case']['id']}: {row['status']}: {row['reason']}", pytrace=False)
+    state = request.config.stash[STATE]
+
+    def finish(row: Record) -> None:
+        benchmark.extra_info.update(to_json(row))
+        state.records.append(row)
+        state.kept.add_row(row.kind, row.case.id, to_json(row))
+        if row.status == "unavailable":
+            pytest.skip(row.reason or "")
+        if not row.ok:
+            pytest.fail(f"{row.case.id}: {row.status}: {row.reason}", pytrace=False)
         if sentence := paired.slower(row, request.config.getoption("step_time_margin")):
             pytest.fail(sentence, pytrace=False)
-        gate = request.config.stash[GATE]
-        if gate is not None and row["kind"] == "memory" and (finding := gate.check(row)):
+        gate = state.gate
+        if gate is not None and isinstance(row, MemoryRecord) and (finding := gate.check(row)):
             pytest.fail(f"{finding.outcome}: {finding}", pytrace=False)
 
     return finish
 
 
+def pytest_keyboard_interrupt(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+    _STOPPED.append(isinstance(excinfo.value, Terminated))
+
+
+_STOPPED: list[bool] = []
+"""Whether the run was terminated, once it was stopped at all; pytest's hook has no config."""
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None]:
     """Before pytest-benchmark writes its file and the terminal its summary."""
+    state = session.config.stash[STATE]
     measured = session.config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
     # One that was interrupted has no data, of which pytest-benchmark can make neither a table nor a file.
     measured.benchmarks[:] = [benchmark for benchmark in measured.benchmarks if benchmark]
+    state.terminated = any(_STOPPED)
+    _STOPPED.clear()
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    state.whole = bool(ended) and not session.shouldstop and not session.shouldfail
     _finish_gate(session, exitstatus)
-    yield
+    if state.terminated:
+        session.exitstatus = TERMINATED
+    try:
+        yield
+    except OSError as error:
+        state.whole = False
+        state.problem = f"cannot write the result: {error.strerror}; free some space, then run again with --resume"
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
 def _finish_gate(session: pytest.Session, exitstatus: int) -> None:
-    gate = session.config.stash.get(GATE, None)
-    if gate is None or session.config.getoption("collectonly"):
+    state = session.config.stash[STATE]
+    if state.gate is None or session.config.getoption("collectonly"):
         return
-    whole = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
-    lines, status = gate.finish(session.config.stash[RECORDS], whole and not session.shouldstop)
-    session.config.stash[GATE_REPORT] = lines
+    state.gate_report, status = state.gate.finish(state.records, state.whole)
     # A test that failed for another reason, or an abort, keeps pytest's own status.
-    if status is not None and whole and session.testsfailed == gate.failed:
+    if status is not None and state.whole and session.testsfailed == state.gate.failed:
         session.exitstatus = status
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    rows = config.stash[RECORDS]
-    if rows:
-        _write_tables(terminalreporter, rows)
-    if GATE_REPORT in config.stash:
+    state = config.stash[STATE]
+    if state.records:
+        _write_tables(config, state.records)
+    if state.gate_report:
         terminalreporter.section("memory gate")
-        for line in config.stash[GATE_REPORT]:
+        for line in state.gate_report:
             terminalreporter.write_line(line)
+    if state.problem:
+        terminalreporter.write_line(state.problem)
+    elif not state.whole and state.kept.path is not None and state.kept.path.exists():
+        terminalreporter.write_line(
+            f"the run is not whole; what was measured is in {state.kept.path}: the same command with --resume goes on"
+        )
 
 
-def _write_tables(terminalreporter: pytest.TerminalReporter, rows: list[dict]) -> None:
+def _write_tables(config: pytest.Config, rows: list[Record]) -> None:
     from bench import tables
 
-    memory, timing, aligned = tables.memory(rows), tables.step_time(rows), tables.alignment(rows)
-    if len(memory):
-        terminalreporter.section("memory, GiB (peak of one update, and of each phase)")
-        terminalreporter.write_line(tables.text(memory))
-        if any(row["simulated"] for row in rows):
-            terminalreporter.write_line(
-                "meter simulated: no device was used; see README, what a simulated figure leaves out"
-            )
-    if len(timing):
-        terminalreporter.section("step time, seconds (median of interleaved rounds)")
-        terminalreporter.write_line(tables.text(timing))
-    if len(reward := tables.reward_training(rows)):
-        terminalreporter.section("one step of the reward's own training: memory, GiB, and seconds")
-        terminalreporter.write_line(tables.text(reward))
-    if len(aligned):
-        from bench.alignment.benchmark import CLOCK
-
-        motion = ", ".join(sorted({row["case"]["backbone"] for row in rows if row["kind"] == "alignment"}))
-        terminalreporter.section(f"alignment, {motion} motion (test prompts, 95% intervals over seeds)")
-        terminalreporter.write_line(tables.text(aligned))
-        terminalreporter.write_line(f"s: {CLOCK}; goal: the validation reward that DRaFT ends with")
+    terminal, capture = map(config.pluginmanager.get_plugin, ("terminalreporter", "capturemanager"))
+    if terminal is None or capture is None:
+        return
+    with capture.global_and_fixture_disabled():
+        for title, text in tables.for_terminal(rows):
+            terminal.ensure_newline()
+            terminal.section(title)
+            terminal.write_line(text)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    if JOURNAL in config.stash:
-        config.stash[JOURNAL].close()
+    state = config.stash.get(STATE, None)
+    if state is not None:
+        if state.whole:
+            state.kept.remove()
+        state.kept.close()

@@ -1,17 +1,19 @@
-"""Command-line options of `pytest bench/`, and the cases they choose."""
+"""Command-line options of `pytest bench/`, the cases they choose, and what measures these."""
 
 import itertools
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from bench import step_time
 from bench.cases import BACKBONES, MATRICES, METERS, TABLE, Case, matrix
 from bench.gate import paired
+from bench.lane import Kept, Lane
+from bench.memory import MemoryRuns
 from bench.profiles import PROFILES
-from bench.record import RecordError
 from bench.reward_cases import RewardCase, memory_matrix, time_matrix
 from bench.setup import draw_plan
 from methods import METHODS
@@ -19,6 +21,7 @@ from methods.errors import InputError
 
 if TYPE_CHECKING:
     from bench.alignment.benchmark import AlignmentCase
+    from bench.alignment.studies import StudyCase
     from bench.gate.session import Gate
 
 # What only some runs need is imported where it is used: the embedded world, and the gate, whose comparing comes with
@@ -64,6 +67,86 @@ def add(parser: pytest.Parser) -> None:
     option("--memory-baseline-update", action="store_true", help="write FILE from this run instead")
     option = parser.getgroup("journal").addoption
     option("--resume", action="store_true", help="keep the rows an aborted run left beside --benchmark-json FILE")
+
+
+def check_plugins(config: pytest.Config) -> None:
+    """InputError for plugins and options of others that would leave no result, without a word."""
+    if not config.pluginmanager.hasplugin("benchmark"):
+        raise InputError("pytest bench/ needs pytest-benchmark: leave out -p no:benchmark")
+    if getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no":
+        raise InputError("cases have worker processes of their own, and one run writes one result: leave out -n")
+    if result_file(config) is not None and config.getoption("benchmark_disable"):
+        raise InputError("--benchmark-disable writes no result: leave it out, or leave out --benchmark-json")
+
+
+def result_file(config: pytest.Config) -> Path | None:
+    """--benchmark-json, which older versions of pytest-benchmark hand on as an open file."""
+    given = config.getoption("benchmark_json")
+    return None if given is None else Path(getattr(given, "name", given))
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The cases that the options choose, and what measures them, by test file."""
+
+    config: pytest.Config
+    memory: Sequence[Case | RewardCase]
+    timed: Sequence[Case | RewardCase]
+    aligned: Sequence["AlignmentCase"]
+    studies: Sequence["StudyCase"]
+    trained: Sequence["StudyCase"]
+
+    def of_file(self, name: str) -> Sequence[Any] | None:
+        """The cases of a test file; None for a file of another kind."""
+        files = (
+            "test_memory.py",
+            "test_step_time.py",
+            "test_alignment.py",
+            "test_studies.py",
+            "test_trained_studies.py",
+        )
+        chosen = (self.memory, self.timed, self.aligned, self.studies, self.trained)
+        return dict(zip(files, chosen, strict=True)).get(name)
+
+    def runs(self, name: str, lane: Lane, cases: Sequence[Any]) -> Any:
+        """What has a `record` of each of the cases of a test file."""
+        option = self.config.getoption
+        if name == "test_memory.py":
+            return MemoryRuns(lane, cases)
+        if name == "test_step_time.py":
+            return step_time.StepTimeRuns(lane, paired.job(cases, option("rounds"), option("step_time_against")))
+        if name == "test_alignment.py":
+            from bench.alignment.benchmark import AlignmentRuns
+
+            return AlignmentRuns(lane, cases, _world(self.config))
+        from bench.alignment.studies import StudyRuns
+
+        return StudyRuns(lane, cases, option("study_work"), _world(self.config))
+
+    def kept(self, name: str) -> Kept | None:
+        """Where results of a test file are kept, if not beside the run's own."""
+        if name != "test_trained_studies.py":
+            return None
+        return Kept(self.config.getoption("study_work") / "results.jsonl")
+
+
+def cases(config: pytest.Config) -> Cases:
+    """InputError for what is unknown or does not fit together."""
+    of_rewards, timed_of_rewards = reward_cases(config)
+    return Cases(
+        config,
+        [*memory_cases(config), *of_rewards],
+        [*timed_cases(config), *timed_of_rewards],
+        alignment_cases(config),
+        studies(config),
+        trained_studies(config),
+    )
+
+
+def _world(config: pytest.Config) -> Path:
+    from bench import world
+
+    return config.getoption("align_world") or world.WEIGHTS
 
 
 def memory_cases(config: pytest.Config) -> list[Case]:
@@ -114,8 +197,7 @@ def reward_cases(config: pytest.Config) -> tuple[list[RewardCase], list[RewardCa
 def alignment_cases(config: pytest.Config) -> list["AlignmentCase"]:
     """The alignment cases: the table's methods and DRaFT-10, or --method. None where other cases were chosen and these
     were not asked for: their settings have no meaning here, and a look at memory should not take minutes more."""
-    others = config.getoption("matrix") or any(config.getoption(name) for name in CASE_OPTIONS)
-    if config.getoption("align") is None and others and "alignment" not in config.getoption("markexpr"):
+    if not _aligns(config):
         return []
     from bench import world
     from bench.alignment import benchmark
@@ -123,32 +205,40 @@ def alignment_cases(config: pytest.Config) -> list["AlignmentCase"]:
     size, seeds = config.getoption("align") or "quick", config.getoption("align_seeds")
     seeds = benchmark.SEEDS if seeds is None else seeds
     names = config.getoption("method") or benchmark.METHODS
-    motion = world.name_of(config.getoption("align_world") or world.WEIGHTS)
+    motion = world.name_of(_world(config))
     return list(dict.fromkeys(benchmark.AlignmentCase(name, size, seeds, motion) for name in names))
 
 
-def studies(config: pytest.Config) -> list[str]:
-    """The names of the studies that train: --study, or all where they are asked for by their marker."""
+def _aligns(config: pytest.Config) -> bool:
+    others = config.getoption("matrix") or any(config.getoption(name) for name in CASE_OPTIONS)
+    asked = config.getoption("align") is not None or "alignment" in config.getoption("markexpr")
+    return bool(asked or not others)
+
+
+def studies(config: pytest.Config) -> list["StudyCase"]:
+    """The studies of the base model, where alignment is measured."""
+    if not _aligns(config):
+        return []
+    from bench.alignment.studies import OF_BASE, cases_of
+
+    return cases_of(_world(config), [*OF_BASE])
+
+
+def trained_studies(config: pytest.Config) -> list["StudyCase"]:
+    """The studies that train: --study, or all where they are asked for by their marker."""
     chosen = config.getoption("study")
     if not chosen and "study" not in config.getoption("markexpr"):
         return []
-    from bench.alignment.studies import TRAINED
-    from bench.alignment.studies.trained import SCALES
+    from bench.alignment.studies import TRAINED, cases_of
 
-    for what, names, known in (
-        ("study", chosen or (), [*TRAINED]),
-        ("scale", [config.getoption("study_scale")], [*SCALES]),
-    ):
-        if unknown := [name for name in names if name not in known]:
-            raise InputError(f"unknown {what} {unknown[0]!r}: choose one of {', '.join(known)}")
-    return list(dict.fromkeys(chosen or TRAINED))
+    return cases_of(_world(config), chosen or [*TRAINED], config.getoption("study_scale"))
 
 
 def memory_gate(config: pytest.Config) -> "Gate | None":
-    """The gate that the options ask for; RecordError for a baseline that cannot be used."""
+    """The gate that the options ask for; InputError for a baseline that cannot be used."""
     path, update = config.getoption("memory_baseline"), config.getoption("memory_baseline_update")
     if path is None and update:
-        raise RecordError("--memory-baseline-update needs --memory-baseline FILE: say which file to write")
+        raise InputError("--memory-baseline-update needs --memory-baseline FILE: say which file to write")
     if path is None:
         return None
     from bench.gate.session import Gate

@@ -15,7 +15,6 @@ from typing import ClassVar
 import torch
 
 from bench.cases import Case
-from bench.gate import paired
 from bench.lane import Desk, Lane, WorkerDiedError
 from bench.memory import one_sentence, out_of_memory
 from bench.records import RewardStepTimeRecord, StepTimeRecord, make
@@ -39,11 +38,10 @@ def default_scale(quick: bool = False) -> Case:
 
 @dataclass(frozen=True)
 class StepTimeJob:
-    """Times the updates of some cases, round by round; against those of another revision where one is named."""
+    """Times the updates of some cases, round by round."""
 
     cases: tuple[Case | RewardCase, ...]
     rounds: int = ROUNDS
-    against: str | None = None
 
     kind: ClassVar[str] = "step_time"
     result: ClassVar = Records
@@ -55,20 +53,15 @@ class StepTimeJob:
         return f"step time of {len(self.cases)} cases"
 
     def run(self, desk: Desk) -> Records:
-        if self.against is None:
-            return measure(self.cases, self.rounds, desk)
-        methods = [case for case in self.cases if isinstance(case, Case)]
-        return list(paired.measure(methods, self.rounds, self.against, desk.say))
+        return measure(self.cases, self.rounds, desk)
 
 
 class StepTimeRuns:
     """The step-time records of cases: all are measured together before the first is shown."""
 
-    def __init__(
-        self, lane: Lane, cases: Sequence[Case | RewardCase], rounds: int = ROUNDS, against: str | None = None
-    ) -> None:
-        self._lane = lane
-        self._job = StepTimeJob(tuple(cases), rounds, against)
+    def __init__(self, lane: Lane, job: StepTimeJob) -> None:
+        """`job`: a StepTimeJob, or one that gives as much (bench.gate.paired)."""
+        self._lane, self._job = lane, job
 
     def record(self, case: Case | RewardCase) -> StepTimeRecord | RewardStepTimeRecord:
         """Waits for all. Never raises but for an interrupt."""

@@ -8,11 +8,11 @@ from methods.rollout import PHASES
 pytestmark = [pytest.mark.memory, pytest.mark.benchmark(group="seconds to measure memory (not step time)")]
 
 
-def test_memory(case, benchmark, memory_record, keep):
-    row = benchmark.pedantic(memory_record, args=(case,), rounds=1, iterations=1)
+def test_memory(case, benchmark, record, keep):
+    row = benchmark.pedantic(record, args=(case,), rounds=1, iterations=1)
     keep(row)
-    reading = row["reading"]
-    assert reading["peak"] >= reading["resident"] > 0
-    assert reading["peak"] >= reading["sampling"] > 0
-    assert set(reading["phases"]) == set(PHASES)
-    assert set(reading["categories"]) == set(CATEGORIES)
+    reading = row.reading
+    assert reading.peak >= reading.resident > 0
+    assert reading.peak >= reading.sampling > 0
+    assert set(reading.phases) == set(PHASES)
+    assert set(reading.categories) == set(CATEGORIES)

@@ -2,15 +2,12 @@
 
 import pytest
 
-from bench.alignment import studies
-from bench.world import WEIGHTS
+from bench.records.types import fields
 
 pytestmark = [pytest.mark.alignment, pytest.mark.benchmark(group="seconds to measure a study (not step time)")]
 
 
-@pytest.mark.parametrize("name", studies.BASE_MODEL)
-def test_study(name, benchmark, keep, pytestconfig):
-    weights = pytestconfig.getoption("align_world") or WEIGHTS
-    row = benchmark.pedantic(studies.measure, args=(name, weights), rounds=1, iterations=1)
+def test_study(case, benchmark, record, keep):
+    row = benchmark.pedantic(record, args=(case,), rounds=1, iterations=1)
     keep(row)
-    assert {len(values) for values in row["study"].values()} == {row["case"]["steps"]}
+    assert {len(values) for values in fields(row.study).values()} == {row.case.steps}

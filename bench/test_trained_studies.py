@@ -5,7 +5,7 @@ import pytest
 pytestmark = [pytest.mark.study, pytest.mark.benchmark(group="seconds to run a study (not step time)")]
 
 
-def test_trained_study(study, study_record, benchmark, keep):
-    row = benchmark.pedantic(study_record, args=(study,), rounds=1, iterations=1)
+def test_trained_study(case, benchmark, record, keep):
+    row = benchmark.pedantic(record, args=(case,), rounds=1, iterations=1)
     keep(row)
-    assert row["study"]
+    assert row.study

@@ -71,6 +71,12 @@ class Kept:
             self._results[key] = result
         shutil.rmtree(self.folder(key), ignore_errors=True)
 
+    def add_row(self, kind: str, name: str, row: object) -> None:
+        """Adds a row that was made of several results, for whoever reads the file of an aborted run."""
+        key = identity.key(kind, name)
+        if self.path is not None and self._results.get(key) != row:
+            self.add(key, kind, name, row)
+
     def folder(self, key: str) -> Path:
         """The folder of a job that is not finished."""
         return self._folders / key

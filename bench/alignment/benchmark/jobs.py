@@ -20,7 +20,7 @@ from bench.alignment.prompts import training_prompts
 from bench.alignment.reading import TOTALS
 from bench.lane import Desk
 from bench.meters.tracker import Tracker
-from bench.motion.metrics import Array, Interval
+from bench.motion.metrics import Array, OverRepeats
 from bench.records.make import PLAN_DRAWS
 from bench.records.types import AlignmentMemory, Metrics, Point, TriedRate
 from methods import Plan, parse, rollout, sample
@@ -250,7 +250,7 @@ def _config(method: str, lr: float, seed: int, size: Size, trajectories: int) ->
     )
 
 
-def _means_or_none(measured: dict[str, Interval]) -> Metrics:
+def _means_or_none(measured: dict[str, OverRepeats]) -> Metrics:
     """As JSON has it: None for what one repeat cannot tell."""
     return {name: None if math.isnan(value.mean) else value.mean for name, value in measured.items()}
 
