@@ -42,7 +42,9 @@ def anchor(rows: Sequence[dict]) -> dict | None:
 
 def _scale(record: dict) -> tuple:
     """What a forecast must share beyond the settings; the steps need not be equal."""
-    return tuple(record["case"][name] for name in ("backbone", "batch", "frames", "profile", "seed"))
+    case = record["case"]
+    # Files from before cases had a reward lack it: it is the backbone's.
+    return case.get("reward", ""), *(case[name] for name in ("backbone", "batch", "frames", "profile", "seed"))
 
 
 def _foretold_row(record: dict, start: dict) -> dict:
