@@ -359,6 +359,7 @@ def test_what_cannot_be_read_is_named(text, says):
 def ours(monkeypatch):
     """A copy of the registry, so that a test can register."""
     monkeypatch.setattr("methods.registry.METHODS", dict(METHODS))
+    monkeypatch.setattr("methods.registry._REGISTERED_BY", {})
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,12 @@ def profiles(records: Sequence[dict]) -> list[str]:
     return sorted(found, key=lambda name: (*PROFILES, name).index(name))
 
 
+def _setting(record: dict, *names: str) -> tuple:
+    """Files from before cases had a reward lack it: it is the backbone's."""
+    case = record["case"]
+    return case["backbone"], case.get("reward", ""), *(case[name] for name in names)
+
+
 def scale(record: dict) -> tuple:
     """What rows share beyond place and profile when only the method differs between them."""
     return _setting(record, "steps", "batch", "frames", "seed")
@@ -99,12 +105,6 @@ def sweeps(records: Sequence[dict]) -> Rows:
 
 def _without_steps(record: dict) -> tuple:
     return _setting(record, "batch", "frames", "seed")
-
-
-def _setting(record: dict, *names: str) -> tuple:
-    """Files from before cases had a reward lack it: it is the backbone's."""
-    case = record["case"]
-    return case["backbone"], case.get("reward", ""), *(case[name] for name in names)
 
 
 def lines(rows: Sequence[dict]) -> dict[str, Rows]:
