@@ -6,14 +6,11 @@ from dataclasses import dataclass, replace
 from bench.profiles import profile
 from methods.errors import InputError
 from methods.interface import Method
-from methods.registry import parse, spec
+from methods.registry import BACKBONES, look_up, pair, parse, spec
 
-BACKBONES = ("mld", "mld-tiny")
 EMBEDDED = "embedded"
 """The backbone of rows of the embedded world; of other worlds, the name of their motion."""
 METERS = ("simulated", "host", "cuda")
-MOST_FRAMES = 499
-"""The longest motion: the models have 500 learned positions, and the reward's motion token takes one."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Case:
     method: str = "easytune"
     """Spec of the method, see methods.registry: `draft`, `draft:k=10`."""
     backbone: str = "mld"
-    """One of BACKBONES; the reward has the same size (published or tiny)."""
+    """Name of the backbone, see methods.registry."""
     steps: int = 50
     """Denoising steps of the sampler (T)."""
     batch: int = 256
@@ -36,30 +33,44 @@ class Case:
     """One of METERS."""
     seed: int = 0
     """Seed of everything random: the plan's draw, initial noise, weights, dropout."""
+    reward: str = ""
+    """Name of the reward, see methods.registry; empty for the backbone's default, which is not written out."""
 
     def __post_init__(self) -> None:
-        for name, known in (("backbone", BACKBONES), ("meter", METERS)):
-            if getattr(self, name) not in known:
-                raise InputError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
-        limits = {"steps": (1, 999), "batch": (1, None), "frames": (1, MOST_FRAMES)}
+        check_meter(self.meter)
+        most_frames = self.most_frames  # InputError where backbone and reward are unknown, or do not fit together
+        if self.reward == BACKBONES[self.backbone].reward:
+            object.__setattr__(self, "reward", "")
+        limits = {"steps": (1, 999), "batch": (1, None), "frames": (1, most_frames)}
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if value < least or (most is not None and value > most):
                 raise InputError(f"{name} must be {f'{least} to {most}' if most else f'at least {least}'}, not {value}")
         profile(self.profile)
-        object.__setattr__(self, "method", spec(self.resolve()))  # one way to write it, so that ids are stable
+        object.__setattr__(self, "method", spec(self.resolve()))  # one spelling, so that ids are stable
 
     def resolve(self) -> Method:
         """The method itself; InputError for a spec that is not one."""
         return parse(self.method)
 
     @property
+    def most_frames(self) -> int:
+        """The longest motion that backbone and reward take."""
+        return min(entry.most_frames for entry in pair(self.backbone, self.reward))
+
+    @property
     def id(self) -> str:
         """Readable and stable: the same case has the same id in every run and on every machine."""
-        words = [self.method, self.backbone, f"T{self.steps}", f"B{self.batch}", f"F{self.frames}", self.profile]
+        models = [self.backbone, f"reward-{self.reward}"] if self.reward else [self.backbone]
+        words = [self.method, *models, f"T{self.steps}", f"B{self.batch}", f"F{self.frames}", self.profile]
         if self.seed:
             words.append(f"seed{self.seed}")
         return written_id([*words, self.meter])
+
+
+def check_meter(name: str) -> None:
+    """InputError for an unknown one."""
+    look_up(dict.fromkeys(METERS), "meter", name)
 
 
 def written_id(words: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from bench.units import GIB
 from methods import parse, spec
 
 REFERENCE = "easytune"
-SCALE = ("backbone", "steps", "batch", "frames", "profile", "meter", "seed")
+SCALE = ("backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed")
 """What a row shares with the row of the reference method beside it."""
 
 
@@ -127,9 +127,10 @@ def _ratio(row: dict | None, rows: Sequence[dict], reference: str) -> float | No
     """A row's overhead (peak less resident) in that of the reference method at the same scale and settings."""
     if row is None:
         return None
-    scale = {**{name: row["case"][name] for name in SCALE}, "method": reference}
+    # Files from before cases had a reward lack it: it is the backbone's.
+    scale = {**{name: row["case"].get(name, "") for name in SCALE}, "method": reference}
     for other in rows:
-        if all(other["case"][name] == value for name, value in scale.items()):
+        if all(other["case"].get(name, "") == value for name, value in scale.items()):
             return _overhead(row) / _overhead(other) if _overhead(other) else None
     return None
 

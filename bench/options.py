@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench import step_time
-from bench.cases import BACKBONES, MATRICES, METERS, TABLE, Case, matrix
+from bench.cases import MATRICES, METERS, TABLE, Case, matrix
 from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.memory import MemoryRuns
 from bench.profiles import PROFILES
 from bench.reward_cases import RewardCase, memory_matrix, time_matrix
 from bench.setup import draw_plan
-from methods import METHODS
+from methods import BACKBONES, METHODS, REWARDS
 from methods.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # What only some runs need is imported where it is used: the embedded world, and the gate, whose comparing comes with
 # the judges of all claims.
 
-CASE_OPTIONS = ("method", "backbone", "steps", "batch", "frames", "profile", "meter", "seed")
+CASE_OPTIONS = ("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed")
 TIME_OPTIONS = ("steps", "batch", "frames")
 
 
@@ -37,6 +37,7 @@ def add(parser: pytest.Parser) -> None:
     option("--matrix", metavar="NAME", help=f"a named list of cases (default: default): {', '.join(MATRICES)}")
     option("--method", action="append", metavar="SPEC", help=f"name[:option=value,...]: {', '.join(METHODS)}")
     option("--backbone", action="append", metavar="NAME", help=", ".join(BACKBONES))
+    option("--reward", action="append", metavar="NAME", help=f"{', '.join(REWARDS)} (default: the backbone's)")
     option("--steps", action="append", type=int, metavar="T", help="denoising steps")
     option("--batch", action="append", type=int, metavar="B", help="prompts a trajectory")
     option("--frames", action="append", type=int, metavar="F", help="frames a motion")
@@ -171,7 +172,7 @@ def timed_cases(config: pytest.Config) -> list[Case]:
     if not config.getoption("step_time_margin") >= 1:
         raise InputError(f"--step-time-margin must be at least 1, not {config.getoption('step_time_margin')}")
     scale = {name: config.getoption(f"time_{name}") for name in TIME_OPTIONS}
-    for name in ("backbone", "profile", "seed"):
+    for name in ("backbone", "reward", "profile", "seed"):
         scale[name] = (config.getoption(name) or [None])[0]
     base = replace(
         step_time.default_scale(quick=config.getoption("matrix") == "quick"),

@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass, replace
 
-from bench.cases import BACKBONES, METERS, MOST_FRAMES, written_id
+from bench.cases import check_meter, written_id
 from bench.profiles import profile
 from methods.errors import InputError
+from methods.registry import REWARDS, look_up
 from methods.rewards.preference import SplConfig
+
+NAMES_IN_IDS = {"spm": "mld", "spm-tiny": "mld-tiny"}
+"""Ids are older than the names of rewards, and never change: they named the backbone of the same size."""
 
 
 @dataclass(frozen=True)
@@ -16,8 +20,8 @@ class RewardCase:
     """SPL beside the pre-training losses."""
     pool: int | None = None
     """Motions that SPL's texts are to find their own among (None: those of the batch)."""
-    backbone: str = "mld"
-    """One of BACKBONES: whose size the reward has (published or tiny)."""
+    reward: str = "spm"
+    """Name of a reward that can be trained, see methods.registry."""
     batch: int = 64
     """Pairs of text and motion (B), as published."""
     frames: int = 196
@@ -29,12 +33,13 @@ class RewardCase:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in (("backbone", BACKBONES), ("meter", METERS)):
-            if getattr(self, name) not in known:
-                raise InputError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
-        if self.batch < 1 or not 1 <= self.frames <= MOST_FRAMES:
+        check_meter(self.meter)
+        entry = look_up(REWARDS, "reward", self.reward)
+        if entry.sentences is None:
+            raise InputError(f"reward {self.reward!r} cannot be trained: choose one whose entry gives its sentences")
+        if self.batch < 1 or not 1 <= self.frames <= entry.most_frames:
             raise InputError(
-                f"batch must be at least 1 and frames 1 to {MOST_FRAMES}, not {self.batch} and {self.frames}"
+                f"batch must be at least 1 and frames 1 to {entry.most_frames}, not {self.batch} and {self.frames}"
             )
         if profile(self.profile).reward_frozen:
             raise InputError(f"a frozen reward cannot be trained: choose another profile than {self.profile}")
@@ -58,7 +63,13 @@ class RewardCase:
     @property
     def id(self) -> str:
         """Readable and stable, as Case.id."""
-        words = [self.method, self.backbone, f"B{self.batch}", f"F{self.frames}", self.profile]
+        words = [
+            self.method,
+            NAMES_IN_IDS.get(self.reward, self.reward),
+            f"B{self.batch}",
+            f"F{self.frames}",
+            self.profile,
+        ]
         if self.seed:
             words.append(f"seed{self.seed}")
         return written_id([*words, self.meter])

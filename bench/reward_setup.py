@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +11,11 @@ from torch import Tensor, nn
 from bench.cases import Case
 from bench.profiles import profile
 from bench.reward_cases import RewardCase
-from bench.setup import SIZES, TEXT_TOKENS, Run, autocast_of, build
+from bench.setup import Run, autocast_of, build
 from methods import Updater
+from methods.registry import REWARDS
 from methods.rewards.preference import SplConfig
-from methods.rewards.spm import Spm
-from methods.rewards.training import RewardBatch, RewardObjective
+from methods.rewards.training import RewardBatch, RewardObjective, Trainable
 from methods.rollout import Phases, unobserved
 from methods.transformer import set_attention_kernel
 
@@ -27,7 +28,7 @@ class RewardRun:
     """A case on a device, with the same face as setup.Run. Its random draws are those of torch's global generator."""
 
     case: RewardCase
-    reward: Spm
+    reward: Trainable
     objective: RewardObjective
     batch: RewardBatch
     updater: Updater
@@ -66,20 +67,21 @@ def build_reward(case: RewardCase, device: torch.device | str, with_data: bool =
     device = torch.device(device)
     switches = profile(case.profile)
     torch.manual_seed(case.seed)
-    mld_config, spm_config = SIZES[case.backbone]
+    entry = REWARDS[case.reward]
+    assert entry.sentences is not None  # RewardCase has seen to it
     with device:
-        reward = Spm(spm_config)
-    reward.train(switches.train_mode)
-    set_attention_kernel(reward, switches.attention)
+        reward = cast(Trainable, entry.build())
+    networks = nn.ModuleList(reward.networks().values()).train(switches.train_mode)
+    set_attention_kernel(networks, switches.attention)
     lr = SPL_LR if case.spl else PRETRAINING_LR
-    optimizer = torch.optim.AdamW(reward.parameters(), lr=lr, weight_decay=0.0, foreach=True)
+    optimizer = torch.optim.AdamW(networks.parameters(), lr=lr, weight_decay=0.0, foreach=True)
     with device:
         batch = RewardBatch(
-            motion=torch.randn(case.motions, case.frames, spm_config.features),
+            motion=torch.randn(case.motions, case.frames, entry.features),
             frame_mask=torch.ones(case.motions, case.frames, dtype=torch.bool),
-            tokens=torch.randn(case.batch, TEXT_TOKENS, spm_config.token_width),
-            token_mask=torch.ones(case.batch, TEXT_TOKENS, dtype=torch.bool),
-            sentences=torch.randn(case.motions, mld_config.text_width),
+            tokens=torch.randn(case.batch, *entry.tokens),
+            token_mask=torch.ones(case.batch, entry.tokens[0], dtype=torch.bool),
+            sentences=torch.randn(case.motions, entry.sentences),
         )
     objective = RewardObjective(spl=SplConfig(pool=case.pool) if case.spl else None)
     updater = Updater(optimizer, check_finite=with_data)

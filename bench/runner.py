@@ -19,7 +19,7 @@ from bench.meters import METERS, MeterUnavailableError
 from bench.reward_cases import RewardCase
 from bench.setup import draw_plan
 from bench.units import gib
-from methods import METHODS
+from methods.registry import third_party_modules
 
 
 def measure(case: Case | RewardCase) -> dict:
@@ -122,12 +122,6 @@ def _workers(count: int, threads: int, max_tasks_per_child: int | None = None) -
         initargs=(third_party_modules(), threads),
         max_tasks_per_child=max_tasks_per_child,
     )
-
-
-def third_party_modules() -> list[str]:
-    """Modules that registered methods of their own: a worker imports them, so that they register there too."""
-    modules = {cls.__module__ for cls in METHODS.values()}
-    return sorted(name for name in modules if not name.startswith("methods.") and name != "__main__")
 
 
 def start_worker(modules: list[str], threads: int) -> None:

@@ -12,17 +12,14 @@ from torch import Tensor, nn
 from bench.cases import Case
 from bench.profiles import Profile, profile
 from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, ddim, rollout, sample, trajectory
-from methods.backbones import mld
-from methods.rewards import spm
+from methods.entries import BackboneEntry, example_batch
+from methods.errors import InputError
+from methods.registry import pair
 from methods.rollout import Phases, unobserved
 from methods.transformer import set_attention_kernel
 
-TEXT_TOKENS = 24
-"""Token embeddings a prompt for the reward (as in the reference figures); the denoiser gets one sentence vector."""
 LEARNING_RATE = 1e-5
 """As published."""
-
-SIZES = {"mld": (mld.MldConfig(), spm.SpmConfig()), "mld-tiny": (mld.TINY, spm.TINY)}
 
 
 @dataclass
@@ -86,18 +83,20 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     sampler = ddim(case.steps)
     # Networks of a meta or CUDA run are made there, not copied there: no second set of weights is ever alive.
     torch.manual_seed(case.seed)
-    mld_config, spm_config = SIZES[case.backbone]
+    of_backbone, of_reward = pair(case.backbone, case.reward)
     with device:
-        backbone, reward = mld.Mld(mld_config), spm.Spm(spm_config)
-    backbone.vae.requires_grad_(False).eval()
+        backbone, reward = of_backbone.build(), of_reward.build()
     backbone.denoiser.train(switches.train_mode)
-    reward.train(switches.train_mode).requires_grad_(not switches.reward_frozen)
-    for network in (backbone, reward):
+    for network in frozen_networks(of_backbone, backbone):
+        network.requires_grad_(False).eval()
+    for network in reward.networks().values():
+        network.train(switches.train_mode).requires_grad_(not switches.reward_frozen)
+    for network in (*backbone.networks().values(), *reward.networks().values()):
         set_attention_kernel(network, switches.attention)
     # foreach on every device (what CUDA picks by itself), so that all meters see the same temporaries.
     optimizer = torch.optim.AdamW(backbone.denoiser.parameters(), lr=LEARNING_RATE, weight_decay=0.0, foreach=True)
     generator = None if device.type == "meta" else torch.Generator(device).manual_seed(case.seed)
-    batch = make_batch(case, mld_config, spm_config, device, generator)
+    batch = example_batch(of_backbone, of_reward, case.batch, case.frames, device, generator)
     return Run(
         case,
         plan,
@@ -112,21 +111,14 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     )
 
 
-def make_batch(
-    case: Case, config: mld.MldConfig, reward: spm.SpmConfig, device: torch.device, generator: torch.Generator | None
-) -> Batch:
-    """Unit-noise embeddings of the case's shape: memory and time do not depend on what the prompts say."""
-
-    def noise(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, device=device)
-
-    return Batch(
-        text=noise(case.batch, 1, config.text_width),
-        null_text=noise(1, 1, config.text_width),
-        tokens=noise(case.batch, TEXT_TOKENS, reward.token_width),
-        token_mask=torch.ones(case.batch, TEXT_TOKENS, dtype=torch.bool, device=device),
-        frame_mask=torch.ones(case.batch, case.frames, dtype=torch.bool, device=device),
-    )
+def frozen_networks(entry: BackboneEntry, backbone: Backbone) -> list[nn.Module]:
+    """The networks that the entry calls frozen; InputError for a name that the backbone does not have."""
+    networks = backbone.networks()
+    if unknown := [name for name in entry.frozen if name not in networks]:
+        raise InputError(
+            f"{type(backbone).__name__} has no network {unknown[0]!r} to freeze: choose among {', '.join(networks)}"
+        )
+    return [networks[name] for name in entry.frozen]
 
 
 def autocast_of(switches: Profile, device: torch.device) -> Callable[[], AbstractContextManager]:

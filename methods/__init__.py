@@ -5,23 +5,28 @@ plan = parse("easytune").plan(steps=50, rng=random.Random(0))
 rollout(plan, backbone, ddim(50), reward, batch, backbone.initial_state(batch), Updater(optimizer))
 """
 
+from methods.entries import BackboneEntry, RewardEntry
 from methods.errors import InputError
 from methods.interface import Backbone, Batch, Method, Reward
 from methods.plan import Plan, Score, Step, trajectory
-from methods.registry import METHODS, parse, register, spec
+from methods.registry import BACKBONES, METHODS, REWARDS, parse, register, register_backbone, register_reward, spec
 from methods.rollout import PHASES, rollout, sample
 from methods.samplers import Sampler, ddim
 from methods.update import RewardError, Updater
 
 __all__ = [
+    "BACKBONES",
     "METHODS",
     "PHASES",
+    "REWARDS",
     "Backbone",
+    "BackboneEntry",
     "Batch",
     "InputError",
     "Method",
     "Plan",
     "Reward",
+    "RewardEntry",
     "RewardError",
     "Sampler",
     "Score",
@@ -30,6 +35,8 @@ __all__ = [
     "ddim",
     "parse",
     "register",
+    "register_backbone",
+    "register_reward",
     "rollout",
     "sample",
     "spec",

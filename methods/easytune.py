@@ -7,7 +7,7 @@ Chain (the paper's ablation): the chain is kept and the reward is step-wise, one
 """
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from methods.errors import InputError
 from methods.plan import Plan, Score, Step, trajectory
@@ -53,5 +53,5 @@ class EasyTune:
             )
             for i in range(first, last + 1)
         )
-        plan = trajectory(steps, (*(Step(i) for i in range(first)), *optimised))
-        return replace(plan, delayed=self.mode == "chain-released")
+        before = (Step(i) for i in range(first))
+        return trajectory(steps, (*before, *optimised), delayed=self.mode == "chain-released")

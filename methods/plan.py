@@ -44,7 +44,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of one trajectory, in order; steps after the last one are not run."""
+    """The steps of one trajectory, in order; steps after the last one are not run.
+
+    ValueError, however it is made, for one that cannot be run: a step outside the trajectory, a score that no recorded
+    denoiser call leads to, or an optimiser step without a score, within a segment or missing at the end.
+    """
 
     steps: tuple[Step, ...]
     total: int
@@ -52,6 +56,25 @@ class Plan:
     delayed: bool = False
     """The trajectory is sampled with the weights it began with although updates happen on the way (EasyTune's released
     "chain" code: one more copy of the denoiser)."""
+
+    def __post_init__(self) -> None:
+        if any(not 0 <= step.index < self.total for step in self.steps):
+            raise ValueError(f"a plan's step lies outside 0..{self.total - 1}")
+        unstepped = 0
+        for segment in self.segments():
+            recorded = False
+            for step in segment:
+                recorded |= step.record
+                unstepped += step.score is not None
+                if step.score is not None and not recorded:
+                    raise ValueError("a plan scores a state that no recorded denoiser call leads to")
+                if step.update and not unstepped:
+                    raise ValueError("an optimiser step needs a score since the last one")
+                if step.update and step is not segment[-1]:
+                    raise ValueError("an optimiser step must end its segment: cut the state after it")
+                unstepped *= not step.update
+        if not self.steps or not self.steps[-1].update:
+            raise ValueError("a plan must end in an optimiser step")
 
     @property
     def updates(self) -> int:
@@ -106,24 +129,6 @@ class Plan:
         return "".join(cells)
 
 
-def trajectory(total: int, steps: Iterable[Step]) -> Plan:
-    """A plan of `steps` out of `total`, checked; ValueError for one that cannot be run as it stands."""
-    plan = Plan(tuple(steps), total)
-    if any(not 0 <= step.index < total for step in plan.steps):
-        raise ValueError(f"a plan's step lies outside 0..{total - 1}")
-    unstepped = 0
-    for segment in plan.segments():
-        recorded = False
-        for step in segment:
-            recorded |= step.record
-            unstepped += step.score is not None
-            if step.score is not None and not recorded:
-                raise ValueError("a plan scores a state that no recorded denoiser call leads to")
-            if step.update and not unstepped:
-                raise ValueError("an optimiser step needs a score since the last one")
-            if step.update and step is not segment[-1]:
-                raise ValueError("an optimiser step must end its segment: cut the state after it")
-            unstepped *= not step.update
-    if not plan.steps or not plan.steps[-1].update:
-        raise ValueError("a plan must end in an optimiser step")
-    return plan
+def trajectory(total: int, steps: Iterable[Step], *, delayed: bool = False) -> Plan:
+    """A plan of `steps` out of `total`; errors as of Plan."""
+    return Plan(tuple(steps), total, delayed)

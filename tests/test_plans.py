@@ -3,7 +3,7 @@
 import random
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
@@ -279,10 +279,16 @@ def test_a_bad_option_is_named_with_its_range(text, steps, says):
         ),
     ],
 )
-def test_a_plan_that_cannot_run_is_refused(steps, says):
-    """For methods registered from outside: the mistake is found when the plan is made."""
-    with pytest.raises(ValueError, match=says):
-        trajectory(3, steps)
+def test_a_plan_that_cannot_run_is_refused_however_it_is_made(steps, says):
+    """For methods registered from outside: the mistake shows when the plan is made."""
+    good = trajectory(3, [Step(0, record=True, score=Score.X0, update=True)])
+    for make in (
+        lambda: trajectory(3, steps),
+        lambda: Plan(tuple(steps), 3),
+        lambda: replace(good, steps=tuple(steps)),
+    ):
+        with pytest.raises(ValueError, match=says):
+            make()
 
 
 # How methods are written.
@@ -353,6 +359,7 @@ def test_what_cannot_be_read_is_named(text, says):
 def ours(monkeypatch):
     """A copy of the registry, so that a test can register."""
     monkeypatch.setattr("methods.registry.METHODS", dict(METHODS))
+    monkeypatch.setattr("methods.registry._REGISTERED_BY", {})
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from bench.runner import measure
 from methods.errors import InputError
 from methods.rollout import PHASES
 
-TINY = RewardCase(backbone="mld-tiny", batch=12, frames=16)
+TINY = RewardCase(reward="spm-tiny", batch=12, frames=16)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_ids_tell_the_cases_apart():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"backbone": "mdm"}, "unknown backbone 'mdm'"),
+        ({"reward": "mdm"}, "unknown reward 'mdm'"),
         ({"meter": "tape"}, "unknown meter 'tape'"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"frames": 500}, "frames 1 to 499"),

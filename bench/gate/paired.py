@@ -113,7 +113,8 @@ def _measure(case: Case, rounds: int, revision: str, sides: dict[str, Side], pro
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     try:
         for side in sides.values():
-            side.ask(build=asdict(case))
+            # Without what is empty: revisions from before cases had a reward know no such field.
+            side.ask(build={name: value for name, value in asdict(case).items() if value != ""})
         for number in range(rounds):
             progress(f"round {number + 1} of {rounds}, paired with {revision}: {case.id}")
             # Who goes first changes, so that neither side always finds the caches as the other left them.

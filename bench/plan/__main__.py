@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.cases import BACKBONES, TABLE, Case
+from bench.cases import TABLE, Case
 from bench.command import carry_out
 from bench.plan import check, document, headroom, table
 from bench.plan.headroom import Budget
@@ -15,6 +15,7 @@ from bench.plan.planner import Planner, requested
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import FORMS
 from methods.errors import InputError
+from methods.registry import BACKBONES, REWARDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +49,7 @@ def _plan(options: argparse.Namespace, simulator: Simulator) -> int:
         document.check_writable(path)
     like = Case(
         backbone=options.backbone,
+        reward=options.reward,
         steps=options.steps,
         batch=options.batch,
         frames=options.frames,
@@ -94,8 +96,16 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--budget", required=True, metavar="SIZE", help=f"memory of the card: {FORMS}; auto: of this machine's GPU")
     add("--method", action="append", dest="methods", metavar="SPEC", help=f"repeatable (default: {', '.join(TABLE)})")
-    add("--import", action="append", dest="modules", default=[], metavar="MODULE", help="registers methods of its own")
+    add(
+        "--import",
+        action="append",
+        dest="modules",
+        default=[],
+        metavar="MODULE",
+        help="registers methods, backbones or rewards",
+    )
     add("--backbone", default=default.backbone, metavar="NAME", help=f"one of {', '.join(BACKBONES)}")
+    add("--reward", default="", metavar="NAME", help=f"one of {', '.join(REWARDS)} (default: the backbone's)")
     add("--steps", type=int, default=default.steps, metavar="T", help="denoising steps (default: %(default)s)")
     add("--batch", type=int, default=default.batch, metavar="B", help="for K, frames and levers (default: %(default)s)")
     add("--frames", type=int, default=default.frames, metavar="F", help="frames a motion (default: %(default)s)")

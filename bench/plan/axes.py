@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bench.cases import MOST_FRAMES, Case
+from bench.cases import Case
 from bench.plan import draws
 
 MOST_BATCH = 2**20
@@ -26,7 +26,7 @@ def of(case: Case) -> dict[str, Axis]:
     """The axes of a case by name; `k` for methods alone that have it."""
     axes = [
         Axis("batch", MOST_BATCH, lambda n: replace(case, batch=n)),
-        Axis("frames", MOST_FRAMES, lambda n: replace(case, frames=n)),
+        Axis("frames", case.most_frames, lambda n: replace(case, frames=n)),
     ]
     if draws.has_k(case.method, case.steps):
         axes.insert(1, Axis("k", case.steps, lambda n: draws.with_k(case, n)))

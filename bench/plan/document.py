@@ -32,7 +32,9 @@ def build(
         "status": "forecast" if quick else "confirmed",
         "simulations": simulations,
         "budget": budget.record(),
-        "setting": {name: getattr(case, name) for name in ("backbone", "steps", "batch", "frames", "profile")},
+        "setting": {
+            name: getattr(case, name) for name in ("backbone", "reward", "steps", "batch", "frames", "profile")
+        },
         "answers": [_answer(answer, budget) for answer in answers],
         "checks": [asdict(check) for check in checks],
         "settings": record.settings(case),

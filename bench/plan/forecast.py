@@ -18,7 +18,7 @@ from methods.rollout import PHASES
 PROBE_BATCHES = (128, 512)
 """Large enough for the activations to dominate every phase but the optimiser's."""
 PROBE_FRAMES = (60, 196, 400)
-"""Two of these, besides the frames that were asked for."""
+"""Two of these, besides the frames that were asked for; fewer in proportion where the models take no 400."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,9 @@ def _own_probe(case: Case) -> Case:
 def _reference_probes(case: Case) -> dict[tuple[int, int, int], Case]:
     """The law's five probes, by (held, batch, frames); the first is the one that the others are compared with."""
     few, many = PROBE_BATCHES
-    near, far = sorted(PROBE_FRAMES, key=lambda frames: abs(frames - case.frames))[1:]
+    share = min(1, case.most_frames / max(PROBE_FRAMES))
+    lengths = (max(1, round(share * frames)) for frames in PROBE_FRAMES)
+    near, far = sorted(lengths, key=lambda frames: abs(frames - case.frames))[1:]
     scales = [(1, few, case.frames), (1, many, case.frames), (2, few, case.frames), (1, few, near), (1, few, far)]
     return {scale: reference(case, *scale) for scale in scales}
 

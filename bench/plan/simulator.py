@@ -54,5 +54,5 @@ class Simulator:
         self._pool.close()
 
     def _stand_for(self, case: Case) -> Case:
-        scale = (case.backbone, case.batch, case.frames, case.profile)
+        scale = (case.backbone, case.reward, case.batch, case.frames, case.profile)
         return self._same.setdefault((draw_plan(case), *scale), case)

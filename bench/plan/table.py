@@ -17,9 +17,10 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
     case = answers[0].case
     unit, word = (GIB, "GiB") if budget.size >= GIB else (2**20, "MiB")
     head = ["method", "batch", "peak", *PHASES, f"K at B{case.batch}", f"frames at B{case.batch}", "to fit it", "note"]
+    models = f"{case.backbone}, reward {case.reward}" if case.reward else case.backbone
     return "\n".join(
         [
-            f"What fits in {gib(budget.size)} ({case.backbone}, T = {case.steps}, {case.frames} frames, "
+            f"What fits in {gib(budget.size)} ({models}, T = {case.steps}, {case.frames} frames, "
             f"profile {case.profile}); peaks in {word}",
             "",
             *_aligned([head, *(_row(answer, unit) for answer in answers)]),

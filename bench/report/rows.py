@@ -46,9 +46,15 @@ def profiles(records: Sequence[dict]) -> list[str]:
     return sorted(found, key=lambda name: (*PROFILES, name).index(name))
 
 
+def _setting(record: dict, *names: str) -> tuple:
+    """Files from before cases had a reward lack it: it is the backbone's."""
+    case = record["case"]
+    return case["backbone"], case.get("reward", ""), *(case[name] for name in names)
+
+
 def scale(record: dict) -> tuple:
     """What rows share beyond place and profile when only the method differs between them."""
-    return tuple(record["case"][name] for name in ("backbone", "steps", "batch", "frames", "seed"))
+    return _setting(record, "steps", "batch", "frames", "seed")
 
 
 PUBLISHED_SCALE = scale({"case": vars(Case())})
@@ -98,7 +104,7 @@ def sweeps(records: Sequence[dict]) -> Rows:
 
 
 def _without_steps(record: dict) -> tuple:
-    return tuple(record["case"][name] for name in ("backbone", "batch", "frames", "seed"))
+    return _setting(record, "batch", "frames", "seed")
 
 
 def lines(rows: Sequence[dict]) -> dict[str, Rows]:
@@ -174,7 +180,7 @@ def pairs(records: Sequence[dict]) -> list[tuple[dict, dict]]:
 
 
 def _same_case(record: dict) -> tuple:
-    return tuple(value for name, value in record["case"].items() if name not in ("meter", "id"))
+    return (record["case"]["method"], record["case"]["profile"], *scale(record))
 
 
 def _same_settings(simulated: dict, measured: dict) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods import transformer
+from methods.entries import BackboneEntry
 from methods.interface import Batch
 from methods.transformer import (
     PUBLISHED,
@@ -21,6 +22,9 @@ from methods.transformer import (
     TimestepEmbedding,
     TransformerSize,
 )
+
+MOST_FRAMES = 500
+"""Learned positions of the VAE's decoder, one a frame."""
 
 
 @dataclass(frozen=True)
@@ -118,3 +122,15 @@ class Mld(nn.Module):
 
     def networks(self) -> dict[str, nn.Module]:
         return {"denoiser": self.denoiser, "vae": self.vae}
+
+
+def entry(config: MldConfig, reward: str) -> BackboneEntry:
+    """MLD of these sizes, for the registry; `reward` names the one that it is fine-tuned with."""
+    return BackboneEntry(
+        build=lambda: Mld(config),
+        text=(1, config.text_width),
+        features=config.features,
+        most_frames=MOST_FRAMES,
+        frozen=("vae",),
+        reward=reward,
+    )

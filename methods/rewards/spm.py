@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods import transformer
+from methods.entries import RewardEntry
 from methods.errors import InputError
 from methods.interface import Batch
 from methods.transformer import (
@@ -23,6 +24,11 @@ from methods.transformer import (
     TimestepEmbedding,
     TransformerSize,
 )
+
+TEXT_TOKENS = 24
+"""Token embeddings a prompt of an example batch (as in the reference figures)."""
+MOST_FRAMES = 499
+"""Of the 500 learned positions of the motion encoder the motion token takes one."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,17 @@ class Spm(nn.Module):
 
     def networks(self) -> dict[str, nn.Module]:
         return {"reward": self}
+
+
+def entry(config: SpmConfig, sentences: int) -> RewardEntry:
+    """The reward of these sizes, for the registry; `sentences` as of RewardEntry."""
+    return RewardEntry(
+        build=lambda: Spm(config),
+        tokens=(TEXT_TOKENS, config.token_width),
+        features=config.features,
+        most_frames=MOST_FRAMES,
+        sentences=sentences,
+    )
 
 
 def sample(mean: Tensor, std: Tensor) -> Tensor:

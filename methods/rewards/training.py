@@ -1,11 +1,13 @@
 """What the reward is trained on, as one call: a batch to a loss. Optimiser, data and loop are the caller's."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from methods.errors import InputError
+from methods.interface import Reward
 from methods.rewards.losses import (
     CAPTION_THRESHOLD,
     RELEASED,
@@ -19,8 +21,24 @@ from methods.rewards.losses import (
 )
 from methods.rewards.noise import NoiseConfig, Noised, noise
 from methods.rewards.preference import SplConfig, preference
-from methods.rewards.spm import Spm, sample
+from methods.rewards.spm import Gaussian, sample
 from methods.rollout import Phases, unobserved
+
+
+class Trainable(Reward, Protocol):
+    """A reward that RewardObjective trains: a dual encoder, as rewards.spm.Spm is."""
+
+    def encode_motion(self, motion: Tensor, frame_mask: Tensor, timestep: Tensor | None = None) -> Gaussian:
+        """Of features `[N, F, D]`; `timestep` `[N]` says how noisy they are."""
+        ...
+
+    def encode_text(self, tokens: Tensor, token_mask: Tensor, timestep: Tensor | None = None) -> Gaussian:
+        """Of token embeddings `[B, S, E]`."""
+        ...
+
+    def decode(self, latent: Tensor, frame_mask: Tensor) -> Tensor:
+        """Features `[B, F, D]`; asked for only where the reward has a `decoder`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,7 @@ class RewardObjective:
             raise InputError(f"caption_threshold must be between 0 and 1, not {self.caption_threshold}")
 
     def __call__(
-        self, reward: Spm, batch: RewardBatch, phases: Phases = unobserved
+        self, reward: Trainable, batch: RewardBatch, phases: Phases = unobserved
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts by name (as in losses.pretraining, and spl, mined, skipped); all scalars.
 
@@ -132,7 +150,7 @@ class RewardObjective:
                 parts |= {"spl": found.loss.detach(), "mined": found.mined, "skipped": found.skipped}
         return total, parts
 
-    def _decoding(self, reward: Spm, batch: RewardBatch, text: Tensor, motion: Tensor) -> Decoding | None:
+    def _decoding(self, reward: Trainable, batch: RewardBatch, text: Tensor, motion: Tensor) -> Decoding | None:
         if not hasattr(reward, "decoder") or not self.weights.reconstruction:
             return None
         mask = batch.frame_mask[: len(text)]

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from bench.claims import forecast
 from bench.report import rows as pick
 from bench.report import style
-from bench.report.figures.common import Rows, headline, legend, size
+from bench.report.figures.common import Rows, headline, legend, models, size
 from bench.report.style import INK, SOFT
 from bench.units import GIB
 
@@ -37,7 +37,7 @@ def steps(rows: Rows) -> Figure:
     style.title(
         figure,
         headline(_steps_title(rows), first),
-        f"{first['case']['backbone'].upper()}, profile {first['case']['profile']}, {size(first)}",
+        f"{models(first)}, profile {first['case']['profile']}, {size(first)}",
     )
     handles = [Line2D([], [], color=SOFT, marker="o", markersize=5, label="peak")]
     if start:
