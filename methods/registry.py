@@ -98,12 +98,6 @@ def look_up(registry: dict[str, T], kind: str, name: str) -> T:
     return registry[name]
 
 
-def third_party_modules() -> list[str]:
-    """Modules that registered something of their own: a worker process imports them, so that they register there too."""
-    modules = {cls.__module__ for cls in METHODS.values()}
-    return sorted(name for name in modules if not name.startswith("methods.") and name != "__main__")
-
-
 def parse(spec: str) -> Method:
     """The method of a spec `name[:option=value,...]`; InputError for an unknown name, option or value."""
     name, _, options = spec.partition(":")

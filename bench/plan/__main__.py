@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import multiprocessing
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from bench.plan.planner import Planner, requested
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import FORMS
 from methods.errors import InputError
+from methods.files import check_writable, write_atomically
 from methods.registry import BACKBONES, REWARDS
 
 
@@ -22,31 +22,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code: 0; 1 where a simulation gave no figure, or the card refutes the plan; or as
     bench.command.carry_out."""
     options = _parser().parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
-    return carry_out("bench.plan", lambda: _run(options))
+    kept = f"the simulations in {options.json}.partial" if options.json else ""
+    return carry_out("bench.plan", lambda: _run(options), kept)
 
 
 def _run(options: argparse.Namespace) -> int:
-    simulator = Simulator()
+    for path in filter(None, (options.json, options.figure)):
+        check_writable(path)
+    _import(options.modules)  # before anything asks which modules a worker needs
+    simulator = Simulator(options.json and options.json.with_name(options.json.name + ".partial"))
+    done = False
     try:
-        return _plan(options, simulator)
+        status = _plan(options, simulator)
+        done = True
+        return status
     except SimulationError as error:
         print(f"bench.plan: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        for worker in multiprocessing.active_children():  # they ignore the interrupt, and would finish their case first
-            worker.terminate()
-        raise
     finally:
-        simulator.close()
+        simulator.close(done)
 
 
 def _plan(options: argparse.Namespace, simulator: Simulator) -> int:
-    _import(options.modules)
     budget = Budget(check.budget_size(options.budget), headroom.parse(options.headroom))
     if options.check:
         check.require_gpu("--check")
-    for path in filter(None, (options.json, options.figure)):
-        document.check_writable(path)
     like = Case(
         backbone=options.backbone,
         reward=options.reward,
@@ -63,11 +63,11 @@ def _plan(options: argparse.Namespace, simulator: Simulator) -> int:
     if checks:
         print(f"\n{check.text(checks, budget)}")
     if options.json:
-        document.write(options.json, document.build(answers, budget, checks, **how))
+        write_atomically(options.json, document.build(answers, budget, checks, **how))
     if options.figure:
         from bench.plan.figure import region  # matplotlib takes a second to import
 
-        document.write(options.figure, region(answers, budget))
+        write_atomically(options.figure, region(answers, budget))
     return 1 if any(answer.reason for answer in answers) or not all(c.good for c in checks) else 0
 
 

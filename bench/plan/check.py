@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from bench.cases import Case
+from bench.lane import Lane
+from bench.memory import MemoryRuns
 from bench.plan.headroom import Budget
 from bench.plan.planner import Answer
 from bench.plan.size import parse
-from bench.runner import Pool
+from bench.records import MemoryRecord
 from bench.units import gib
 from methods.errors import InputError
 
@@ -55,18 +57,19 @@ def run(answers: Sequence[Answer], budget: Budget) -> list[Check]:
         for answer in answers
         if (limit := answer.limits.get("batch")) and limit.case and limit.peak
     }
-    pool = Pool(list(cases))
+    lane = Lane()
     try:
-        return [_check(case, planned, pool.record(case), budget) for case, planned in cases.items()]
+        runs = MemoryRuns(lane, list(cases))
+        return [_check(case, planned, runs.record(case), budget) for case, planned in cases.items()]
     finally:
-        pool.close()
+        lane.close()
 
 
-def _check(case: Case, planned: int, record: dict, budget: Budget) -> Check:
-    reading = record.get("reading") or {}
-    process = reading.get("process")
-    good = record["status"] == "ok" and (process is None or process <= budget.size)
-    return Check(case.method, case.batch, planned, reading.get("peak"), process, good, record["reason"])
+def _check(case: Case, planned: int, record: MemoryRecord, budget: Budget) -> Check:
+    reading = record.reading
+    process = reading.process if reading else None
+    good = record.ok and (process is None or process <= budget.size)
+    return Check(case.method, case.batch, planned, reading and reading.peak, process, good, record.reason)
 
 
 def text(checks: Sequence[Check], budget: Budget) -> str:

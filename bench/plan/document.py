@@ -1,13 +1,11 @@
-"""Answers as JSON, and files that are never half-written."""
+"""Answers as JSON."""
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
-from bench import record
+from msgspec import to_builtins
+
 from bench.cases import Case
 from bench.plan import draws
 from bench.plan.check import Check
@@ -15,7 +13,7 @@ from bench.plan.headroom import Budget
 from bench.plan.levers import Lever
 from bench.plan.planner import Answer
 from bench.plan.search import Limit
-from methods.errors import InputError
+from bench.records import make
 
 SCHEMA = 1
 
@@ -37,8 +35,8 @@ def build(
         },
         "answers": [_answer(answer, budget) for answer in answers],
         "checks": [asdict(check) for check in checks],
-        "settings": record.settings(case),
-        "environment": record.environment(with_gpu=bool(checks)),
+        "settings": to_builtins(make.settings(case)),
+        "environment": to_builtins(make.environment(with_gpu=bool(checks))),
     }
     return (json.dumps(document, indent=1) + "\n").encode()
 
@@ -85,27 +83,3 @@ def _lever(lever: Lever, budget: Budget) -> dict:
 
 def _case(case: Case) -> dict:
     return {**asdict(case), "id": case.id}
-
-
-def check_writable(path: Path) -> None:
-    """InputError, before anything is simulated, where no file can be made beside `path`."""
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another file") from None
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; name a file")
-
-
-def write(path: Path, content: bytes) -> None:
-    """Writes beside `path` and moves it into place."""
-    handle, new = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(new, 0o644)
-        os.replace(new, path)
-    except BaseException:
-        Path(new).unlink(missing_ok=True)
-        raise

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 
 from bench.cases import Case
-from bench.record import PLAN_DRAWS
+from bench.records.make import PLAN_DRAWS
 from bench.setup import draw_plan
 from methods.registry import METHODS, parse, spec
 

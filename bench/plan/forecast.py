@@ -81,7 +81,7 @@ def probes(cases: Sequence[Case]) -> list[Case]:
 def foretell(case: Case, simulator: Simulator) -> Forecast:
     """The forecast for a case's method; SimulationError if a probe gives no figure."""
     laws, own = fit(case, simulator), _own_probe(case)
-    phases = simulator.reading(own)["phases"]
+    phases = simulator.reading(own).phases
     beyond = {phase: phases[phase] - law(draws.held(own), own.batch, own.frames) for phase, law in laws.items()}
     return Forecast(laws, beyond)
 
@@ -102,7 +102,7 @@ def _reference_probes(case: Case) -> dict[tuple[int, int, int], Case]:
 
 def fit(case: Case, simulator: Simulator) -> dict[str, Law]:
     """The law in the setting of `case`, by phase; SimulationError if a probe gives no figure."""
-    scales = {scale: simulator.reading(probe)["phases"] for scale, probe in _reference_probes(case).items()}
+    scales = {scale: simulator.reading(probe).phases for scale, probe in _reference_probes(case).items()}
     (few, many), frames = PROBE_BATCHES, case.frames
     (base, more, called, near, far), lengths = scales.values(), [scale[2] for scale in scales][3:]
     laws = {}

@@ -88,7 +88,7 @@ class Levers:
 
     def _confirmed(self, lever: Lever) -> Lever | None:
         small = draws.stand_in(lever.case)
-        peak = self._simulator.reading(small)["peak"]
+        peak = self._simulator.reading(small).peak
         fits = self._budget.fits(peak)
         return replace(lever, peak=peak, confirmed=True, simulated_steps=small.steps) if fits else None
 
@@ -99,8 +99,8 @@ class Levers:
         """DRaFT-2 under the profile, with as many calls as the method holds, and what the method has beyond DRaFT."""
         reading = self._simulator.reading(self._probe(case, spec))
         # A little too much under bf16, whose rounded weights are kept once for all calls: what is foretold to fit does.
-        call = reading["split"]["rollout"]["activations"] // 2
-        return reading["peak"] + (draws.held(case) - 2) * call + forecast.excess(case)
+        call = reading.split["rollout"]["activations"] // 2
+        return reading.peak + (draws.held(case) - 2) * call + forecast.excess(case)
 
 
 def fewer(limits: Sequence[Limit | None]) -> Lever | None:

@@ -146,7 +146,7 @@ class Planner:
         )
 
     def _least(self, case: Case) -> int:
-        return self._budget.needs(self._simulator.reading(replace(case, batch=1))["peak"])
+        return self._budget.needs(self._simulator.reading(replace(case, batch=1)).peak)
 
     def _region(self, forecast: Forecast, case: Case, k: Limit | None) -> tuple[tuple[int, int], ...]:
         calls = range(1, case.steps + 1) if k else [draws.held(case)]

@@ -116,7 +116,7 @@ def confirm(searches: Sequence[Confirmation], simulator: Simulator) -> None:
         simulator.read(search.axis.at(n) for search, values in wanted for n in values)
         for search, values in wanted:
             try:
-                search.known |= {n: simulator.reading(search.axis.at(n))["phases"] for n in values}
+                search.known |= {n: simulator.reading(search.axis.at(n)).phases for n in values}
                 search.settle()
             except SimulationError as error:
                 search.error = error

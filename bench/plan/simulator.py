@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 from bench.cases import Case
-from bench.runner import Pool
+from bench.lane import Kept, Lane
+from bench.memory import MemoryRuns
+from bench.meters import Reading
 from bench.setup import draw_plan
 from bench.units import gib
 
@@ -15,29 +18,33 @@ class SimulationError(RuntimeError):
 
 class Simulator:
     """Answers cases with their readings. Cases that run the same plan at the same scale are simulated once: the bytes
-    are a matter of the plan, not of the method's name."""
+    are a matter of the plan, not of the method's name.
 
-    def __init__(self) -> None:
-        self._pool = Pool()
+    kept: a file that keeps the readings until `close`, so that a plan which was killed goes on from them.
+    """
+
+    def __init__(self, kept: Path | None = None) -> None:
+        self._kept = Kept(kept)
+        self._lane = Lane(self._kept)
+        self._runs = MemoryRuns(self._lane)
         self._same: dict[tuple, Case] = {}
-        self._readings: dict[Case, dict | str] = {}
+        self._readings: dict[Case, Reading | str] = {}
 
     def add(self, cases: Iterable[Case]) -> None:
         """Begins to simulate, in parallel, those that were not simulated yet."""
-        self._pool.add(map(self._stand_for, cases))
+        self._runs.add(list(map(self._stand_for, cases)))
 
     def read(self, cases: Iterable[Case]) -> None:
         """Simulates those that were not simulated yet, in parallel, and waits for them."""
         new = [case for case in dict.fromkeys(map(self._stand_for, cases)) if case not in self._readings]
         self.add(new)
-        for case in sorted(new, key=lambda case: -draw_plan(case).scores):  # as the pool takes them, so that lines flow
-            record = self._pool.record(case)
-            reading = record.get("reading")
-            self._readings[case] = reading or f"{case.id}: {record['reason']}"
-            figure = gib(reading["peak"]) if reading else record["status"]
+        for case in sorted(new, key=lambda case: -draw_plan(case).scores):  # as they began, so that lines flow
+            record = self._runs.record(case)
+            self._readings[case] = record.reading or f"{case.id}: {record.reason}"
+            figure = gib(record.reading.peak) if record.reading else record.status
             print(f"  [{len(self._readings)}] {case.id}: {figure}", file=sys.stderr, flush=True)
 
-    def reading(self, case: Case) -> dict:
+    def reading(self, case: Case) -> Reading:
         """The reading of one case, simulated now if need be; SimulationError with the reason if there is none."""
         self.read([case])
         reading = self._readings[self._stand_for(case)]
@@ -50,8 +57,12 @@ class Simulator:
         """Simulations so far."""
         return len(self._readings)
 
-    def close(self) -> None:
-        self._pool.close()
+    def close(self, done: bool = True) -> None:
+        """Ends the workers, whatever they are doing; `done`: the readings need not be kept any longer."""
+        self._lane.close()
+        if done:
+            self._kept.remove()
+        self._kept.close()
 
     def _stand_for(self, case: Case) -> Case:
         scale = (case.backbone, case.reward, case.batch, case.frames, case.profile)
