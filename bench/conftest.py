@@ -1,12 +1,11 @@
 """`pytest bench/`: from options to cases, from a case to its record, and the tables at the end."""
 
-import signal
-import sys
+import contextlib
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -43,7 +42,6 @@ class State:
 
 
 STATE = pytest.StashKey[State]()
-SIGTERM = pytest.StashKey[Any]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,11 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[STATE] = State(cases, _kept(config), gate)
     except InputError as error:
         raise pytest.UsageError(str(error)) from None
-    if not hasattr(signal, "SIGTERM") or sys.platform == "win32":
-        return
-    handler = terminated_in_order()
-    handler.__enter__()
-    config.add_cleanup(lambda: handler.__exit__(None, None, None))
+    stack = contextlib.ExitStack()
+    stack.enter_context(terminated_in_order())
+    config.add_cleanup(stack.close)
 
 
 def _kept(config: pytest.Config) -> Kept:

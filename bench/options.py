@@ -115,7 +115,9 @@ class Cases:
         if name == "test_memory.py":
             return MemoryRuns(lane, cases)
         if name == "test_step_time.py":
-            return step_time.StepTimeRuns(lane, paired.job(cases, option("rounds"), option("step_time_against")))
+            revision, rounds = option("step_time_against"), option("rounds")
+            paired_job = revision and paired.PairedJob(tuple(cases), rounds, revision)
+            return step_time.StepTimeRuns(lane, paired_job or step_time.StepTimeJob(tuple(cases), rounds))
         if name == "test_alignment.py":
             from bench.alignment.benchmark import AlignmentRuns
 

@@ -10,12 +10,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 
 from bench.cases import Case
-from bench.lane import Desk, Lane, WorkerDiedError
+from bench.lane import Desk, Job, Lane, WorkerDiedError
 from bench.memory import one_sentence, out_of_memory
 from bench.records import RewardStepTimeRecord, StepTimeRecord, make
 from bench.records.types import Spread, Status, Timing
@@ -56,11 +56,17 @@ class StepTimeJob:
         return measure(self.cases, self.rounds, desk)
 
 
+class TimingJob(Job, Protocol):
+    """A job that gives a step-time record of each of its cases, in their order."""
+
+    @property
+    def cases(self) -> tuple[Case | RewardCase, ...]: ...
+
+
 class StepTimeRuns:
     """The step-time records of cases: all are measured together before the first is shown."""
 
-    def __init__(self, lane: Lane, job: StepTimeJob) -> None:
-        """`job`: a StepTimeJob, or one that gives as much (bench.gate.paired)."""
+    def __init__(self, lane: Lane, job: TimingJob) -> None:
         self._lane, self._job = lane, job
 
     def record(self, case: Case | RewardCase) -> StepTimeRecord | RewardStepTimeRecord:

@@ -187,3 +187,29 @@ def _text_cells(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _whole(cell: object) -> str:
     return f"{cell:.0f}" if isinstance(cell, float) else str(cell)
+
+
+def for_terminal(records: Sequence[Record]) -> list[tuple[str, str]]:
+    """What `pytest bench/` shows of its rows: titles, and text below each."""
+    sections = []
+    if len(frame := memory(records)):
+        simulated = any(record.simulated for record in records)
+        note = (
+            "\nmeter simulated: no device was used; see README, what a simulated figure leaves out" if simulated else ""
+        )
+        sections.append(("memory, GiB (peak of one update, and of each phase)", text(frame) + note))
+    if len(frame := step_time(records)):
+        sections.append(("step time, seconds (median of interleaved rounds)", text(frame)))
+    if len(frame := reward_training(records)):
+        sections.append(("one step of the reward's own training: memory, GiB, and seconds", text(frame)))
+    if len(frame := alignment(records)):
+        aligned = [record for record in records if isinstance(record, AlignmentRecord)]
+        worlds = ", ".join(sorted({record.case.world for record in aligned}))
+        clock = next((record.alignment.clock for record in aligned if record.alignment), "")
+        sections.append(
+            (
+                f"alignment, {worlds} motion (test prompts, 95% intervals over seeds by Student's t)",
+                f"{text(frame)}\ns: {clock}; goal: the validation reward that DRaFT ends with",
+            )
+        )
+    return sections

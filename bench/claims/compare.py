@@ -7,7 +7,7 @@ row is missing or which field differs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Literal, Protocol, TypeVar, overload
+from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -107,13 +107,7 @@ class Found(Generic[Rows]):
         return provenance(self.rows[0]) + mixed + passed
 
 
-@overload
-def find(
-    records: Sequence[Record], wanted: Sequence[Case], kind: Literal["memory"] = "memory"
-) -> Found[MemoryRecord]: ...
-@overload
-def find(records: Sequence[Record], wanted: Sequence[Case], kind: Literal["step_time"]) -> Found[StepTimeRecord]: ...
-def find(records, wanted, kind="memory"):
+def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[Rows]) -> Found[Rows]:
     """The rows of the wanted cases, by whichever meter: measured on a GPU, else simulated, else on the CPU.
 
     NotJudgedError if no set of like rows holds all of them.
@@ -121,7 +115,7 @@ def find(records, wanted, kind="memory"):
     complaint = ""
     for meter in ("cuda", "simulated", "host"):
         ids = [replace(case, meter=meter).id for case in wanted]
-        rows = [r for r in records if r.kind == kind and r.case.meter == meter]
+        rows: list[Rows] = [r for r in records if isinstance(r, kind) and r.case.meter == meter]
         for like in reversed(like_sets([r for r in rows if r.ok])):  # the later file counts
             by_id = {r.case.id: r for r in like}
             if all(name in by_id for name in ids):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from bench import identity
 from methods.errors import InputError
@@ -26,12 +26,19 @@ class Desk:
 class Job(Protocol):
     """A piece of work that a worker process can do: a frozen dataclass, whose fields decide what it does."""
 
-    kind: ClassVar[str]
-    result: ClassVar[Any]
-    """Type of what `run` gives: what msgspec can write as JSON and read back."""
-    alone: bool
-    """It needs the machine to itself: a fresh process with all threads, while no other job runs. Others have one thread
-    each, as many at a time as there are cores."""
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def result(self) -> Any:
+        """Type of what `run` gives: what msgspec can write as JSON and read back."""
+        ...
+
+    @property
+    def alone(self) -> bool:
+        """It needs the machine to itself: a fresh process with all threads, while no other job runs. Others have one
+        thread each, as many at a time as there are cores."""
+        ...
 
     @property
     def id(self) -> str:

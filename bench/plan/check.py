@@ -11,7 +11,7 @@ from bench.memory import MemoryRuns
 from bench.plan.headroom import Budget
 from bench.plan.planner import Answer
 from bench.plan.size import parse
-from bench.records import MemoryRecord
+from bench.records import MemoryRecord, RewardMemoryRecord
 from bench.units import gib
 from methods.errors import InputError
 
@@ -65,11 +65,11 @@ def run(answers: Sequence[Answer], budget: Budget) -> list[Check]:
         lane.close()
 
 
-def _check(case: Case, planned: int, record: MemoryRecord, budget: Budget) -> Check:
+def _check(case: Case, planned: int, record: MemoryRecord | RewardMemoryRecord, budget: Budget) -> Check:
     reading = record.reading
-    process = reading.process if reading else None
+    peak, process = (reading.peak, reading.process) if reading else (None, None)
     good = record.ok and (process is None or process <= budget.size)
-    return Check(case.method, case.batch, planned, reading and reading.peak, process, good, record.reason)
+    return Check(case.method, case.batch, planned, peak, process, good, record.reason)
 
 
 def text(checks: Sequence[Check], budget: Budget) -> str:

@@ -41,14 +41,13 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Ch
     reward = _reward_gradient(world, batch, states[-1], seed)
     starts = {"coefficient": random, "coefficient_reward": reward}
     arrived = dict(starts)
-    found: dict[str, list[float]] = {name: [] for name in (*starts, "through_chain", "stepwise", "timestep")}
+    found: dict[str, list[float]] = {name: [] for name in (*starts, "through_chain", "stepwise")}
     for index in reversed(range(steps)):
         x = states[index].requires_grad_()
         out = world.backbone.predict(x, sampler[index].timestep, batch)
         following, x0_hat = sampler.step(x, out, index), sampler.x0_hat(x, out, index)
         for name, start in starts.items():
             found[name].append(_rms(arrived[name]) / _rms(start))
-        found["timestep"].append(sampler[index].timestep)
         own = _reward_gradient(world, batch, x0_hat.detach(), seed)
         found["stepwise"].append(_norm(torch.autograd.grad(x0_hat, weights, own, retain_graph=True)))
         found["through_chain"].append(
@@ -58,7 +57,8 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Ch
             name: torch.autograd.grad(following, x, cotangent, retain_graph=True)[0]
             for name, cotangent in arrived.items()
         }
-    return Chain(**{name: values[::-1] for name, values in found.items()})
+    timesteps = [sampler[index].timestep for index in range(steps)]
+    return Chain(timestep=timesteps, **{name: values[::-1] for name, values in found.items()})
 
 
 def _states(world: World, batch: Batch, sampler: Sampler, x: Tensor) -> list[Tensor]:

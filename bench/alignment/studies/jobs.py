@@ -242,7 +242,7 @@ class StudyJob:
     alone: ClassVar[bool] = False
 
     @property
-    def kind(self) -> str:  # type: ignore[override]  # of the work
+    def kind(self) -> str:
         return type(self.work).__name__.lower()
 
     @property
