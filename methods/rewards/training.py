@@ -19,7 +19,7 @@ from methods.rewards.losses import (
 )
 from methods.rewards.noise import NoiseConfig, Noised, noise
 from methods.rewards.preference import SplConfig, preference
-from methods.rewards.spm import Spm, sample
+from methods.rewards.spm import DualEncoder, sample
 from methods.rollout import Phases, unobserved
 
 
@@ -95,7 +95,7 @@ class RewardObjective:
             raise InputError(f"caption_threshold must be between 0 and 1, not {self.caption_threshold}")
 
     def __call__(
-        self, reward: Spm, batch: RewardBatch, phases: Phases = unobserved
+        self, reward: DualEncoder, batch: RewardBatch, phases: Phases = unobserved
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and its parts by name (as in losses.pretraining, and spl, mined, skipped); all scalars.
 
@@ -132,7 +132,7 @@ class RewardObjective:
                 parts |= {"spl": found.loss.detach(), "mined": found.mined, "skipped": found.skipped}
         return total, parts
 
-    def _decoding(self, reward: Spm, batch: RewardBatch, text: Tensor, motion: Tensor) -> Decoding | None:
+    def _decoding(self, reward: DualEncoder, batch: RewardBatch, text: Tensor, motion: Tensor) -> Decoding | None:
         if not hasattr(reward, "decoder") or not self.weights.reconstruction:
             return None
         mask = batch.frame_mask[: len(text)]
