@@ -1,15 +1,23 @@
-"""Loading and saving weights, safely: safetensors, or torch files read without running any pickled code."""
+"""Loading and saving weights, safely: safetensors, or torch files read without running any pickled code.
 
+What is written here can be checked when it is read: safetensors carry a digest of their content, torch files the
+checksums of their zip. A file by others, without a digest, is taken as it is.
+"""
+
+import hashlib
+import json
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from methods.errors import InputError
+from methods.files import write_atomically
 
 MLD_OTHERS = ("t2m_", "text_encoder.", "reward_model.")
 """What a published MLD checkpoint holds beside the backbone: the evaluator, a text encoder, EasyTune's reward."""
@@ -22,29 +30,126 @@ class CheckpointError(InputError):
 def read(path: Path | str) -> dict[str, Tensor]:
     """The state dict of a `.safetensors` file or of a torch file (plain, or under its key `state_dict`).
 
-    CheckpointError for a file that is missing, cut off, holds pickled objects other than tensors, or is no state dict.
+    CheckpointError for a file that is missing, cut off, damaged, holds pickled objects other than tensors, or is no
+    state dict.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint at {path}: check the path")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again") from None
+    if Path(path).suffix == ".safetensors":
+        return read_tensors(path)[0]
+    return state_dict(read_torch(path), path)
+
+
+def state_dict(content: object, path: Path | str) -> dict[str, Tensor]:
+    """That of what a torch file holds: plain, or under its key `state_dict`. CheckpointError if it is none."""
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not state or not all(map(_plain, state.values())):
+        raise CheckpointError(f"{path} holds no state dict: save model.state_dict() with safetensors")
+    return {str(name): value for name, value in state.items()}
+
+
+def _plain(value: object) -> bool:
+    """Whether it is a tensor that weights can be copied from."""
+    if not isinstance(value, Tensor):
+        return False
+    return value.layout is torch.strided and not value.is_quantized and not value.is_complex()
+
+
+def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file.
+
+    CheckpointError for one that is missing or cut off, or whose content is no longer what `save_tensors` wrote.
+    """
+    path = _existing(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the file is no mapping
+    except Exception as error:  # whatever a parser says of a file that may hold anything
+        raise CheckpointError(f"{path} is not a whole safetensors file ({_short(error)}): fetch it again") from None
+    about = _about(metadata)
+    written = about.pop("digest", None)
+    if written is not None and written != digest(tensors, about):
+        raise CheckpointError(f"{path} is damaged, its content is not what was written: fetch it or make it again")
+    return tensors, metadata
+
+
+def _about(metadata: dict[str, str]) -> dict:
+    """What `save_tensors` was given beside the tensors, with its digest; empty for a file by others."""
+    try:
+        (text,) = metadata.values()
+        about = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: Path | str, kind: str = "weights", about: Mapping | None = None
+) -> None:
+    """Writes a safetensors file atomically. `about`: JSON that is kept with the tensors, as metadata under `kind`.
+
+    Equal content gives equal bytes, whatever the file is called. InputError where the disk does not take it.
+    """
+    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    about = json.loads(json.dumps(about or {}))  # as it is read back
+    # One entry: several would be written in an order that changes from run to run.
+    metadata = {kind: json.dumps({**about, "digest": digest(tensors, about)})}
+    write_atomically(path, lambda new: save_file(tensors, new, metadata))
+
+
+def digest(tensors: Mapping[str, Tensor], about: object = None) -> str:
+    """Of tensors, by name, type, shape and values, and of JSON beside them."""
+    content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        content.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+        content.update(memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return content.hexdigest()[:32]
+
+
+def read_torch(path: Path | str) -> object:
+    """What a torch file holds, on the CPU: tensors in plain containers.
+
+    CheckpointError for one that is missing, cut off, damaged, or holds pickled objects, which are never run. Files of
+    torch before 1.6 are no zip and have no checksums.
+    """
+    path = _existing(path)
+    try:
+        if zipfile.is_zipfile(path) and not _sound(path):
+            raise CheckpointError(f"{path} is damaged, its checksums are not those of its content: fetch it again")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError:
         raise CheckpointError(
             f"{path} is cut off, or holds pickled objects, which are never run here: "
             "fetch it again, or save its state_dict alone as safetensors where you trust it"
         ) from None
-    except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile, OSError):
+    except Exception:  # whatever a parser says of a file that may hold anything
         raise CheckpointError(f"{path} is not a whole torch checkpoint: fetch it again") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no state dict: save model.state_dict() with safetensors")
-    return state
+
+
+def _sound(path: Path) -> bool:
+    """Whether each part of a zip has its checksum, and is stored as torch stores it: none is larger than the file."""
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            return False
+        return sum(part.file_size for part in parts) <= path.stat().st_size and archive.testzip() is None
+
+
+def save_torch(content: object, path: Path | str) -> None:
+    """Writes a torch file atomically, for `read_torch`. InputError where the disk does not take it."""
+    write_atomically(path, lambda new: torch.save(content, new))
+
+
+def _existing(path: Path | str) -> Path:
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint at {path}: check the path")
+    return path
+
+
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[str, ...] = ()) -> None:
@@ -95,10 +200,7 @@ def load_spm(reward: nn.Module, path: Path | str) -> None:
 
 def save(module: nn.Module, path: Path | str) -> None:
     """Writes the state dict under the published names, as safetensors, atomically."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    save_file({key: value.contiguous() for key, value in module.state_dict().items()}, temporary)
-    temporary.replace(path)
+    save_tensors(module.state_dict(), path)
 
 
 def _listed(keys: list[str], most: int = 5) -> str:

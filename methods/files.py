@@ -1,12 +1,16 @@
 """Files that are whole or not there: one writer for everything that is kept, and one run at a time where it is kept."""
 
 import contextlib
+import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from methods.errors import InputError
+
+UNFINISHED = ".part"
+"""What the name of a file ends in while it is written."""
 
 
 def write_atomically(path: Path | str, content: bytes | str | Callable[[Path], object]) -> None:
@@ -19,7 +23,7 @@ def write_atomically(path: Path | str, content: bytes | str | Callable[[Path], o
     new: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=UNFINISHED, dir=path.parent)
         os.close(handle)
         new = Path(name)
         if callable(content):
@@ -56,6 +60,8 @@ def check_writable(path: Path | str) -> None:
     path = Path(path)
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder; name a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"cannot write {path}: it is no regular file, and would be replaced; name another")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -66,17 +72,37 @@ def check_writable(path: Path | str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path | str) -> Iterator[None]:
-    """One process at a time: holds `path` + ".lock" while open. InputError, at once, where another run holds it.
+    """One process at a time: InputError, at once, where another run holds the same file or folder.
 
-    The lock is the operating system's and goes with the process, however that ends; the empty file stays.
+    What a killed run left half-written there is removed. The lock is the operating system's, on a hidden file in the
+    folder or beside the file, and goes with the process, however that ends.
     """
     import fcntl
 
     path = Path(path)
-    check_writable(path.with_name(path.name + ".lock"))
-    with path.with_name(path.name + ".lock").open("a") as file:
+    lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    check_writable(lock)
+    while True:
+        file = lock.open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
+            file.close()
             raise InputError(f"another run is writing to {path}: wait for it, or choose another place") from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                break
+        file.close()  # of a run that ended just now, and removed it
+    try:
+        for left in _half_written(path):
+            left.unlink(missing_ok=True)
         yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
+def _half_written(path: Path) -> list[Path]:
+    """Of the files of a folder, or of a file."""
+    folder, name = (path, "*") if path.is_dir() else (path.parent, glob.escape(path.name))
+    return list(folder.glob(f".{name}-*{UNFINISHED}"))

@@ -28,12 +28,21 @@ OnUpdate = Callable[[list[Tensor], Tensor], None]
 on the device. The rollout itself keeps neither, so that its memory does not grow with the number of updates."""
 
 
+@torch.no_grad()
+def states(backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, generator=None) -> Iterator[Tensor]:
+    """The states of a trajectory, x_T (which is `x`) to x_0, one after the other and without gradients."""
+    yield x
+    for index in range(len(sampler)):
+        out = backbone.predict(x, sampler[index].timestep, batch)
+        x = sampler.step(x, out, index, _noise(sampler, index, x, generator))
+        yield x
+
+
 def sample(backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, generator=None) -> Tensor:
     """Motions `[B, F, D]` from the initial state `x`, without gradients."""
+    for state in states(backbone, sampler, batch, x, generator):
+        x = state
     with torch.no_grad():
-        for index in range(len(sampler)):
-            out = backbone.predict(x, sampler[index].timestep, batch)
-            x = sampler.step(x, out, index, _noise(sampler, index, x, generator))
         return backbone.decode(x, batch)
 
 

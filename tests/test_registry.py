@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 import pytest
 import torch
+from bench.runner import measure
 from bench_command import ROOT, bench
 
 from bench import record, setup
@@ -18,7 +19,6 @@ from bench.gate import paired
 from bench.plan.simulator import Simulator
 from bench.report import rows as pick
 from bench.reward_cases import RewardCase
-from bench.runner import measure
 from methods import registry
 from methods.entries import RewardEntry, example_batch
 from methods.errors import InputError

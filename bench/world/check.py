@@ -11,8 +11,7 @@ from torch import Tensor
 from bench.motion import metrics
 from bench.world import losses
 from bench.world.world import Prompts, World, frame_mask
-from methods.interface import Batch
-from methods.samplers import Sampler
+from methods.rollout import states
 
 TIMESTEPS = tuple(range(1, 1000, 98))
 GUIDANCES = (1.25, 1.5, 1.75, 2.0, 2.5)
@@ -73,7 +72,7 @@ def generate(
     try:
         for start in range(0, len(prompts), batch):
             inputs = world.batch(prompts.texts[start : start + batch], prompts.lengths[start : start + batch])
-            latent = _sample_latent(world, world.sampler(steps), inputs, generator)
+            *_, latent = states(backbone, world.sampler(steps), inputs, backbone.initial_state(inputs, generator))
             with torch.no_grad():
                 motions.append(backbone.decode(latent, inputs))
             latents.append(latent)
@@ -82,16 +81,6 @@ def generate(
     longest = max(motion.shape[1] for motion in motions)
     padded = [torch.nn.functional.pad(motion, (0, 0, 0, longest - motion.shape[1])) for motion in motions]
     return torch.cat(padded), torch.cat(latents)
-
-
-def _sample_latent(world: World, sampler: Sampler, inputs: Batch, generator: torch.Generator) -> Tensor:
-    """x_0 of the sampler, before the decoder."""
-
-    x = world.backbone.initial_state(inputs, generator)
-    with torch.no_grad():
-        for index in range(len(sampler)):
-            x = sampler.step(x, world.backbone.predict(x, sampler[index].timestep, inputs), index)
-    return x
 
 
 def figures(world: World, motion: Tensor, prompts: Prompts, reference: Tensor, seed: int = 0) -> Figures:

@@ -13,7 +13,7 @@ from bench.motion.clip import UNIT
 from bench.motion.evaluator import EvaluatorConfig
 from bench.motion.skeleton import T2M
 from methods.backbones.mld import Mld, MldConfig
-from methods.rewards.spm import Gaussian, Spm, SpmConfig
+from methods.rewards.spm import DualEncoder, Gaussian, Spm, SpmConfig
 from methods.samplers import alphas_cumprod
 from methods.transformer import EncoderLayer, LearnedPositions, SkipTransformer, TimestepEmbedding, TransformerSize
 
@@ -229,18 +229,31 @@ class WorldDenoiser(nn.Module):
         return ((linear + correction) @ self.directions).reshape(sample.shape)
 
 
-class WorldReward(Spm):
-    """The reward over patches of frames: four frames are one step of its sequence."""
+class WorldReward(DualEncoder):
+    """The reward over patches of frames: four frames are one step of its sequence. Parts and names are SPM's."""
 
     def __init__(self, text_width: int, size: TransformerSize, decoder: bool = False):
         """decoder: keep the one that the published pre-training reconstructs with; no reward is scored with it."""
-        super().__init__(SpmConfig(UNIT * T2M.width, text_width, size.width, size))
+        super().__init__()
+        # Drawn whole, and the positions anew: a seed gives the weights that it gave to every world and reward so far.
+        drawn = Spm(SpmConfig(UNIT * T2M.width, text_width, size.width, size))
+        self.global_motion_token = drawn.global_motion_token
+        self.global_text_token = drawn.global_text_token
         self.query_motion_pos_encoder = LearnedPositions(size.width, POSITIONS)
         self.query_text_pos_encoder = LearnedPositions(size.width, POSITIONS)
         if decoder:
             self.query_pos_decoder = LearnedPositions(size.width, POSITIONS)
-        else:
-            del self.query_pos_decoder, self.decoder, self.final_layer
+        self.motion_encoder = drawn.motion_encoder
+        self.text_encoder = drawn.text_encoder
+        if decoder:
+            self.decoder = drawn.decoder
+        self.dist_motion_layer = drawn.dist_motion_layer
+        self.dist_text_layer = drawn.dist_text_layer
+        self.skel_embedding = drawn.skel_embedding
+        self.text_embedding = drawn.text_embedding
+        if decoder:
+            self.final_layer = drawn.final_layer
+        self.time_embedding = drawn.time_embedding
 
     def encode_motion(self, motion: Tensor, frame_mask: Tensor, timestep: Tensor | None = None) -> Gaussian:
         return super().encode_motion(*patches(motion, frame_mask), timestep)
@@ -251,21 +264,17 @@ class WorldReward(Spm):
 
 
 class WorldBackbone(Mld):
-    """MLD with the world's VAE and denoiser: the same guidance, the same names."""
+    """MLD of the world's VAE and denoiser: the same guidance, the same names."""
 
     vae: WorldVae  # type: ignore[assignment]  # another VAE, the same decode
 
     def __init__(self, config: WorldConfig):
-        nn.Module.__init__(self)
-        self.config = MldConfig(
-            T2M.width,
-            config.vae.tokens,
-            config.text_width,
-            TransformerSize(width=config.vae.width),  # read for the latent's width alone
-            config.guidance,
+        latent = TransformerSize(width=config.vae.width)  # read for the latent's width alone
+        super().__init__(
+            MldConfig(T2M.width, config.vae.tokens, config.text_width, latent, config.guidance),
+            WorldVae(config.vae),  # type: ignore[arg-type]
+            WorldDenoiser(config.vae, config.text_width, config.denoiser),
         )
-        self.vae = WorldVae(config.vae)
-        self.denoiser = WorldDenoiser(config.vae, config.text_width, config.denoiser)
 
     @property
     def own_denoiser(self) -> WorldDenoiser:

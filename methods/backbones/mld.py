@@ -100,11 +100,14 @@ class MldVae(nn.Module):
 class Mld(nn.Module):
     """MLD as a methods.interface.Backbone; `state_dict()` has the published names."""
 
-    def __init__(self, config: MldConfig | None = None):
+    def __init__(
+        self, config: MldConfig | None = None, vae: MldVae | None = None, denoiser: nn.Module | None = None
+    ) -> None:
+        """vae, denoiser: in place of the published ones."""
         super().__init__()
         self.config = config or MldConfig()
-        self.vae = MldVae(self.config)
-        self.denoiser: nn.Module = MldDenoiser(self.config)
+        self.vae = MldVae(self.config) if vae is None else vae
+        self.denoiser: nn.Module = MldDenoiser(self.config) if denoiser is None else denoiser
 
     def predict(self, x: Tensor, timestep: int, batch: Batch) -> Tensor:
         """ε with classifier-free guidance, from one call on the doubled batch [text, null]."""

@@ -54,32 +54,25 @@ class SpmError(InputError):
     """The reward cannot score what it was given; the message is one sentence that names it and the mend."""
 
 
-class Spm(nn.Module):
-    """The dual encoder, and its decoder (used in pre-training only).
+class DualEncoder(nn.Module):
+    """What the reward computes with its parts; a class that derives from it makes them, under these names."""
 
-    The released module shares one LayerNorm between both encoders' ends by accident; here they are two, and a released
-    checkpoint (which stores both, equal) loads unchanged.
-    """
-
-    def __init__(self, config: SpmConfig | None = None):
-        super().__init__()
-        self.config = config = config or SpmConfig()
-        width = config.transformer.width
-        self.global_motion_token = nn.Parameter(torch.randn(1, width))
-        self.global_text_token = nn.Parameter(torch.randn(1, width))
-        self.query_motion_pos_encoder = LearnedPositions(width)
-        self.query_text_pos_encoder = LearnedPositions(width)
-        self.query_pos_decoder = LearnedPositions(width)
-        self.motion_encoder = SkipTransformer(EncoderLayer, config.transformer)
-        self.text_encoder = SkipTransformer(EncoderLayer, config.transformer)
-        self.decoder = SkipTransformer(DecoderLayer, config.transformer)
-        self.dist_motion_layer = nn.Linear(width, 2 * width)
-        self.dist_text_layer = nn.Linear(width, 2 * width)
-        self.skel_embedding = nn.Linear(config.features, width)
-        self.text_embedding = nn.Linear(config.token_width, width)
-        self.final_layer = nn.Linear(width, config.features)
-        # None is no entry of the state dict: a checkpoint without a time embedding says so by its keys.
-        self.time_embedding = TimestepEmbedding(config.time_features, width) if config.time_features else None
+    global_motion_token: Tensor
+    global_text_token: Tensor
+    """`[1, width]` each: where the distributions are read."""
+    query_motion_pos_encoder: LearnedPositions
+    query_text_pos_encoder: LearnedPositions
+    motion_encoder: SkipTransformer
+    text_encoder: SkipTransformer
+    dist_motion_layer: nn.Linear
+    dist_text_layer: nn.Linear
+    skel_embedding: nn.Linear
+    text_embedding: nn.Linear
+    time_embedding: TimestepEmbedding | None
+    query_pos_decoder: LearnedPositions
+    decoder: SkipTransformer
+    final_layer: nn.Linear
+    """The last three are for `decode` alone."""
 
     @property
     def noise_aware(self) -> bool:
@@ -135,6 +128,34 @@ class Spm(nn.Module):
 
     def networks(self) -> dict[str, nn.Module]:
         return {"reward": self}
+
+
+class Spm(DualEncoder):
+    """The published networks: the dual encoder, and its decoder (used in pre-training only).
+
+    The released module shares one LayerNorm between both encoders' ends by accident; here they are two, and a released
+    checkpoint (which stores both, equal) loads unchanged.
+    """
+
+    def __init__(self, config: SpmConfig | None = None):
+        super().__init__()
+        self.config = config = config or SpmConfig()
+        width = config.transformer.width
+        self.global_motion_token = nn.Parameter(torch.randn(1, width))
+        self.global_text_token = nn.Parameter(torch.randn(1, width))
+        self.query_motion_pos_encoder = LearnedPositions(width)
+        self.query_text_pos_encoder = LearnedPositions(width)
+        self.query_pos_decoder = LearnedPositions(width)
+        self.motion_encoder = SkipTransformer(EncoderLayer, config.transformer)
+        self.text_encoder = SkipTransformer(EncoderLayer, config.transformer)
+        self.decoder = SkipTransformer(DecoderLayer, config.transformer)
+        self.dist_motion_layer = nn.Linear(width, 2 * width)
+        self.dist_text_layer = nn.Linear(width, 2 * width)
+        self.skel_embedding = nn.Linear(config.features, width)
+        self.text_embedding = nn.Linear(config.token_width, width)
+        self.final_layer = nn.Linear(width, config.features)
+        # None is no entry of the state dict: a checkpoint without a time embedding says so by its keys.
+        self.time_embedding = TimestepEmbedding(config.time_features, width) if config.time_features else None
 
 
 def entry(config: SpmConfig, sentences: int) -> RewardEntry:

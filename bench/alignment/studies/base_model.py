@@ -18,6 +18,7 @@ from bench.records.types import Chain, Noise, Similarity
 from bench.world import Prompts, World
 from bench.world.check import posteriors
 from methods import Batch, Sampler
+from methods.rollout import states
 
 
 def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Chain:
@@ -35,15 +36,16 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Ch
     batch = world.batch(chosen.texts, chosen.lengths)
     sampler = world.sampler(steps)
     generator = torch.Generator().manual_seed(seed)
-    states = _states(world, batch, sampler, world.backbone.initial_state(batch, generator))
+    state = world.backbone.initial_state(batch, generator)
+    path = list(states(world.backbone, sampler, batch, state))
     weights = list(world.backbone.denoiser.parameters())
-    random = torch.randn(states[-1].shape, generator=generator)
-    reward = _reward_gradient(world, batch, states[-1], seed)
+    random = torch.randn(path[-1].shape, generator=generator)
+    reward = _reward_gradient(world, batch, path[-1], seed)
     starts = {"coefficient": random, "coefficient_reward": reward}
     arrived = dict(starts)
     found: dict[str, list[float]] = {name: [] for name in (*starts, "through_chain", "stepwise")}
     for index in reversed(range(steps)):
-        x = states[index].requires_grad_()
+        x = path[index].requires_grad_()
         out = world.backbone.predict(x, sampler[index].timestep, batch)
         following, x0_hat = sampler.step(x, out, index), sampler.x0_hat(x, out, index)
         for name, start in starts.items():
@@ -59,16 +61,6 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Ch
         }
     timesteps = [sampler[index].timestep for index in range(steps)]
     return Chain(timestep=timesteps, **{name: values[::-1] for name, values in found.items()})
-
-
-def _states(world: World, batch: Batch, sampler: Sampler, x: Tensor) -> list[Tensor]:
-    """x_T to x_0."""
-    states = [x]
-    with torch.no_grad():
-        for index in range(len(sampler)):
-            out = world.backbone.predict(states[-1], sampler[index].timestep, batch)
-            states.append(sampler.step(states[-1], out, index))
-    return states
 
 
 def _reward_gradient(world: World, batch: Batch, latent: Tensor, seed: int) -> Tensor:
@@ -102,7 +94,7 @@ def similarity(world: World, motions: int = 64, steps: int = 50, seed: int = 0) 
     sampler = world.sampler(steps)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        clean = _states(world, batch, sampler, world.backbone.initial_state(batch, generator))[-1]
+        *_, clean = states(world.backbone, sampler, batch, world.backbone.initial_state(batch, generator))
         text = world.reward.encode_text(batch.tokens, batch.token_mask)[0]
         embedded = _embed(world, batch, clean)
         noise = torch.randn(clean.shape, generator=generator)
@@ -173,18 +165,19 @@ def _scores(
 ) -> dict[str, Tensor]:
     """Scores of one trajectory a prompt: of the finished motions `[N]`, and at every step `[T, N]`."""
     batch = world.batch(prompts.texts, prompts.lengths)
-    states = _states(world, batch, sampler, world.backbone.initial_state(batch, generator))
+    state = world.backbone.initial_state(batch, generator)
+    path = list(states(world.backbone, sampler, batch, state))
 
     def scored(latent: Tensor, timestep: int | None = None) -> Tensor:
         return score(world.reward, world.backbone.decode(latent, batch), batch, seed, timestep)
 
     rows: dict[str, list[Tensor]] = {"aware": [], "clean": [], "predicted": []}
-    for index, x in enumerate(states[:-1]):
+    for index, x in enumerate(path[:-1]):
         timestep = sampler[index].timestep
         rows["aware"].append(scored(x, timestep))
         rows["clean"].append(scored(x))
         rows["predicted"].append(scored(sampler.x0_hat(x, world.backbone.predict(x, timestep, batch), index)))
-    return {name: torch.stack(values) for name, values in rows.items()} | {"final": scored(states[-1])}
+    return {name: torch.stack(values) for name, values in rows.items()} | {"final": scored(path[-1])}
 
 
 def _precisions(world: World, motions: int, sampler: Sampler, seed: int) -> dict[str, list[float]]:
