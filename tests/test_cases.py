@@ -1,7 +1,7 @@
 """Cases have stable, readable ids; what is unknown or out of range is refused with the known ones."""
 
 import pytest
-from bench.runner import measure
+from bench.memory import measure
 
 from bench.cases import MATRICES, Case, matrix
 from bench.profiles import Profile, profile

@@ -28,7 +28,7 @@ def test_an_unchanged_tree_passes_10_times_in_10(committed):
     """In fresh processes, under other hash seeds and thread counts."""
     program = (
         "import pathlib, sys, torch; from bench.cases import Case; from bench.gate import baseline;"
-        "from bench.gate.judge import judge; from bench.runner import measure;"
+        "from bench.gate.judge import judge; from bench.memory import measure;"
         "rows = baseline.load(pathlib.Path(sys.argv[1]));"
         "case = Case(**{k: v for k, v in rows[0]['case'].items() if k != 'id'});"
         "found = [(torch.set_num_threads(1 + n % 4), judge(measure(case), rows))[1] for n in range(5)];"

@@ -7,7 +7,7 @@ from gate_cases import LARGE
 from bench.cases import Case
 from bench.gate.growth import changes
 from bench.gate.judge import Outcome, compare
-from bench.runner import measure
+from bench.memory import measure
 from methods import rollout
 from methods.rewards import spm
 from methods.transformer import LearnedPositions

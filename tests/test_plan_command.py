@@ -18,7 +18,7 @@ from bench.plan.forecast import foretell, probes
 from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
 from bench.plan.simulator import Simulator
-from bench.runner import measure
+from bench.memory import measure
 from bench.setup import draw_plan
 from methods.errors import InputError
 from methods.rollout import PHASES

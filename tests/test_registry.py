@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 
 import pytest
 import torch
-from bench.runner import measure
+from bench.memory import measure
 from bench_command import ROOT, bench
 
 from bench import record, setup

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from bench.runner import measure
+from bench.memory import measure
 from bench_command import bench_here
 
 from bench import record, step_time, tables
