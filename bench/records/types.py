@@ -344,6 +344,10 @@ class TrainedReward(Struct, frozen=True):
     """None: the world's own reward, which was not trained here."""
 
 
+Timesteps = list[int | float]
+"""Whole numbers as they are, so that tables show them so."""
+
+
 class Chain(Struct, frozen=True, tag_field="name", tag="chain"):
     """By denoising step, see bench.alignment.studies.base_model.chain."""
 
@@ -351,13 +355,13 @@ class Chain(Struct, frozen=True, tag_field="name", tag="chain"):
     coefficient_reward: list[float]
     through_chain: list[float]
     stepwise: list[float]
-    timestep: list[int]
+    timestep: Timesteps
 
 
 class Similarity(Struct, frozen=True, tag_field="name", tag="similarity"):
     """By denoising step, see bench.alignment.studies.base_model.similarity."""
 
-    timestep: list[int]
+    timestep: Timesteps
     signal: list[float]
     noisy: list[float]
     predicted: list[float]
@@ -370,7 +374,7 @@ class Similarity(Struct, frozen=True, tag_field="name", tag="similarity"):
 class Noise(Struct, frozen=True, tag_field="name", tag="noise"):
     """By denoising step, see bench.alignment.studies.base_model.noise."""
 
-    timestep: list[float]
+    timestep: Timesteps
     correlation_aware: list[float]
     within_aware: list[float]
     correlation_clean: list[float]
