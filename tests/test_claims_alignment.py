@@ -53,32 +53,17 @@ def row(
 ) -> AlignmentRecord:
     final = {name: interval(1.0) for name in METRICS}
     final |= {"mm_dist": interval(mm_dist), "r1": interval(r1), "fid": interval(fid), "reward": interval(0.9)}
-    spent = (seconds or 10.0) / 2
+    spent, ours = (seconds or 10.0) / 2, {"mm_dist": mm_dist}
     start, end = (
-        Point(
-            n,
-            n,
-            16 * n,
-            spent * n,
-            spent * n,
-            {"reward": 0.5 + n / 10, "r1": 0.4, "fid": 2 - n / 4, "mm_dist": mm_dist},
-        )
+        Point(n, n, 16 * n, spent * n, spent * n, {"reward": 0.5 + n / 10, "r1": 0.4, "fid": 2 - n / 4, **ours})
         for n in (0, 2)
     )
     means = {name: value.mean for name, value in final.items()}
     return AlignmentRecord(
         status="ok",
         case=AlignmentCase(
-            **{
-                "method": method,
-                "world": "embedded",
-                "steps": 20,
-                "batch": 16,
-                "size": "full",
-                "seeds": 3,
-                "id": method,
-            }
-            | case
+            **{"method": method, "world": "embedded", "steps": 20, "batch": 16, "size": "full", "seeds": 3} | case,
+            id=method,
         ),
         plan=None,
         settings=SETTINGS,

@@ -4,8 +4,9 @@ import made_studies
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
-from bench.alignment import studies
+from bench.alignment.studies import base_model
 from bench.claims.base_model import judge_chain, judge_similarity
 from bench.claims.verdict import NotJudgedError, Outcome
 from bench.records.types import Chain, Similarity
@@ -19,7 +20,7 @@ def world():
 
 
 def test_the_chain_is_that_of_one_graph_through_all_steps(world):
-    found = studies.chain(world, prompts=2, steps=3, seed=5)
+    found = structs.asdict(base_model.chain(world, prompts=2, steps=3, seed=5))
     chosen = world.prompts("test", 2)
     batch, sampler = world.batch(chosen.texts, chosen.lengths), world.sampler(3)
     generator = torch.Generator().manual_seed(5)
@@ -37,7 +38,7 @@ def test_the_chain_is_that_of_one_graph_through_all_steps(world):
 
 
 def test_similarity_rises_to_one_as_the_noise_goes(world):
-    found = studies.similarity(world, motions=8, steps=5)
+    found = structs.asdict(base_model.similarity(world, motions=8, steps=5))
     assert {len(values) for values in found.values()} == {5}
     assert found["timestep"] == sorted(found["timestep"], reverse=True)
     assert found["noisy"][-1] > 0.9
@@ -52,7 +53,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def noise(world):
-    return studies.noise(world, prompts=3, motions=32, steps=3, seed=7)
+    return structs.asdict(base_model.noise(world, prompts=3, motions=32, steps=3, seed=7))
 
 
 @pytest.mark.parametrize("within", [False, True])
