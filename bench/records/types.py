@@ -344,10 +344,6 @@ class TrainedReward(Struct, frozen=True):
     """None: the world's own reward, which was not trained here."""
 
 
-Timesteps = list[int | float]
-"""Whole numbers as they are, so that tables show them so."""
-
-
 class Chain(Struct, frozen=True, tag_field="name", tag="chain"):
     """By denoising step, see bench.alignment.studies.base_model.chain."""
 
@@ -355,13 +351,13 @@ class Chain(Struct, frozen=True, tag_field="name", tag="chain"):
     coefficient_reward: list[float]
     through_chain: list[float]
     stepwise: list[float]
-    timestep: Timesteps
+    timestep: list[int]
 
 
 class Similarity(Struct, frozen=True, tag_field="name", tag="similarity"):
     """By denoising step, see bench.alignment.studies.base_model.similarity."""
 
-    timestep: Timesteps
+    timestep: list[int]
     signal: list[float]
     noisy: list[float]
     predicted: list[float]
@@ -374,7 +370,7 @@ class Similarity(Struct, frozen=True, tag_field="name", tag="similarity"):
 class Noise(Struct, frozen=True, tag_field="name", tag="noise"):
     """By denoising step, see bench.alignment.studies.base_model.noise."""
 
-    timestep: Timesteps
+    timestep: list[float]
     correlation_aware: list[float]
     within_aware: list[float]
     correlation_clean: list[float]
