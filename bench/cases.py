@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bench.profiles import profile
 from methods.errors import InputError
 from methods.interface import Method
-from methods.registry import BACKBONES, look_up, pair, parse, spec
+from methods.registry import BACKBONES, pair, parse, spec
 
 EMBEDDED = "embedded"
 """The backbone of rows of the embedded world; of other worlds, the name of their motion."""
@@ -70,7 +70,8 @@ class Case:
 
 def check_meter(name: str) -> None:
     """InputError for an unknown one."""
-    look_up(dict.fromkeys(METERS), "meter", name)
+    if name not in METERS:
+        raise InputError(f"unknown meter {name!r}: choose one of {', '.join(METERS)}")
 
 
 def written_id(words: Iterable[str]) -> str:

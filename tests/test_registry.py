@@ -13,8 +13,9 @@ import torch
 from bench.memory import measure
 from bench_command import ROOT, bench
 
-from bench import record, setup
+from bench import compare, record, setup
 from bench.cases import Case
+from bench.claims import forecast
 from bench.gate import paired
 from bench.plan.simulator import Simulator
 from bench.report import rows as pick
@@ -160,7 +161,21 @@ def test_rows_of_two_rewards_share_no_table_and_old_files_have_the_default():
     new = {"case": asdict(Case(backbone="mld-tiny", **SCALE))}
     old = {"case": {name: value for name, value in new["case"].items() if name != "reward"}}
     other = {"case": asdict(Case(backbone="mld-tiny", reward="wide", **SCALE))}
-    assert pick.scale(old) == pick.scale(new) != pick.scale(other)
+    for scale in (pick.scale, forecast._scale):
+        assert scale(old) == scale(new) != scale(other)
+
+
+def test_a_method_is_compared_with_the_reference_under_its_own_reward():
+    register_reward("wide", wide_reward())
+
+    def row(method: str, reward: str, overhead: int) -> dict:
+        case = asdict(Case(method, "mld-tiny", **SCALE, reward=reward))
+        return {"case": case, "reading": {"peak": 100 + overhead, "resident": 100}}
+
+    draft, reference, other = row("draft", "", 30), row("easytune", "", 10), row("easytune", "wide", 5)
+    del reference["case"]["reward"]  # as in older files
+    assert compare._ratio(draft, [other, reference], "easytune") == 3
+    assert compare._ratio(draft, [other], "easytune") is None
 
 
 def test_the_planner_simulates_two_rewards_apart():
