@@ -5,168 +5,170 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from bench.alignment import reading
+from bench.motion.metrics import FOLLOWED, METRICS, SHOWN
+from bench.records import (
+    AlignmentRecord,
+    MemoryRecord,
+    Record,
+    RewardMemoryRecord,
+    RewardStepTimeRecord,
+    StepTimeRecord,
+)
+from bench.records.types import Alignment, Interval, MethodCase
 from bench.units import GIB
 from methods.rollout import PHASES
 
 
-def memory(records: Sequence[dict]) -> pd.DataFrame:
+def memory(records: Sequence[Record]) -> pd.DataFrame:
     """Memory rows, GiB. A row that has no figure keeps its status and reason."""
     rows = []
     for record in records:
-        if record["kind"] != "memory":
+        if not isinstance(record, MemoryRecord):
             continue
-        row = {**_case(record), "meter": record["case"]["meter"], "status": record["status"]}
-        if reading := record.get("reading"):
+        row = {**_case(record.case), "meter": record.case.meter, "status": record.status}
+        if reading := record.reading:
             row |= {
-                "held": record["plan"]["held"],
-                "peak": reading["peak"] / GIB,
-                "overhead": (reading["peak"] - reading["resident"]) / GIB,
-                "resident": reading["resident"] / GIB,
-                "sampling": reading["sampling"] / GIB,
-                **{phase: reading["phases"].get(phase, 0) / GIB for phase in PHASES},
+                "held": record.plan.held if record.plan else None,
+                "peak": reading.peak / GIB,
+                "overhead": (reading.peak - reading.resident) / GIB,
+                "resident": reading.resident / GIB,
+                "sampling": reading.sampling / GIB,
+                **{phase: reading.phases.get(phase, 0) / GIB for phase in PHASES},
             }
         else:
-            row["reason"] = record["reason"]
+            row["reason"] = record.reason
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def step_time(records: Sequence[dict]) -> pd.DataFrame:
+def step_time(records: Sequence[Record]) -> pd.DataFrame:
     """Step-time rows, seconds: median and interquartile range."""
     rows = []
     for record in records:
-        if record["kind"] != "step_time":
+        if not isinstance(record, StepTimeRecord):
             continue
-        row = {**_case(record), "device": record["environment"].get("device"), "status": record["status"]}
-        if timing := record.get("timing"):
-            for unit in ("update", "optimiser_step", "sample"):
-                spread = timing[f"per_{unit}"]
-                row[f"s/{unit.replace('_', ' ')}"] = spread["median"]
-                row[f"IQR {unit.replace('_', ' ')}"] = spread["iqr"]
-            row["rounds"] = timing["rounds"]
-            if against := timing.get("against"):
-                row[f"times {against['revision']}"] = against["ratio"]
+        row = {**_case(record.case), "device": record.environment.device, "status": record.status}
+        if timing := record.timing:
+            for unit, spread in (
+                ("update", timing.per_update),
+                ("optimiser step", timing.per_optimiser_step),
+                ("sample", timing.per_sample),
+            ):
+                row |= {f"s/{unit}": spread.median, f"IQR {unit}": spread.iqr}
+            row["rounds"] = timing.rounds
+            if against := timing.against:
+                row[f"times {against.revision}"] = against.ratio
         else:
-            row["reason"] = record["reason"]
+            row["reason"] = record.reason
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def reward_training(records: Sequence[dict]) -> pd.DataFrame:
+def reward_training(records: Sequence[Record]) -> pd.DataFrame:
     """Rows of the reward's own training, memory in GiB and step time in seconds, as they come."""
     rows = []
     for record in records:
-        if record["kind"] not in ("reward_memory", "reward_step_time"):
+        if not isinstance(record, RewardMemoryRecord | RewardStepTimeRecord):
             continue
-        case = record["case"]
-        row = {"training": case["method"], "B": case["batch"], "F": case["frames"], "meter": case["meter"]}
-        row["status"] = record["status"]
-        if reading := record.get("reading"):
-            row |= {name: reading[name] / GIB for name in ("peak", "resident", "sampling")}
-            row |= {phase: reading["phases"][phase] / GIB for phase in PHASES if phase != "rollout"}
-        if timing := record.get("timing"):
-            row |= {"s/step": timing["per_update"]["median"], "IQR step": timing["per_update"]["iqr"]}
-        if record["reason"]:
-            row["reason"] = record["reason"]
+        case = record.case
+        row: dict = {"training": case.method, "B": case.batch, "F": case.frames, "meter": case.meter}
+        row["status"] = record.status
+        if isinstance(record, RewardMemoryRecord) and (reading := record.reading):
+            row |= {name: getattr(reading, name) / GIB for name in ("peak", "resident", "sampling")}
+            row |= {phase: reading.phases[phase] / GIB for phase in PHASES if phase != "rollout"}
+        if isinstance(record, RewardStepTimeRecord) and (timing := record.timing):
+            row |= {"s/step": timing.per_update.median, "IQR step": timing.per_update.iqr}
+        if record.reason:
+            row["reason"] = record.reason
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-ALIGNED = {"reward": "reward", "r1": "R@1", "fid": "FID", "mm_dist": "MM-Dist", "multimodality": "MModality"}
-
-
-def alignment(records: Sequence[dict]) -> pd.DataFrame:
-    """Alignment rows: test metrics as mean ± half-width of the 95% interval over seeds, the base and real data first;
-    the validation reward after all trajectories, and at the time at which the first of the methods had run them all;
-    then what it took to reach DRaFT's last reward."""
-    own = [record for record in records if record["kind"] == "alignment"]
-    found = [record["alignment"] for record in own if record["status"] == "ok"]
+def alignment(records: Sequence[Record]) -> pd.DataFrame:
+    """Alignment rows: test metrics as mean ± half-width of the 95% interval over seeds (Student's t), the base and real
+    data first; the validation reward after all trajectories, and at the time at which the first of the methods had run
+    them all; then what it took to reach DRaFT's last reward."""
+    chosen = [record for record in records if isinstance(record, AlignmentRecord)]
+    measured = [record.alignment for record in chosen if record.alignment]
     rows: list[dict] = []
-    if found:
-        real = {name: {"mean": value, "half_width": None} for name, value in found[0]["real"].items()}
-        rows += [{"method": name, **_aligned(of)} for name, of in (("real data", real), ("base", found[0]["base"]))]
-    seconds = first_end(found)
-    for record in own:
-        row = {"method": record["case"]["method"]}
-        if of := record.get("alignment"):
-            curve = reading.mean_curve(of["curves"])
-            goal = of["to_reach"]
+    if measured:
+        real = {name: Interval(value, None) for name, value in measured[0].real.items()}
+        rows += [{"method": name, **_shown(of)} for name, of in (("real data", real), ("base", measured[0].base))]
+    seconds = first_end(measured)
+    for record in chosen:
+        row: dict = {"method": record.case.method}
+        if of := record.alignment:
+            curve = reading.mean_curve(of.curves)
             row |= {
-                "lr": f"{of['lr']:g}" + (f" ({of['at_edge']} of the grid)" if of["at_edge"] else ""),
-                **_aligned(of["final"]),
-                f"val. at {curve[-1]['trajectories']:.0f} traj.": curve[-1]["reward"],
-                f"at {seconds:.1f} s": _at(of["curves"], "cpu_seconds", seconds, "reward")["mean"],
-                "s": curve[-1]["cpu_seconds"],
-                "traj. to goal": goal["trajectories"],
-                "s to goal": goal["seconds"],
-                "peak MiB": of["memory"]["peak"] / 2**20,
-                "hacked": ", ".join(ALIGNED[name] for name in reading.hacked(of["gain"])),
+                "lr": f"{of.lr:g}" + (f" ({of.at_edge} of the grid)" if of.at_edge else ""),
+                **_shown(of.final),
+                f"val. at {curve[-1].trajectories:.0f} traj.": curve[-1].metrics["reward"],
+                f"at {seconds:.1f} s": _at(of.curves, "cpu_seconds", seconds, "reward").mean,
+                "s": curve[-1].cpu_seconds,
+                "traj. to goal": of.to_reach.trajectories,
+                "s to goal": of.to_reach.seconds,
+                "peak MiB": of.memory.peak / 2**20,
+                "hacked": ", ".join(METRICS[name].label for name in reading.hacked(of.gain)),
             }
         else:
-            row |= {"status": record["status"], "reason": record["reason"]}
+            row |= {"status": record.status, "reason": record.reason}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-ON_CURVE = ("reward", "r1", "mm_dist", "fid")
-"""What is followed while a method trains: the reward, and what an independent evaluator says of it."""
-
-
-def at_equal_cost(records: Sequence[dict]) -> pd.DataFrame:
-    """Validation metrics of good alignment rows as mean ± half-width of the 95% interval over seeds: at equal
-    trajectories (all of them), then at equal time, which is when the first run of any method ended. Each seed's curve
-    is read off there, linear between its points."""
-    found = [record["alignment"] for record in records]
-    trajectories, seconds = found[0]["curves"][0][-1]["trajectories"], first_end(found)
+def at_equal_cost(records: Sequence[AlignmentRecord]) -> pd.DataFrame:
+    """Validation metrics of good alignment rows as mean ± half-width of the 95% interval over seeds (Student's t): at
+    equal trajectories (all of them), then at equal time, which is when the first run of any method ended. Each seed's
+    curve is read off there, linear between its points."""
+    measured = [(record.case.method, record.alignment) for record in records if record.alignment]
+    trajectories = measured[0][1].curves[0][-1].trajectories
+    seconds = first_end([of for _, of in measured])
     rows = []
     for axis, position, unit in (("trajectories", trajectories, "trajectories"), ("cpu_seconds", seconds, "s")):
-        for record, of in zip(records, found, strict=True):
-            row = {"at": f"{position:.4g} {unit}", "method": record["case"]["method"]}
+        for method, of in measured:
+            row: dict = {"at": f"{position:.4g} {unit}", "method": method}
             for name, column in (("trajectories", "trajectories"), ("updates", "updates"), ("cpu_seconds", "s")):
-                row[column] = _at(of["curves"], axis, position, name)["mean"]
-            row |= {ALIGNED[name]: interval(_at(of["curves"], axis, position, name)) for name in ON_CURVE}
+                row[column] = _at(of.curves, axis, position, name).mean
+            row |= {METRICS[name].label: interval(_at(of.curves, axis, position, name)) for name in FOLLOWED}
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def first_end(found: Sequence[dict]) -> float:
+def first_end(measured: Sequence[Alignment]) -> float:
     """Seconds after which the first run of any method was through: every curve reaches there. 0 without runs."""
-    return min((curve[-1]["cpu_seconds"] for of in found for curve in of["curves"]), default=0.0)
+    return min((curve[-1].cpu_seconds for of in measured for curve in of.curves), default=0.0)
 
 
-def _at(curves: Sequence[reading.Curve], axis: str, position: float, name: str) -> dict:
+def _at(curves: Sequence[reading.Curve], axis: str, position: float, name: str) -> Interval:
     """Mean and interval over seeds of a figure at a position of their curves; None of what was not measured."""
-    known = [curve for curve in curves if name in curve[0]]
-    return reading.over_seeds([reading.value_at(curve, axis, position, name) for curve in known])
+    return reading.over_seeds([reading.value_at(curve, axis, position, name) for curve in curves])
 
 
-def _aligned(metrics: dict) -> dict[str, str]:
-    return {column: interval(metrics[name]) for name, column in ALIGNED.items()}
+def _shown(metrics: Mapping[str, Interval]) -> dict[str, str]:
+    return {METRICS[name].label: interval(metrics[name]) for name in SHOWN}
 
 
-def interval(value: Mapping[str, float | None], form: str = ".3f") -> str:
-    """`0.612 ± 0.014` of a `mean` and a `half_width`; the mean alone without one, nothing without a mean. `form` is
-    the mean's; the half-width has as many figures, and no sign."""
-    mean, half_width = value["mean"], value["half_width"]
-    if mean is None:
+def interval(value: Interval, form: str = ".3f") -> str:
+    """`0.612 ± 0.014` of an interval over seeds; the mean alone of a single seed, nothing without a mean. `form` is the
+    mean's; the half-width has as many figures, and no sign."""
+    if value.mean is None:
         return ""
-    return f"{mean:{form}}" + ("" if half_width is None else f" ± {half_width:{form.lstrip('+')}}")
+    spread = "" if value.half_width is None else f" ± {value.half_width:{form.lstrip('+')}}"
+    return f"{value.mean:{form}}{spread}"
 
 
-def _case(record: dict) -> dict:
-    case = record["case"]
-    names = {"method": "method", "profile": "profile", "T": "steps", "B": "batch", "F": "frames"}
-    return {column: case[name] for column, name in names.items()}
+def _case(case: MethodCase) -> dict:
+    return {"method": case.method, "profile": case.profile, "T": case.steps, "B": case.batch, "F": case.frames}
 
 
 def text(frame: pd.DataFrame) -> str:
     """For a terminal."""
-    return _shown(frame).to_string(index=False)
+    return _text_cells(frame).to_string(index=False)
 
 
 def markdown(frame: pd.DataFrame) -> str:
     """A GitHub table."""
-    shown = _shown(frame)
+    shown = _text_cells(frame)
     numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
     lines = [
         "| " + " | ".join(map(str, shown.columns)) + " |",
@@ -176,7 +178,7 @@ def markdown(frame: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+def _text_cells(frame: pd.DataFrame) -> pd.DataFrame:
     """Cells as text: floats with three figures behind the point at most, nothing for what is not known."""
     return frame.map(
         lambda cell: "" if pd.isna(cell) else f"{cell:.3f}" if isinstance(cell, float) and cell % 1 else _whole(cell)

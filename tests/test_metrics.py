@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 from parity.vectors import deviation, load, randn
 
 from bench.motion.metrics import (
+    FOLLOWED,
+    JUDGED,
+    METRICS,
+    SHOWN,
     MetricError,
     diversity,
     fid,
-    interval,
     mm_dist,
     multimodality,
+    over_repeats,
     pools,
     r_precision,
 )
@@ -161,10 +165,22 @@ def test_fid_of_known_gaussians():
     assert fid(corners * [1, 2], corners * [4, 3] + [5, 0]) == pytest.approx(5**2 + 3**2 + 1**2)
 
 
-def test_interval():
-    assert interval([1.0, 2.0, 3.0, 4.0]) == (2.5, pytest.approx(1.96 * np.sqrt(1.25) / 2))
-    assert interval([3.0]).mean == 3
-    assert np.isnan(interval([3.0]).half_width)
+def test_the_table_of_metrics_says_what_is_better_and_who_judges():
+    assert {name: metric.sign for name, metric in METRICS.items() if metric.sign < 1} == {
+        "mm_dist": -1,
+        "fid": -1,
+        "diversity": 0,
+        "multimodality": 0,
+    }
+    assert [name for name, metric in METRICS.items() if not metric.independent] == ["reward"]
+    assert set(SHOWN) | set(FOLLOWED) <= set(METRICS)
+    assert JUDGED == ("r1", "fid", "mm_dist")
+
+
+def test_interval_over_repeats():
+    assert over_repeats([1.0, 2.0, 3.0, 4.0]) == (2.5, pytest.approx(1.96 * np.sqrt(1.25) / 2))
+    assert over_repeats([3.0]).mean == 3
+    assert np.isnan(over_repeats([3.0]).half_width)
 
 
 GOOD = np.random.default_rng(0).normal(size=(32, 4))
@@ -184,7 +200,7 @@ NAN = np.where(np.arange(32)[:, None] == 3, np.nan, GOOD)
         (lambda: fid(GOOD, GOOD[0]), "must have 2 axes and a row or more, not [4]"),
         (lambda: diversity(GOOD, np.random.default_rng(0)), "300 pairs needs as many motions, not 32"),
         (lambda: multimodality(GOOD[None, :9], np.random.default_rng(0)), "as many motions a text, not 9"),
-        (lambda: interval([]), "at least one repeat"),
+        (lambda: over_repeats([]), "at least one repeat"),
     ],
 )
 def test_what_has_no_answer_is_refused_in_one_sentence(compute, said):

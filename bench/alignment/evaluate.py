@@ -15,15 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.motion import metrics
-from bench.motion.metrics import Array, Interval, interval
+from bench.motion.metrics import METRICS, Array, OverRepeats, over_repeats
 from bench.world import Prompts, World
 from methods import Reward, sample
 from methods.errors import InputError
 from methods.interface import Batch
 
-METRICS = ("reward", "r1", "r2", "r3", "mm_dist", "fid", "diversity", "multimodality")
-"""reward: held out, higher is better; r1 to r3: R-precision, pools of 32, equal meanings are equal; mm_dist, fid: lower
-is better; diversity, multimodality: of the motions, near that of real data is best."""
 CHUNK = 16
 """Prompts sampled at once: larger ones leave a core's cache, and take longer a prompt."""
 POOL_DRAWS = 5
@@ -42,9 +39,9 @@ def evaluate(
     steps: int = 50,
     denoiser: nn.Module | None = None,
     real: Array | None = None,
-) -> dict[str, Interval]:
+) -> dict[str, OverRepeats]:
     """METRICS of the motions that the world's backbone makes of the first `count` prompts of a split, over `repeats`
-    noise seeds (drawn from `seed`) of `steps` denoising steps, each with a 95% interval.
+    noise seeds (drawn from `seed`) of `steps` denoising steps, each with a 95% interval over those repeats (1.96 σ/√n).
 
     `denoiser` is measured in place of the world's own; `real` is what `reference` gives, where it is at hand. The same
     arguments give the same numbers; torch's global generator is left as it was. MultiModality compares repeats, and is
@@ -64,16 +61,16 @@ def evaluate(
             motion, rewards = generate(world, prompts, noise, steps)
             embedded.append(world.embed_motions(motion, prompts.lengths))
             rows.append(_one_repeat(texts, embedded[-1], real, prompts, noise) | {"reward": float(rewards.mean())})
-    found = {name: interval([row[name] for row in rows]) for name in METRICS if name in rows[0]}
+    found = {name: over_repeats([row[name] for row in rows]) for name in METRICS if name in rows[0]}
     return found | {"multimodality": _multimodality(embedded)}
 
 
-def means(found: Mapping[str, Interval]) -> dict[str, float]:
+def means(found: Mapping[str, OverRepeats]) -> dict[str, float]:
     """The means of what could be measured."""
     return {name: value.mean for name, value in found.items() if math.isfinite(value.mean)}
 
 
-def evaluate_real(world: World, split: str = "test", count: int = 256) -> dict[str, Interval]:
+def evaluate_real(world: World, split: str = "test", count: int = 256) -> dict[str, OverRepeats]:
     """The same of `count` real motions of a split with their captions: what there is to reach.
 
     They are none of those that FID compares with. MultiModality is NaN: the real data has one motion a text.
@@ -88,7 +85,7 @@ def evaluate_real(world: World, split: str = "test", count: int = 256) -> dict[s
         embedded = world.embed_motions(motion, own.lengths)
     row = _one_repeat(world.embed_texts(own.texts), embedded, reference(world, split), own, REFERENCE_SEED)
     row |= {"reward": float(rewards.mean()), "multimodality": float("nan")}
-    return {name: interval([row[name]]) for name in METRICS}
+    return {name: over_repeats([row[name]]) for name in METRICS}
 
 
 def reference(world: World, split: str) -> Array:
@@ -144,13 +141,13 @@ def _one_repeat(texts: Tensor, motions: Tensor, real: Array, prompts: Prompts, s
     }
 
 
-def _multimodality(repeats: Sequence[Tensor]) -> Interval:
+def _multimodality(repeats: Sequence[Tensor]) -> OverRepeats:
     """MultiModality over every pair of repeats `[N, E]`, which needs no 30 motions a text.
 
     The published draw of pairs may meet in one motion, at no distance; with few repeats it would, often.
     """
     pairs = [float(torch.linalg.vector_norm(a - b, dim=-1).mean()) for a, b in combinations(repeats, 2)]
-    return interval(pairs) if pairs else Interval(float("nan"), float("nan"))
+    return over_repeats(pairs) if pairs else OverRepeats(float("nan"), float("nan"))
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from bench.alignment import rewards
 from bench.alignment.evaluate import evaluate, means
 from bench.alignment.prompts import training_prompts
 from bench.command import carry_out
+from bench.motion.metrics import FOLLOWED
 from methods import METHODS, Score, parse
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, finetune
@@ -43,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
 
     def measure() -> dict:
         found = evaluate(own, "val", options.prompts, repeats=1, steps=options.steps)
-        shown = ", ".join(f"{name} {found[name].mean:.3f}" for name in ("reward", "r1", "mm_dist", "fid"))
+        shown = ", ".join(f"{name} {found[name].mean:.3f}" for name in FOLLOWED)
         print(f"  held out, {options.prompts} validation prompts: {shown}", flush=True)
         return means(found)
 

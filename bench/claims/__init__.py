@@ -1,7 +1,9 @@
 """The published efficiency claims as data, and for each a judge: records in, a verdict with its numbers out.
 
-published: the figures; verdict: the types; compare: like with like; forecast: what a plan foretells; table, steps,
-speed, alignment, base_model, rewards: the judges.
+published: the figures; verdict: the types; compare: like with like; measured: what a record measured; forecast: the
+peak that a plan predicts; table, steps, speed, alignment, base_model, rewards: the judges.
+
+Intervals in verdicts are 95% intervals over seeds, by Student's t (bench.alignment.reading.over_seeds).
 """
 
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from bench.claims.speed import judge_speed
 from bench.claims.steps import judge_growth, judge_trained_steps
 from bench.claims.table import judge_additional_memory, judge_peaks, judge_saving
 from bench.claims.verdict import Claim, NotJudgedError, Outcome, Verdict
+from bench.records import Record
 
 PAPER = "EasyTune, arXiv 2602.07967"
 REPORT_COMMAND = "python -m bench.report run.json"
@@ -140,12 +143,12 @@ CLAIMS = (
 )
 
 
-def judge(records: Sequence[dict]) -> list[Verdict]:
+def judge(records: Sequence[Record]) -> list[Verdict]:
     """A verdict on every claim, in their order."""
     return [_verdict(claim, records) for claim in CLAIMS]
 
 
-def _verdict(claim: Claim, records: Sequence[dict]) -> Verdict:
+def _verdict(claim: Claim, records: Sequence[Record]) -> Verdict:
     if claim.judge is None:
         return Verdict(claim.id, Outcome.NOT_JUDGED, f"Needs {claim.needs}.")
     try:

@@ -6,7 +6,10 @@ import pandas as pd
 
 from bench.cases import EMBEDDED
 from bench.claims.compare import provenance
+from bench.claims.measured import study_of
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict, outcome_of
+from bench.records import Record, StudyRecord
+from bench.records.types import Chain, Similarity, fields
 
 VANISHED = 0.1
 """A chain coefficient, or a share of the gradient, this small counts as gone."""
@@ -14,48 +17,48 @@ SIMILAR = 0.5
 """A noised motion counts as similar if it has kept this share of the way from another motion to its clean self."""
 
 
-def study(records: Sequence[dict], name: str) -> dict:
+def study(records: Sequence[Record], name: str) -> StudyRecord:
     """The latest good record of a study of the embedded world; NotJudgedError if there is none."""
-    own = [r for r in records if r["kind"] == "study" and r["case"]["backbone"] == EMBEDDED]
-    found = [r for r in own if r["case"]["id"] == name and r["status"] == "ok"]
-    if not found:
+    good = [r for r in records if isinstance(r, StudyRecord) and r.ok and r.case.world == EMBEDDED]
+    named = [r for r in good if r.case.id == name]
+    if not named:
         raise NotJudgedError(f"Missing: study {name} of the embedded world.")
-    return found[-1]
+    return named[-1]
 
 
-def judge_chain(records: Sequence[dict]) -> Verdict:
+def judge_chain(records: Sequence[Record]) -> Verdict:
     """C6: the coefficient at the first step, and what share of DRaFT-T's gradient the first half of the steps has."""
     record = study(records, "chain")
-    rows = record["study"]
-    coefficient, through = rows["coefficient_reward"], rows["through_chain"]
+    result = study_of(record, Chain)
+    coefficient, through = result.coefficient_reward, result.through_chain
     half = len(through) // 2
     share = sum(through[:half]) / sum(through)
-    stepwise = sum(rows["stepwise"][:half]) / sum(rows["stepwise"])
+    stepwise = sum(result.stepwise[:half]) / sum(result.stepwise)
     gone = (coefficient[0] < VANISHED, share < VANISHED)
     finding = (
         f"From the last step to the first the chain coefficient goes from 1 to {coefficient[0]:.3g} along the reward's "
-        f"gradient ({rows['coefficient'][0]:.3g} along random directions); the noisier half of the steps has "
+        f"gradient ({result.coefficient[0]:.3g} along random directions); the noisier half of the steps has "
         f"{share:.0%} of DRaFT-T's gradient norm, step by step added up, and {stepwise:.0%} of EasyTune's."
     )
     return Verdict(
         "C6",
         outcome_of(gone),
         f"{finding} {_where(record)}",
-        pd.DataFrame(rows),
+        pd.DataFrame(fields(result)),
         f"embedded world, {provenance(record)}",
     )
 
 
-def judge_similarity(records: Sequence[dict]) -> Verdict:
+def judge_similarity(records: Sequence[Record]) -> Verdict:
     """C7: up to which noise level a noised motion is nearer to its clean self than half-way to another one."""
     record = study(records, "similarity")
-    rows = record["study"]
-    kept = {name: _kept(rows[name], rows["other"]) for name in ("noisy", "predicted")}
+    result = study_of(record, Similarity)
+    kept = {"noisy": _kept(result.noisy, result.other), "predicted": _kept(result.predicted, result.other)}
     similar = [value >= SIMILAR for value in kept["noisy"]]
     first = similar.index(True) if any(similar) else None
     outcome = Outcome.HOLDS if all(similar) else Outcome.IN_PART if first is not None else Outcome.FAILS
     reach = (
-        f"from timestep {rows['timestep'][first]} down"
+        f"from timestep {result.timestep[first]} down"
         if first is not None and all(similar[first:])
         else f"at {sum(similar)} of {len(similar)} steps"
     )
@@ -64,7 +67,7 @@ def judge_similarity(records: Sequence[dict]) -> Verdict:
         f"meaning); at the noisiest step it keeps {kept['noisy'][0]:.0%}, the one-step prediction from it "
         f"{kept['predicted'][0]:.0%}."
     )
-    numbers = pd.DataFrame({**rows, **{f"{name}, kept": values for name, values in kept.items()}})
+    numbers = pd.DataFrame({**fields(result), **{f"{name}, kept": values for name, values in kept.items()}})
     return Verdict("C7", outcome, f"{finding} {_where(record)}", numbers, f"embedded world, {provenance(record)}")
 
 
@@ -72,5 +75,5 @@ def _kept(similarity: Sequence[float], floor: Sequence[float]) -> list[float]:
     return [(value - low) / (1 - low) for value, low in zip(similarity, floor, strict=True)]
 
 
-def _where(record: dict) -> str:
-    return f"Of the embedded world ({record['case']['steps']} steps), not of the published model and reward."
+def _where(record: StudyRecord) -> str:
+    return f"Of the embedded world ({record.case.steps} steps), not of the published model and reward."

@@ -7,29 +7,34 @@ row is missing or which field differs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
 
 from bench.cases import Case
 from bench.claims.verdict import NotJudgedError
+from bench.records import Record
+from bench.records.types import fields
+
+R = TypeVar("R", bound=Record)
 
 
-def likeness(record: dict) -> dict[str, object]:
+def likeness(record: Record) -> dict[str, object]:
     """What must be equal in rows that are compared, by the field's name."""
-    simulated = record["case"]["meter"] == "simulated"
-    settings = dict(record["settings"])
+    simulated = record.case.meter == "simulated"
+    settings = fields(record.settings)
     if simulated:
         settings.pop("threads", None)  # nothing is computed: the bytes are the same on every machine
-    where = record["environment"]
+    where = record.environment
     return {
-        "meter": record["case"]["meter"],
-        "device": None if simulated else where.get("device"),
+        "meter": record.case.meter,
+        "device": None if simulated else where.device,
         # Without data nothing of a build's device code runs: +cpu and +cu130 of a version are one.
-        "torch": str(where.get("torch")).partition("+")[0] if simulated else where.get("torch"),
-        "cuda": where.get("cuda"),
+        "torch": str(where.torch).partition("+")[0] if simulated else where.torch,
+        "cuda": where.cuda,
         **{f"settings.{name}": value for name, value in sorted(settings.items())},
     }
 
 
-def difference(one: dict, other: dict) -> str | None:
+def difference(one: Record, other: Record) -> str | None:
     """The first field in which two records are unlike, with both values; None if they can be compared."""
     ours, theirs = likeness(one), likeness(other)
     for name in (*ours, *sorted(set(theirs) - set(ours))):
@@ -38,9 +43,9 @@ def difference(one: dict, other: dict) -> str | None:
     return None
 
 
-def like_sets(records: Sequence[dict]) -> list[list[dict]]:
+def like_sets(records: Sequence[R]) -> list[list[R]]:
     """The records in sets of like ones; measured on a GPU first, then simulated, then the CPU's."""
-    sets: list[list[dict]] = []
+    sets: list[list[R]] = []
     for record in records:
         home = next((rows for rows in sets if difference(rows[0], record) is None), None)
         if home is None:
@@ -48,25 +53,25 @@ def like_sets(records: Sequence[dict]) -> list[list[dict]]:
         else:
             home.append(record)
     order = {"cuda": 0, "simulated": 1, "host": 2}
-    return sorted(sets, key=lambda rows: order[rows[0]["case"]["meter"]])
+    return sorted(sets, key=lambda rows: order[rows[0].case.meter])
 
 
-def provenance(record: dict) -> str:
+def provenance(record: Record) -> str:
     """How a record came about, in a few words."""
-    where = record["environment"]
-    meter = record["case"]["meter"]
-    device = where.get("device")
+    where = record.environment
+    meter = record.case.meter
+    device = where.device
     how = {"simulated": "simulated", "cuda": f"measured on {device}", "host": f"CPU: {device}"}[meter]
-    return f"{how}, torch {where.get('torch')}"
+    return f"{how}, torch {where.torch}"
 
 
 @dataclass(frozen=True)
-class Found:
+class Found(Generic[R]):
     """The rows of a verdict, all alike."""
 
-    rows: list[dict]
+    rows: list[R]
     """Of the wanted cases, in their order."""
-    like: list[dict]
+    like: list[R]
     """Every good row that can be compared with them."""
     passed_over: str = ""
     """Why rows of a better meter were not used, if there are some."""
@@ -74,13 +79,13 @@ class Found:
     @property
     def provenance(self) -> str:
         """Where the rows come from, with what a reader should know before trusting them."""
-        commits = {str(row["environment"].get("commit")) for row in self.rows}
+        commits = {str(row.environment.commit) for row in self.rows}
         mixed = f"; rows of {len(commits)} commits ({', '.join(sorted(commits))})" if len(commits) > 1 else ""
         passed = f"; measured rows were not used: {self.passed_over.rstrip('.')}" if self.passed_over else ""
         return provenance(self.rows[0]) + mixed + passed
 
 
-def find(records: Sequence[dict], wanted: Sequence[Case], kind: str = "memory") -> Found:
+def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[R]) -> Found[R]:
     """The rows of the wanted cases, by whichever meter: measured on a GPU, else simulated, else on the CPU.
 
     NotJudgedError if no set of like rows holds all of them.
@@ -88,22 +93,20 @@ def find(records: Sequence[dict], wanted: Sequence[Case], kind: str = "memory") 
     complaint = ""
     for meter in ("cuda", "simulated", "host"):
         ids = [replace(case, meter=meter).id for case in wanted]
-        rows = [r for r in records if r["kind"] == kind and r["case"]["meter"] == meter]
-        for like in reversed(like_sets([r for r in rows if r["status"] == "ok"])):  # the later file counts
-            by_id = {r["case"]["id"]: r for r in like}
+        rows: list[R] = [r for r in records if isinstance(r, kind) and r.case.meter == meter]
+        for like in reversed(like_sets([r for r in rows if r.ok])):  # the later file counts
+            by_id = {r.case.id: r for r in like}
             if all(name in by_id for name in ids):
                 return Found([by_id[name] for name in ids], like, complaint)
         # The complaint about the best meter that was tried at all for these cases.
-        if not complaint and any(r["case"]["id"] in ids for r in rows):
+        if not complaint and any(r.case.id in ids for r in rows):
             complaint = _complaint(rows, ids)
     raise NotJudgedError(complaint or f"Missing: {_few([replace(case, meter='simulated').id for case in wanted])}.")
 
 
-def _complaint(rows: Sequence[dict], ids: Sequence[str]) -> str:
+def _complaint(rows: Sequence[Record], ids: Sequence[str]) -> str:
     """Why no set of like rows among `rows` holds all of `ids`."""
-    by_status = {
-        status: {r["case"]["id"]: r for r in rows if (r["status"] == "ok") is status} for status in (True, False)
-    }
+    by_status = {status: {r.case.id: r for r in rows if r.ok is status} for status in (True, False)}
     good, bad = by_status[True], by_status[False]
     lacking = [_lacking(name, bad.get(name)) for name in ids if name not in good]
     if lacking:
@@ -112,8 +115,8 @@ def _complaint(rows: Sequence[dict], ids: Sequence[str]) -> str:
     return f"Refused: {ids[0]} and {other} cannot be compared, they differ in {what}; measure them alike."
 
 
-def _lacking(name: str, row: dict | None) -> str:
-    return name if row is None else f"{name} ({row['status']}: {row['reason']})"
+def _lacking(name: str, row: Record | None) -> str:
+    return name if row is None else f"{name} ({row.status}: {row.reason})"
 
 
 def _few(names: Sequence[str]) -> str:

@@ -1,19 +1,23 @@
 """C8 and C9: what the studies that train rewards, and fine-tune under them, say. They are of a small world, not of the
 published models and data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pandas as pd
 
-from bench.alignment.reading import of_seeds, paired, side
+from bench.alignment.reading import Figures, of_seeds, over_seeds, paired, side
 from bench.claims.base_model import study
 from bench.claims.compare import provenance
+from bench.claims.measured import mean_of, study_of
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict
-from bench.tables import ALIGNED, interval
+from bench.motion.metrics import METRICS
+from bench.records import Record, StudyRecord
+from bench.records.types import Interval, Retrieval, RunsUnderReward, SplStudy, TrainedReward, WindowsStudy
+from bench.tables import interval
 
 AFTER = ("r1", "mm_dist", "fid", "reward")
-"""What is told of a fine-tuned model: three figures of the evaluator's, and the held-out reward."""
+"""What is said of a fine-tuned model: three figures of the evaluator's, and the held-out reward."""
 SCORES = {"x0-hat": "x̂₀", "noisy": "noisy state"}
 """What is scored inside a trajectory, by its name in the study."""
 PUBLISHED_NOISE_AWARE, PUBLISHED_ONE_STEP = 0.581, 0.568
@@ -32,7 +36,7 @@ AGAINST = (
 """Arms of the spl study that are compared, seed by seed."""
 
 
-def trained_study(records: Sequence[dict], name: str) -> dict:
+def trained_study(records: Sequence[Record], name: str) -> StudyRecord:
     """The latest good record of a study that trains, the one at the tiny scale only where there is no full one;
     NotJudgedError if there is neither."""
     for known in (name, f"{name}-tiny"):
@@ -41,34 +45,33 @@ def trained_study(records: Sequence[dict], name: str) -> dict:
     raise NotJudgedError(f"Missing: study {name} of the embedded world (pytest bench/ -m study --study {name}).")
 
 
-def is_tiny(record: dict) -> bool:
+def is_tiny(record: StudyRecord) -> bool:
     """Whether a study only shows that it runs."""
-    return record["case"].get("scale") == "tiny"
+    return record.case.scale == "tiny"
 
 
-def where(record: dict, seeds: int) -> str:
+def where(record: StudyRecord, seeds: int) -> str:
     """A sentence on what a study's figures are of."""
-    case = record["case"]
     tiny = ", at the tiny scale, which shows that it runs and no more" if is_tiny(record) else ""
     count = f"{seeds} seed{'s' if seeds > 1 else ''}"
-    return f"Of the {case['backbone']} world ({case['steps']} steps, {count}{tiny}), not of the published models."
+    return f"Of the {record.case.world} world ({record.case.steps} steps, {count}{tiny}), not of the published models."
 
 
-def judge_noise_aware(records: Sequence[dict]) -> Verdict:
+def judge_noise_aware(records: Sequence[Record]) -> Verdict:
     """C8: EasyTune's R@1 over all steps with the noise-aware reward less that with the one-step prediction, paired by
-    seed. It holds where the 95% interval lies above 0, fails where it lies below; in part otherwise, and where another
-    window clearly says the opposite."""
+    seed. It holds where the 95% interval over seeds (Student's t) lies above 0, fails where it lies below; in part
+    otherwise, and where another window clearly says the opposite."""
     record = trained_study(records, "windows")
-    found = record["study"]
-    clean, noisy = found["runs"]["x0-hat"], found["runs"]["noisy"]
-    widths = [past - first for first, past in found["windows"]]
+    result = study_of(record, WindowsStudy)
+    clean, noisy = result.runs["x0-hat"], result.runs["noisy"]
+    widths = [past - first for first, past in result.windows]
     whole = widths.index(max(widths))  # all steps
     sides = [side(paired(theirs, ours, "r1")) for ours, theirs in zip(clean, noisy, strict=True)]
     changes = {metric: interval(paired(noisy[whole], clean[whole], metric), "+.3f") for metric in AFTER}
     others = [
-        f"{steps_of(window)} favour {'the noisy state' if own > 0 else 'x̂₀'}"
-        for index, (window, own) in enumerate(zip(found["windows"], sides, strict=True))
-        if own and index != whole
+        f"{steps_of(window)} favour {'the noisy state' if favoured > 0 else 'x̂₀'}"
+        for index, (window, favoured) in enumerate(zip(result.windows, sides, strict=True))
+        if favoured and index != whole
     ]
     finding = (
         f"Over all steps EasyTune ends at R@1 {interval(of_seeds(noisy[whole], 'r1'))} where the noise-aware reward "
@@ -81,27 +84,29 @@ def judge_noise_aware(records: Sequence[dict]) -> Verdict:
         "C8",
         _outcome(sides[whole], sides),
         f"{finding} {where(record, len(noisy[whole]))}",
-        windows_table(found),
-        f"{record['case']['backbone']} world, {provenance(record)}",
+        windows_table(result),
+        f"{record.case.world} world, {provenance(record)}",
     )
 
 
-def judge_spl(records: Sequence[dict]) -> Verdict:
+def judge_spl(records: Sequence[Record]) -> Verdict:
     """C9: text-to-motion R@1 of rewards trained with SPL less that of the control, as many steps without it, paired by
     reward seed. Outcome as C8's, and a claim fails too where neither reading gains and the interval excludes the
     published gain; the released variant is the other reading."""
     record = trained_study(records, "spl")
-    found = record["study"]
-    found_by = {arm: [recalls(of["retrieval"]) for of in own] for arm, own in found["rewards"].items()}
-    gains = {name: paired(found_by["spl"], found_by["control"], name) for name in IN_POOLS}
-    released = paired(found_by["released"], found_by["control"], "R@1")
-    trained = paired(found_by["spl"], found_by["pretrained"], "R@1")
-    tuned = interval(paired(found["runs"]["spl"], found["runs"]["control"], "r1"), "+.3f")
-    eager = paired(found_by["k1"], found_by["control"], "R@1")
-    pairs, eager_pairs = (mined(found["rewards"][arm])["mean"] for arm in ("spl", "k1"))
+    result = study_of(record, SplStudy)
+    by_arm = {arm: [recalls(reward.retrieval) for reward in rewards] for arm, rewards in result.rewards.items()}
+    gains = {name: paired(by_arm["spl"], by_arm["control"], name) for name in IN_POOLS}
+    released = paired(by_arm["released"], by_arm["control"], "R@1")
+    trained = paired(by_arm["spl"], by_arm["pretrained"], "R@1")
+    tuned = interval(paired(result.runs["spl"], result.runs["control"], "r1"), "+.3f")
+    eager = paired(by_arm["k1"], by_arm["control"], "R@1")
+    pairs, eager_pairs = (
+        mean_of(mined(result.rewards[arm]), f"SPL's share of pairs in {arm}") for arm in ("spl", "k1")
+    )
     finding = (
         f"SPL changes the reward's text-to-motion R@1 by {_points(gains['R@1'])} points against as many steps without "
-        f"it, which give {interval(of_seeds(found_by['control'], 'R@1'), '.2f')}% (published: {PUBLISHED_SPL:+.1f}%), "
+        f"it, which give {interval(of_seeds(by_arm['control'], 'R@1'), '.2f')}% (published: {PUBLISHED_SPL:+.1f}%), "
         f"R@3 by {_points(gains['R@3'])} and R@5 by {_points(gains['R@5'])}; as released it changes R@1 by "
         f"{_points(released)}. Against the pre-trained reward R@1 is {_points(trained)}. {pairs:.1%} of texts gave a "
         f"pair; with K = 1 in place of 10 {eager_pairs:.0%} did, and R@1 changes by {_points(eager)}. After EasyTune "
@@ -113,23 +118,24 @@ def judge_spl(records: Sequence[dict]) -> Verdict:
     return Verdict(
         "C9",
         Outcome.FAILS if excluded else _outcome(sides[0], sides),
-        f"{finding} {where(record, len(found_by['spl']))}",
-        spl_table(found),
-        f"{record['case']['backbone']} world, {provenance(record)}",
+        f"{finding} {where(record, len(by_arm['spl']))}",
+        spl_table(result),
+        f"{record.case.world} world, {provenance(record)}",
     )
 
 
-def _upper(difference: Mapping[str, float | None]) -> float:
+def _upper(difference: Interval) -> float:
     """An interval's end; infinite without one."""
-    mean, half_width = difference["mean"], difference["half_width"]
-    return float("inf") if mean is None or half_width is None else mean + half_width
+    if difference.mean is None or difference.half_width is None:
+        return float("inf")
+    return difference.mean + difference.half_width
 
 
-def _outcome(own: int, sides: Sequence[int]) -> Outcome:
+def _outcome(deciding: int, sides: Sequence[int]) -> Outcome:
     """Of the reading that decides, unless another one clearly says the opposite (see reading.side)."""
-    if not own or -own in sides:
+    if not deciding or -deciding in sides:
         return Outcome.IN_PART
-    return Outcome.HOLDS if own > 0 else Outcome.FAILS
+    return Outcome.HOLDS if deciding > 0 else Outcome.FAILS
 
 
 def steps_of(window: Sequence[int]) -> str:
@@ -137,86 +143,89 @@ def steps_of(window: Sequence[int]) -> str:
     return f"steps {window[0]} to {window[1] - 1}"
 
 
-def windows_table(found: dict) -> pd.DataFrame:
-    """Test metrics by window and score, means over seeds with 95% intervals; differences are paired by seed."""
-    rows = [{"steps": "base", "scored": "", **told(found["base"])}]
-    for index, window in enumerate(found["windows"]):
-        runs = {score: found["runs"][score][index] for score in SCORES}
-        for score, own in runs.items():
-            gain = interval(paired(own, found["base"], "r1"), "+.3f")
-            rows.append({"steps": steps_of(window), "scored": SCORES[score], **told(own), "R@1 − base": gain})
+def windows_table(study: WindowsStudy) -> pd.DataFrame:
+    """Test metrics by window and score, means over seeds with 95% intervals (Student's t); differences are paired by
+    seed."""
+    rows = [{"steps": "base", "scored": "", **told(study.base)}]
+    for index, window in enumerate(study.windows):
+        runs = {score: study.runs[score][index] for score in SCORES}
+        for score, tuned in runs.items():
+            gain = interval(paired(tuned, study.base, "r1"), "+.3f")
+            rows.append({"steps": steps_of(window), "scored": SCORES[score], **told(tuned), "R@1 − base": gain})
         rows.append(
             {"steps": steps_of(window), "scored": "noisy state − x̂₀", **_changes(runs["noisy"], runs["x0-hat"])}
         )
     return pd.DataFrame(rows).fillna("")
 
 
-def spl_table(found: dict) -> pd.DataFrame:
+def spl_table(study: SplStudy) -> pd.DataFrame:
     """Retrieval of texts to motions by arm (all test motions, then pools of 32; per cent and ranks) and test metrics
-    after EasyTune, means over seeds with 95% intervals; then differences, paired by seed."""
+    after EasyTune, means over seeds with 95% intervals (Student's t); then differences, paired by seed."""
     known = {
-        kind: {arm: [recalls(of["retrieval"], kind) for of in own] for arm, own in found["rewards"].items()}
+        kind: {arm: [recalls(reward.retrieval, kind) for reward in rewards] for arm, rewards in study.rewards.items()}
         for kind in ("all", "pools")
     }
     rows = []
-    for arm, own in found["rewards"].items():
-        row = {"arm": arm} | retrieved(own)
-        rows.append(row | (_after(told(found["runs"][arm])) if arm in found["runs"] else {}))
+    for arm, rewards in study.rewards.items():
+        row = {"arm": arm} | retrieved(rewards)
+        rows.append(row | (_after(told(study.runs[arm])) if arm in study.runs else {}))
     for ours, theirs in AGAINST:
         pair = {kind: (known[kind][ours], known[kind][theirs]) for kind in known}
         row = {"arm": f"{ours} − {theirs}"}
         row |= {name: _points(paired(*pair["all"], name)) for name in (*RECALLS, "MedR")}
         row |= {f"{name} of 32": _points(paired(*pair["pools"], name)) for name in IN_POOLS}
-        if {ours, theirs} <= set(found["runs"]):
-            row |= _after(_changes(found["runs"][ours], found["runs"][theirs]))
+        if {ours, theirs} <= set(study.runs):
+            row |= _after(_changes(study.runs[ours], study.runs[theirs]))
         rows.append(row)
     return pd.DataFrame(rows).fillna("")
 
 
-def retrieved(rewards: Sequence[Mapping]) -> dict[str, str]:
-    """Retrieval of texts to motions by rewards of one arm, as cells: means over seeds with 95% intervals."""
+def retrieved(rewards: Sequence[TrainedReward]) -> dict[str, str]:
+    """Retrieval of texts to motions by rewards of one arm, as cells: means with 95% intervals over seeds (Student's
+    t)."""
     cells = {"texts with a pair": interval(mined(rewards), ".1%")}
     for kind, names, of_pool in (("all", (*RECALLS, "MedR"), ""), ("pools", IN_POOLS, " of 32")):
-        found = [recalls(of["retrieval"], kind) for of in rewards]
-        cells |= {f"{name}{of_pool}": interval(of_seeds(found, name), ".2f") for name in names}
+        seeds = [recalls(reward.retrieval, kind) for reward in rewards]
+        cells |= {f"{name}{of_pool}": interval(of_seeds(seeds, name), ".2f") for name in names}
     return cells
 
 
-def mined(rewards: Sequence[Mapping]) -> dict[str, float | None]:
+def mined(rewards: Sequence[TrainedReward]) -> Interval:
     """The share of texts that gave SPL a pair, over seeds; no mean of rewards trained without SPL."""
-    return of_seeds([of["training"] for of in rewards], "mined")
+    return over_seeds([reward.training.mined if reward.training else None for reward in rewards])
 
 
-def recalls_by_level(rewards: Sequence[Mapping]) -> list[list[dict[str, float]]]:
+def recalls_by_level(rewards: Sequence[TrainedReward]) -> list[list[dict[str, float]]]:
     """Recalls in pools of 32 at each noise level that a study measured, over its rewards' seeds."""
     return [
-        [recalls(level, "pools") for level in seeds] for seeds in zip(*(of["levels"] for of in rewards), strict=True)
+        [recalls(level, "pools") for level in seeds]
+        for seeds in zip(*(reward.levels for reward in rewards), strict=True)
     ]
 
 
-def recalls(retrieval: Mapping, kind: str = "all") -> dict[str, float]:
+def recalls(retrieval: Retrieval, kind: str = "all") -> dict[str, float]:
     """`R@k` in per cent, and `MedR`, of texts to motions: among "all" motions, or in "pools" of 32; nothing for pools
-    that the motions were too few for. `retrieval` is a result of bench.alignment.rewards.retrieval."""
-    return (retrieval[kind] or {}).get("text_to_motion", {})
+    that the motions were too few for."""
+    return ((retrieval.all if kind == "all" else retrieval.pools) or {}).get("text_to_motion", {})
 
 
-def own_recall(row: Mapping) -> float:
-    """Text-to-motion R@1 of a row's reward among all test motions, per cent."""
-    return recalls(row["retrieval"])["R@1"]
+def own_recall(runs: RunsUnderReward) -> float:
+    """Text-to-motion R@1 of the reward that runs were trained under, among all test motions, per cent."""
+    return recalls(runs.retrieval)["R@1"]
 
 
-def told(runs: Sequence[Mapping[str, float]]) -> dict[str, str]:
+def told(runs: Sequence[Figures]) -> dict[str, str]:
     """AFTER of runs, as cells."""
-    return {ALIGNED[metric]: interval(of_seeds(runs, metric)) for metric in AFTER}
+    return {METRICS[metric].label: interval(of_seeds(runs, metric)) for metric in AFTER}
 
 
-def _changes(ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]]) -> dict[str, str]:
-    return {ALIGNED[metric]: interval(paired(ours, theirs, metric), "+.3f") for metric in AFTER}
+def _changes(ours: Sequence[Figures], theirs: Sequence[Figures]) -> dict[str, str]:
+    return {METRICS[metric].label: interval(paired(ours, theirs, metric), "+.3f") for metric in AFTER}
 
 
 def _after(cells: dict[str, str]) -> dict[str, str]:
     return {f"EasyTune: {name}": cell for name, cell in cells.items()}
 
 
-def _points(difference: Mapping[str, float | None]) -> str:
+def _points(difference: Interval) -> str:
     return interval(difference, "+.2f")

@@ -7,27 +7,29 @@ import pandas as pd
 from bench.cases import Case
 from bench.claims.alignment import time_to_reward
 from bench.claims.compare import Found, find
+from bench.claims.measured import plan_of, timing_of
 from bench.claims.published import DRAFT, EASYTUNE, PUBLISHED_SPEEDUP, TOLERANCE
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict, outcome_of
+from bench.records import Record, StepTimeRecord
+
+MEANINGS = ("optimiser step", "update")
+"""What 7.3× faster may be per."""
 
 
-def judge_speed(records: Sequence[dict]) -> Verdict:
+def judge_speed(records: Sequence[Record]) -> Verdict:
     """C3: EasyTune against DRaFT-50 per optimiser step and per update; only a GPU at the published batch settles it."""
     found = _timed_pair(records)
     draft, easytune = found.rows
-    case = draft["case"]
-    ratios = {
-        "optimiser step": _speedup(draft, easytune, "per_optimiser_step"),
-        "update": _speedup(draft, easytune, "per_update"),
-    }
-    settles = case["meter"] == "cuda" and case["batch"] == Case().batch
+    case = draft.case
+    ratios = {unit: _speedup(draft, easytune, unit) for unit in MEANINGS}
+    settles = case.meter == "cuda" and case.batch == Case().batch
     enough = PUBLISHED_SPEEDUP * (1 - TOLERANCE) if settles else 1.0
     outcome = outcome_of([ratio >= enough for ratio in ratios.values()])
     if outcome is Outcome.HOLDS and not settles:
         outcome = Outcome.IN_PART
     finding = (
         f"EasyTune is {' and '.join(f'{_times(ratio)} per {unit}' for unit, ratio in ratios.items())} "
-        f"({PUBLISHED_SPEEDUP}× faster is published): its update has {easytune['plan']['updates']} optimiser steps, "
+        f"({PUBLISHED_SPEEDUP}× faster is published): its update has {plan_of(easytune).updates} optimiser steps, "
         "each with its own decode and reward."
     )
     if not settles:
@@ -41,50 +43,54 @@ def judge_speed(records: Sequence[dict]) -> Verdict:
     return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), found.provenance)
 
 
-def _timed_pair(records: Sequence[dict]) -> Found:
+def _timed_pair(records: Sequence[Record]) -> Found[StepTimeRecord]:
     """DRaFT-50's and EasyTune's step times at one batch: the GPU's before the CPU's, the largest batch first."""
-    timed = [r for r in records if r["kind"] == "step_time" and r["case"]["steps"] == Case().steps]
-    pairs: list[Found] = []
+    timed = [r for r in records if isinstance(r, StepTimeRecord) and r.case.steps == Case().steps]
+    pairs: list[Found[StepTimeRecord]] = []
     complaint = f"Missing: step times of {DRAFT} and {EASYTUNE} at T = {Case().steps}, profile paper."
-    for batch in sorted({r["case"]["batch"] for r in timed}):
+    for batch in sorted({r.case.batch for r in timed}):
         wanted = [Case(method, batch=batch) for method in (DRAFT, EASYTUNE)]
         try:
-            pairs.append(find(timed, wanted, kind="step_time"))
+            pairs.append(find(timed, wanted, StepTimeRecord))
         except NotJudgedError as missing:
             complaint = str(missing)
     if not pairs:
         raise NotJudgedError(complaint)
-    return max(pairs, key=lambda found: (found.rows[0]["case"]["meter"] == "cuda", found.rows[0]["case"]["batch"]))
+    return max(pairs, key=lambda found: (found.rows[0].case.meter == "cuda", found.rows[0].case.batch))
 
 
-def _speedup(draft: dict, easytune: dict, per: str) -> float:
-    return draft["timing"][per]["median"] / easytune["timing"][per]["median"]
+def _median(record: StepTimeRecord, unit: str) -> float:
+    """Seconds per one of MEANINGS."""
+    timing = timing_of(record)
+    return (timing.per_update if unit == "update" else timing.per_optimiser_step).median
+
+
+def _speedup(draft: StepTimeRecord, easytune: StepTimeRecord, unit: str) -> float:
+    return _median(draft, unit) / _median(easytune, unit)
 
 
 def _times(ratio: float) -> str:
     return f"{ratio:.1f}× faster" if ratio >= 1 else f"{1 / ratio:.1f}× slower"
 
 
-def _setting(record: dict) -> str:
-    case, device = record["case"], record["environment"].get("device")
-    return f"{'a GPU' if case['meter'] == 'cuda' else 'a CPU'} ({device}) at batch {case['batch']}"
+def _setting(record: StepTimeRecord) -> str:
+    kind = "a GPU" if record.case.meter == "cuda" else "a CPU"
+    return f"{kind} ({record.environment.device}) at batch {record.case.batch}"
 
 
-def _speed_numbers(draft: dict, easytune: dict, to_reward: dict | None) -> pd.DataFrame:
+def _speed_numbers(draft: StepTimeRecord, easytune: StepTimeRecord, to_reward: dict | None) -> pd.DataFrame:
     """Per meaning: both medians and their ratio, with its least and most over rounds (which were interleaved)."""
-    per_round = [
-        d / e
-        for d, e in zip(draft["timing"]["seconds_per_update"], easytune["timing"]["seconds_per_update"], strict=False)
-    ]
+    rounds = zip(timing_of(draft).seconds_per_update, timing_of(easytune).seconds_per_update, strict=False)
+    per_round = [ours / theirs for ours, theirs in rounds]
     rows = []
-    for meaning in ("optimiser_step", "update"):
-        steps = easytune["plan"]["updates"] / draft["plan"]["updates"] if meaning == "optimiser_step" else 1
+    for unit in MEANINGS:
+        steps = plan_of(easytune).updates / plan_of(draft).updates if unit == "optimiser step" else 1
         rows.append(
             {
-                "per": meaning.replace("_", " "),
-                "DRaFT-50, s": draft["timing"][f"per_{meaning}"]["median"],
-                "EasyTune, s": easytune["timing"][f"per_{meaning}"]["median"],
-                "times faster": _speedup(draft, easytune, f"per_{meaning}"),
+                "per": unit,
+                "DRaFT-50, s": _median(draft, unit),
+                "EasyTune, s": _median(easytune, unit),
+                "times faster": _speedup(draft, easytune, unit),
                 "least over rounds": min(per_round) * steps,
                 "most over rounds": max(per_round) * steps,
             }

@@ -10,8 +10,10 @@ import pandas as pd
 from bench import cases
 from bench.cases import Case
 from bench.claims.compare import find
+from bench.claims.measured import held, peak
 from bench.claims.published import DRAFT, DRTUNE, EASYTUNE, LINE_TOLERANCE
 from bench.claims.verdict import Verdict, outcome_of
+from bench.records import MemoryRecord, Record
 from bench.units import GIB
 
 
@@ -54,14 +56,14 @@ _SWEPT = {"draft": "DRaFT", "alignprop": "AlignProp (trains half of them)", "drt
 """What the steps matrix sweeps, by method."""
 
 
-def judge_growth(records: Sequence[dict]) -> Verdict:
+def judge_growth(records: Sequence[Record]) -> Verdict:
     """C5: linear in the denoising steps for every method but EasyTune, flat for EasyTune."""
-    found = find(records, cases.steps())
+    found = find(records, cases.steps(), MemoryRecord)
     rows = found.rows
     lines, entries = {}, []
     for family in dict.fromkeys(map(_family, rows)):
         mine = [row for row in rows if _family(row) == family]
-        points = [(row["case"]["steps"], row["reading"]["peak"]) for row in mine]
+        points = [(row.case.steps, peak(row)) for row in mine]
         lines[family] = flat(points) if family == EASYTUNE else line(points)
         entries.append(_growth_entry(mine, lines[family], family == EASYTUNE))
     level = lines.pop(EASYTUNE)
@@ -75,63 +77,63 @@ def judge_growth(records: Sequence[dict]) -> Verdict:
     return Verdict("C5", outcome_of([*good, level.straight]), finding, pd.DataFrame(entries), found.provenance)
 
 
-def _family(record: dict) -> str:
-    return record["case"]["method"].partition(":")[0]
+def _family(record: MemoryRecord) -> str:
+    return record.case.method.partition(":")[0]
 
 
-def _growth_entry(rows: Sequence[dict], found: Line, level: bool) -> dict:
-    held = [(row["plan"]["held"], row["reading"]["peak"]) for row in rows]
-    by_steps = {row["case"]["steps"]: row["reading"]["peak"] / GIB for row in rows}
+def _growth_entry(rows: Sequence[MemoryRecord], found: Line, level: bool) -> dict:
+    calls = [(held(row), peak(row)) for row in rows]
+    by_steps = {row.case.steps: peak(row) / GIB for row in rows}
     return {
         "method": _family(rows[0]),
         **{f"T = {total}": by_steps[total] for total in sorted(by_steps)},
         "GiB a step": float(found.slope) / GIB,
-        "GiB a held call": float("nan") if level else float(line(held).slope) / GIB,
+        "GiB a held call": float("nan") if level else float(line(calls).slope) / GIB,
         "strays, bytes": int(found.strays),
         "shape": ("flat" if level else "linear") if found.straight else "neither",
     }
 
 
-def _held_sentence(like: Sequence[dict]) -> str:
+def _held_sentence(like: Sequence[MemoryRecord]) -> str:
     """Rows that hold equally many calls at different T: their peaks say whether it is T that counts."""
     groups: dict[int, dict[int, int]] = {}
     for row in like:
         if _family(row) in (DRAFT, "alignprop", DRTUNE) and _published_scale_but_steps(row):
-            groups.setdefault(row["plan"]["held"], {})[row["case"]["steps"]] = row["reading"]["peak"]
-    groups = {held: peaks for held, peaks in groups.items() if len(peaks) > 1}
+            groups.setdefault(held(row), {})[row.case.steps] = peak(row)
+    groups = {calls: peaks for calls, peaks in groups.items() if len(peaks) > 1}
     if not groups:
         return "No two of these rows hold equally many calls at different T."
     apart = max(max(peaks.values()) / min(peaks.values()) - 1 for peaks in groups.values())
     if apart > LINE_TOLERANCE:
         return f"Rows that hold equally many calls at different T differ by up to {apart:.2%}."
-    held, peaks = max(groups.items(), key=lambda item: len(item[1]))
+    calls, peaks = max(groups.items(), key=lambda item: len(item[1]))
     return (
-        f"It is the calls held at once that count, not T: rows that hold {held} at T = "
+        f"It is the calls held at once that count, not T: rows that hold {calls} at T = "
         f"{', '.join(map(str, sorted(peaks)))} have the same peak (within {apart:.3%} over {len(groups)} such sets), "
         "so with K fixed memory is flat in T."
     )
 
 
-def _published_scale_but_steps(record: dict) -> bool:
-    case = record["case"]
-    return record["case"]["id"] == replace(Case(), method=case["method"], steps=case["steps"], meter=case["meter"]).id
+def _published_scale_but_steps(record: MemoryRecord) -> bool:
+    case = record.case
+    return case.id == replace(Case(), method=case.method, steps=case.steps, meter=case.meter).id
 
 
-def judge_trained_steps(records: Sequence[dict]) -> Verdict:
+def judge_trained_steps(records: Sequence[Record]) -> Verdict:
     """C12: DRTune's memory against the steps it trains, at a fixed number of denoising steps."""
-    found = find(records, cases.trained())
-    steps = {row["case"]["steps"] for row in found.rows}
-    peers = [r for r in found.like if r["case"]["steps"] in steps and _published_scale_but_steps(r)]
-    drtune = sorted((r["plan"]["held"], r["reading"]["peak"]) for r in peers if _is_drtune_k(r))
+    found = find(records, cases.trained(), MemoryRecord)
+    steps = {row.case.steps for row in found.rows}
+    peers = [r for r in found.like if r.case.steps in steps and _published_scale_but_steps(r)]
+    drtune = sorted((held(r), peak(r)) for r in peers if _is_drtune_k(r))
     grows = line(drtune)
-    draft = [(r["plan"]["held"], r["reading"]["peak"]) for r in peers if _family(r) == DRAFT]
+    draft = [(held(r), peak(r)) for r in peers if _family(r) == DRAFT]
     numbers = pd.DataFrame(
-        {"method": r["case"]["method"], "held calls": r["plan"]["held"], "peak, GiB": r["reading"]["peak"] / GIB}
-        for r in sorted(peers, key=lambda r: (_family(r), r["plan"]["held"]))
+        {"method": r.case.method, "held calls": held(r), "peak, GiB": peak(r) / GIB}
+        for r in sorted(peers, key=lambda r: (_family(r), held(r)))
         if _family(r) == DRAFT or _is_drtune_k(r)
     )
     compared = ""
-    if len({held for held, _ in draft}) > 1:
+    if len({calls for calls, _ in draft}) > 1:
         theirs = line(draft).slope
         compared = (
             f"; DRaFT's by {float(theirs) / GIB:.4f} GiB a held call, so stopping the gradient at the denoiser's input "
@@ -146,7 +148,7 @@ def judge_trained_steps(records: Sequence[dict]) -> Verdict:
     return Verdict("C12", outcome_of([always]), finding, numbers, found.provenance)
 
 
-def _is_drtune_k(record: dict) -> bool:
+def _is_drtune_k(record: MemoryRecord) -> bool:
     """DRTune with nothing chosen but K."""
-    method = record["case"]["method"]
+    method = record.case.method
     return method == DRTUNE or (method.startswith("drtune:k=") and "," not in method)

@@ -6,6 +6,8 @@ from enum import StrEnum
 
 import pandas as pd
 
+from bench.records import Record
+
 
 class Outcome(StrEnum):
     """What became of a claim."""
@@ -49,7 +51,7 @@ class Claim:
     """How it was arrived at, or what is unsaid."""
     command: str = ""
     """Reproduces the verdict, report included; empty while nothing here judges the claim."""
-    judge: Callable[[Sequence[dict]], Verdict] | None = None
+    judge: Callable[[Sequence[Record]], Verdict] | None = None
     needs: str = ""
     """What would judge it, where no judge does yet."""
 

@@ -5,7 +5,7 @@ Everything is computed in float64. What is random is drawn by the caller or from
 """
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,19 +29,68 @@ class MetricError(InputError):
     """A metric cannot be computed; the message is one sentence that names what is wrong and the mend."""
 
 
-class Interval(NamedTuple):
-    """`mean` ± `half_width`: 95% over repeats."""
+class Metric(NamedTuple):
+    """What a figure of motions is called, and how it is read."""
+
+    name: str
+    """In records."""
+    label: str
+    """In tables and figures, as the field writes it."""
+    direction: Literal["higher", "lower", "as real data"]
+    """Which values are better."""
+    independent: bool
+    """Judged by the evaluator, on which no method is trained; the reward is not."""
+
+    @property
+    def sign(self) -> int:
+        """1 where higher is better, -1 where lower is, 0 where neither is."""
+        return {"higher": 1, "lower": -1, "as real data": 0}[self.direction]
+
+    @property
+    def arrow(self) -> str:
+        return {"higher": "↑", "lower": "↓", "as real data": "→"}[self.direction]
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("reward", "reward", "higher", independent=False),
+        Metric("r1", "R@1", "higher", independent=True),
+        Metric("r2", "R@2", "higher", independent=True),
+        Metric("r3", "R@3", "higher", independent=True),
+        Metric("mm_dist", "MM-Dist", "lower", independent=True),
+        Metric("fid", "FID", "lower", independent=True),
+        Metric("diversity", "Diversity", "as real data", independent=True),
+        Metric("multimodality", "MModality", "as real data", independent=True),
+    )
+}
+"""What bench.alignment.evaluate measures, by name. reward: of held-out prompts; r1 to r3: R-precision, pools of 32,
+equal meanings are equal; the last two: of the motions alone."""
+SHOWN = ("reward", "r1", "fid", "mm_dist", "multimodality")
+"""Those in a table of results: of R-precision the strictest, which the others follow."""
+FOLLOWED = ("reward", "r1", "mm_dist", "fid")
+"""Those that are followed while a method trains: the reward, and what the evaluator says of quality."""
+JUDGED = tuple(name for name in SHOWN if METRICS[name].independent and METRICS[name].sign)
+"""What the evaluator says of quality: R@1, FID and MM-Dist."""
+
+
+class OverRepeats(NamedTuple):
+    """`mean` ± `half_width`: a 95% interval over repeats of a measurement, 1.96 σ/√n.
+
+    It says how far other noise or other pools would move a figure. How far other training runs would is another
+    question, with another interval: Student's t over seeds (bench.alignment.reading.over_seeds).
+    """
 
     mean: float
     half_width: float
 
 
-def interval(values: Sequence[float]) -> Interval:
+def over_repeats(values: Sequence[float]) -> OverRepeats:
     """Mean and 1.96 σ/√n of one metric's repeats, σ over n, as published; the half-width of a single repeat is NaN."""
     if not len(values):
-        raise MetricError("an interval needs at least one repeat, not 0: run the metric first")
+        raise MetricError("a 95% interval over repeats needs at least one repeat, not 0: run the metric first")
     half_width = 1.96 * np.std(values) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-    return Interval(float(np.mean(values)), float(half_width))
+    return OverRepeats(float(np.mean(values)), float(half_width))
 
 
 def pools(count: int, generator: Generator | None = None) -> NDArray[np.integer]:

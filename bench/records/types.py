@@ -347,17 +347,17 @@ class TrainedReward(Struct, frozen=True):
 class Chain(Struct, frozen=True, tag_field="name", tag="chain"):
     """By denoising step, see bench.alignment.studies.base_model.chain."""
 
-    timestep: list[float]
     coefficient: list[float]
     coefficient_reward: list[float]
     through_chain: list[float]
     stepwise: list[float]
+    timestep: list[int]
 
 
 class Similarity(Struct, frozen=True, tag_field="name", tag="similarity"):
     """By denoising step, see bench.alignment.studies.base_model.similarity."""
 
-    timestep: list[float]
+    timestep: list[int]
     signal: list[float]
     noisy: list[float]
     predicted: list[float]
@@ -372,10 +372,10 @@ class Noise(Struct, frozen=True, tag_field="name", tag="noise"):
 
     timestep: list[float]
     correlation_aware: list[float]
-    correlation_clean: list[float]
-    correlation_predicted: list[float]
     within_aware: list[float]
+    correlation_clean: list[float]
     within_clean: list[float]
+    correlation_predicted: list[float]
     within_predicted: list[float]
     precision_aware: list[float]
     precision_clean: list[float]

@@ -140,7 +140,7 @@ def best_guidance(world: World, say: Callable[[str], None], count: int) -> float
 
 
 def measured(world: World, repeats: int, count: int, say: Callable[[str], None]) -> dict:
-    """Every figure of the soundness gate, with 95% intervals over repeats: other prompts, other noise.
+    """Every figure of the soundness gate, with 95% intervals over repeats (1.96 σ/√n): other prompts, other noise.
 
     On the test split (the denoiser's errors: on val): real motions, the base's, those without guidance, and two
     controls: `shuffled`, real motions under each other's captions (no match of text and motion), and `noise`, decoded
@@ -177,13 +177,13 @@ def measured(world: World, repeats: int, count: int, say: Callable[[str], None])
         norms.append(_norm(latents) / _norm(real))
     found: dict = {
         name: {
-            "r_precision": [metrics.interval([own.r_precision[k] for own in every]) for k in range(3)],
-            "mm_dist": metrics.interval([own.mm_dist for own in every]),
-            "fid": metrics.interval([own.fid for own in every]),
+            "r_precision": [metrics.over_repeats([own.r_precision[k] for own in every]) for k in range(3)],
+            "mm_dist": metrics.over_repeats([own.mm_dist for own in every]),
+            "fid": metrics.over_repeats([own.fid for own in every]),
         }
         for name, every in rows.items()
     }
-    return {**found, "norm_of_latents": metrics.interval(norms), "errors": errors(world)}
+    return {**found, "norm_of_latents": metrics.over_repeats(norms), "errors": errors(world)}
 
 
 def problems(found: dict) -> list[str]:

@@ -16,7 +16,7 @@ from bench.alignment.benchmark.cases import Size
 from bench.alignment.evaluate import evaluate, evaluate_real, means, reference
 from bench.alignment.prompts import training_prompts
 from bench.meters.tracker import Tracker
-from bench.motion.metrics import Array, Interval
+from bench.motion.metrics import Array, OverRepeats
 from methods import Plan, parse, rollout, sample
 from methods.finetune import FinetuneConfig, FinetuneError, finetune, make_updater
 
@@ -139,7 +139,7 @@ def _reference(split: str) -> Array:
     return reference(_world(), split)
 
 
-def _means_or_none(found: dict[str, Interval]) -> dict[str, float | None]:
+def _means_or_none(found: dict[str, OverRepeats]) -> dict[str, float | None]:
     """As JSON has it: None for what one repeat cannot tell."""
     return {name: None if math.isnan(value.mean) else value.mean for name, value in found.items()}
 
