@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.alignment.motions import Joints, unpack
+from bench.claims.measured import alignment_of
 from bench.motion.skeleton import T2M
 from bench.records import AlignmentRecord
-from bench.report import rows as pick
 from bench.report.style import INK
 
 _YAW, _PITCH = math.radians(40), math.radians(14)

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from bench.alignment.reading import Curve, figure as value_of, mean_curve, of_seeds, over_seeds
+from bench.alignment.reading import Curve, mean_curve, of_seeds, over_seeds
+from bench.alignment.reading import figure as value_of
 from bench.claims.measured import alignment_of
 from bench.motion.metrics import FOLLOWED, METRICS
 from bench.records import AlignmentRecord
@@ -28,9 +29,9 @@ AXES = {
 
 
 def curves(rows: Rows) -> Figure:
-    """Validation metrics against optimiser steps, prompts and time: means over seeds, and their 95% intervals by Student's t.
+    """Validation metrics against optimiser steps, prompts and time: means over seeds, and their 95% intervals.
 
-    Square-root scales, so that 30 updates can be seen beside the hundreds of a method that updates at every step."""
+    Intervals are Student's t. Square-root scales, so that 30 updates can be seen beside the hundreds of a method that updates at every step."""
     figure, panels = _panels("What training buys, by updates, by samples and by time", rows, 3, len(FOLLOWED), 1.85)
     figure.subplots_adjust(wspace=0.12)
     for name, across in zip(FOLLOWED, panels, strict=True):
@@ -69,7 +70,9 @@ def paths(rows: Rows) -> Figure:
     """Reward against the independent evaluator's metrics: a path for each method from the base, the last point with
     the 95% intervals over seeds of both."""
     first = alignment_of(rows[0])
-    measured = [name for name in FOLLOWED if METRICS[name].independent and first.curves[0][0].metrics.get(name) is not None]
+    measured = [
+        name for name in FOLLOWED if METRICS[name].independent and first.curves[0][0].metrics.get(name) is not None
+    ]
     figure, (panels,) = _panels("Does the independent evaluator agree with the reward?", rows, len(measured))
     for axes, name in zip(panels, measured, strict=True):
         for row, look in _looks(rows):

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.alignment.reading import Curve, Figures, figure as value_of, of_seeds, paired, side, stopping_point
+from bench.alignment.reading import Curve, Figures, of_seeds, paired, side, stopping_point
+from bench.alignment.reading import figure as value_of
 from bench.alignment.rewards.config import FEATURES, STATES
 from bench.claims.measured import study_of
 from bench.claims.rewards import RECALLS, is_tiny, own_recall, recalls, recalls_by_level
@@ -19,7 +20,8 @@ from bench.motion.metrics import FOLLOWED, METRICS, POOL
 from bench.records import StudyRecord
 from bench.records.types import FeatureNoiseStudy, GamingStudy, Noise, SplStudy, StrengthStudy, WindowsStudy
 from bench.report import style
-from bench.report.figures.common import legend, metric as labelled
+from bench.report.figures.common import legend
+from bench.report.figures.common import metric as labelled
 from bench.report.style import COLOURS, INK, OTHER_METHOD, SOFT
 
 TIMED, UNTIMED, PREDICTED = COLOURS["drtune"], COLOURS["draft"], COLOURS["easytune"]
@@ -215,9 +217,7 @@ def gaming(record: StudyRecord) -> Figure:
             for stop in stops:
                 axes.axvline(stop, color=INK, linewidth=1, linestyle=DOTTED)
             for number, name in enumerate(names):
-                _band(
-                    axes, run.curves, name, **({"color": INK, "linestyle": DASHED} if number else {"color": shade})
-                )
+                _band(axes, run.curves, name, **({"color": INK, "linestyle": DASHED} if number else {"color": shade}))
             if column:
                 axes.sharey(across[0])
             axes.label_outer()
@@ -251,7 +251,7 @@ def _difference(
     value = paired(ours, theirs, name)
     if value.mean is None:
         return
-    each = [paired([run], [other], name).mean for run, other in zip(ours, theirs, strict=True)]
+    each = np.array([paired([run], [other], name).mean for run, other in zip(ours, theirs, strict=True)], dtype=float)
     axes.plot([x] * len(each), each, color=shade, marker="o", markersize=2.5, alpha=0.35, linestyle="none")
     axes.errorbar(
         x,

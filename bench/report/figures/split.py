@@ -28,9 +28,7 @@ def split(rows: Sequence[MemoryRecord]) -> Figure:
     names = [f"{r.case.label}  ({r.case.profile})" for r in rows]
     axes.set_yticks(heights, names)
     axes.set_ylim(heights[-1] + 0.6, -0.6)
-    resident = sorted(
-        {f"{style.short(reading_of(r).resident / GIB)} {r.case.profile}" for r in rows}, reverse=True
-    )
+    resident = sorted({f"{style.short(reading_of(r).resident / GIB)} {r.case.profile}" for r in rows}, reverse=True)
     axes.set_xlabel(f"GiB at the peak beyond resident memory ({', '.join(resident)})")
     axes.grid(axis="x")
     style.bare(axes, "left")

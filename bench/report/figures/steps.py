@@ -82,7 +82,7 @@ def _floor(axes: Axes, start: MemoryRecord, alike: bool) -> None:
 
 
 def _step_line(axes: Axes, points: Rows, start: MemoryRecord | None) -> None:
-    shade = style.colour(points[0])
+    shade = style.colour(points[0].case.method)
     x, y = [r.case.steps for r in points], [peak(r) / GIB for r in points]
     axes.plot(x, y, color=shade, marker="o", markersize=4.5, linewidth=1.8)
     if start:

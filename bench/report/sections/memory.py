@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench import claims, tables
-from bench.claims import forecast, published, table
-from bench.claims.measured import peak, plan_of, reading_of
+from bench.claims import published, table
+from bench.claims.measured import peak, reading_of
 from bench.claims.published import EASYTUNE
 from bench.meters.reading import Owner
 from bench.records import MemoryRecord
@@ -38,7 +38,9 @@ def _saved_by_freezing(rows: Sequence[MemoryRecord]) -> str:
         return ""
     low, high = (f"{change:+.2f}" for change in (min(changes), max(changes)))
     by = low if low == high else f"{low} to {high}"
-    return f" Freezing the reward changes the peak by {by} GiB ({len(changes)} method{'s' if len(changes) > 1 else ''})."
+    return (
+        f" Freezing the reward changes the peak by {by} GiB ({len(changes)} method{'s' if len(changes) > 1 else ''})."
+    )
 
 
 def base(records: Records) -> Section:
@@ -56,9 +58,7 @@ def base(records: Records) -> Section:
     return Section("base", title, see, lambda: figures.base(pairs))
 
 
-def _draft_and_easytune(
-    rows: Sequence[MemoryRecord], profile: str
-) -> tuple[MemoryRecord, MemoryRecord] | None:
+def _draft_and_easytune(rows: Sequence[MemoryRecord], profile: str) -> tuple[MemoryRecord, MemoryRecord] | None:
     by_method = {r.case.method: r for r in rows if r.case.profile == profile}
     draft, easytune = by_method.get(published.DRAFT), by_method.get(EASYTUNE)
     return (draft, easytune) if draft and easytune else None
@@ -73,8 +73,12 @@ def split(records: Records) -> Section:
     see = "What is alive at the moment of the peak beyond the resident memory, by the phase that allocated it."
     if easytune:
         born = {phase: sum(of.values()) for phase, of in reading_of(easytune).split.items()}
-        shares = [f"{phase} {size / peak(easytune):.1%}" for phase, size in born.items() if size]
-        see += f" Of EasyTune's peak: {', '.join(shares)}, resident {reading_of(easytune).resident / peak(easytune):.1%}."
+        shares = [
+            f"{phase} {size / peak(easytune):.1%}" for phase, size in born.items() if size > SEEN * peak(easytune)
+        ]
+        see += (
+            f" Of EasyTune's peak: {', '.join(shares)}, resident {reading_of(easytune).resident / peak(easytune):.1%}."
+        )
     return Section("split", title, see, lambda: figures.split(shown), _split_table(shown))
 
 
@@ -94,6 +98,8 @@ def _split_table(rows: Sequence[MemoryRecord]) -> pd.DataFrame:
     )
 
 
+SEEN = 0.0005
+"""Of a peak: less is 0.0%, and not named."""
 OWNERS = 12
 """Modules that are named; the rest is one row."""
 
@@ -152,8 +158,11 @@ def _scores(rows: Sequence[MemoryRecord]) -> str:
     by_count: dict[int, list[str]] = {}
     for row in rows:
         if row.plan:
-            by_count.setdefault(row.plan.scores, []).append(row.case.label)
-    counts = [f"{count} time{'s' if count > 1 else ''} by {', '.join(labels)}" for count, labels in sorted(by_count.items())]
+            by_count.setdefault(row.plan.scores, []).append(row.case.label.partition(",")[0])
+    counts = [
+        f"{'once' if count == 1 else f'{count} times'} by {', '.join(methods)}"
+        for count, methods in sorted(by_count.items())
+    ]
     return f" The reward is read {'; '.join(counts)}." if counts else ""
 
 

@@ -77,8 +77,9 @@ def _embedded(records: Records) -> dict[str, StudyRecord]:
 
 def _rewards(record: StudyRecord) -> dict[str, list[TrainedReward]]:
     """By arm."""
-    kind = RetrievalStudy if record.case.name == "retrieval" else SplStudy
-    return study_of(record, kind).rewards
+    if record.case.name == "retrieval":
+        return study_of(record, RetrievalStudy).rewards
+    return study_of(record, SplStudy).rewards
 
 
 def _summary(name: str, rewards: Mapping[str, Sequence[TrainedReward]]) -> str:

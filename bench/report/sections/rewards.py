@@ -13,8 +13,8 @@ from bench.alignment.reading import hacked, of_seeds, over_seeds, paired, stoppi
 from bench.alignment.rewards.config import FEATURES, NOISED, STATES
 from bench.claims import Verdict, compare
 from bench.claims.base_model import study
-from bench.claims.rewards import own_recall, recalls, recalls_by_level, told, trained_study, where
 from bench.claims.measured import alignment_of, mean_of, study_of
+from bench.claims.rewards import own_recall, recalls, recalls_by_level, told, trained_study, where
 from bench.claims.verdict import NotJudgedError
 from bench.labels import method_label
 from bench.motion.metrics import METRICS
@@ -81,8 +81,8 @@ def _of_trained(study: WindowsStudy, least: float) -> str:
     )
     return (
         f"Of two rewards trained alike, the noise-aware one does so {reach['aware']} and the one trained on clean "
-        f"motion {reach['clean']}. Their R@1 differs most in favour of the first at timestep {at}, {aware:.1f}% against "
-        f"{other:.1f}%; on clean motion it is {clean['aware']:.1f}% and {clean['clean']:.1f}%."
+        f"motion {reach['clean']}. Their R@1 differs most in favour of the first at timestep {at}, {aware:.1f}% "
+        f"against {other:.1f}%; on clean motion it is {clean['aware']:.1f}% and {clean['clean']:.1f}%."
     )
 
 
@@ -111,8 +111,8 @@ def feature_noise(records: Records) -> Section:
     on_features, while_released, on_states = map(_best, (gains[FEATURES], released, gains[STATES]))
     see = (
         "Rewards trained on motion with noisy features, as in the released code, and given the timestep, against "
-        "rewards trained alike on clean motion. On motion with such noise, text-to-motion R@1 in pools of 32 is at most "
-        f"{on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, {while_released}. "
+        "rewards trained alike on clean motion. On motion with such noise, text-to-motion R@1 in pools of 32 is at "
+        f"most {on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, {while_released}. "
         f"On decoded states, which a rollout of this latent backbone scores, it is at most {on_states}. "
         f"{where(record, len(study.rewards['clean'][STATES]))}"
     )
@@ -222,7 +222,7 @@ def gaming(records: Records) -> Section:
         return Section("gaming", title, command=claims.study_command("gaming"))
     runs = study_of(record, GamingStudy).runs
     see = (
-        f"Long runs, measured on validation prompts; learning rates: {_rates(runs, record)}. A run is stopped once a "
+        f"Long runs, measured on validation prompts. Learning rates: {_rates(runs, record)}. A run is stopped once a "
         "second reward (same data, another seed, never optimised) has not risen for two measurements. That needs "
         f"neither test data nor the evaluator. {' '.join(_ended(run, record) for run in runs)} {_pulled(runs, record)}"
         f"{where(record, len(runs[0].curves))}"
@@ -233,7 +233,7 @@ def gaming(records: Records) -> Section:
 def _rates(runs: Sequence[LongRuns], record: StudyRecord) -> str:
     """By method."""
     rates = dict.fromkeys((_label(run.method, record), f"{run.lr:g}") for run in runs)
-    return ", ".join(f"{label} {rate}" for label, rate in rates)
+    return "; ".join(f"{rate} for {label}" for label, rate in rates)
 
 
 def _moments(run: LongRuns) -> dict[str, list[Point]]:
@@ -283,9 +283,12 @@ def _pulled(runs: Sequence[LongRuns], record: StudyRecord) -> str:
             continue
         pulled, alone = ([point.metrics for point in _moments(of)["end"]] for of in (run, free[run.method]))
         reward, r1, fid = (
-            mean_of(paired(pulled, alone, name), f"{METRICS[name].label} at the end") for name in ("reward", "r1", "fid")
+            mean_of(paired(pulled, alone, name), f"{METRICS[name].label} at the end")
+            for name in ("reward", "r1", "fid")
         )
-        changes.append(f"{_label(run.method, record)} by {reward:+.3f} of reward, {r1:+.3f} of R@1 and {fid:+.3f} of FID")
+        changes.append(
+            f"{_label(run.method, record)} by {reward:+.3f} of reward, {r1:+.3f} of R@1 and {fid:+.3f} of FID"
+        )
     return f"The pull to the base changes the end of {'; of '.join(changes)}. " if changes else ""
 
 
@@ -341,8 +344,8 @@ def _is_gamed(records: Records, record: StudyRecord) -> str:
         else f"the benchmark's runs are not in these records ({claims.ALIGN_COMMAND})"
     )
     return (
-        f"Is the reward gamed (figure gaming)? In long runs ({_rates(runs, record)}) the reward rose and the "
-        f"evaluator's R@1 fell past the stop in these seeds: {counts}{_tiny(record)}; {at_chosen}."
+        f"Is the reward gamed (figure gaming)? In long runs (learning rate {_rates(runs, record)}) the reward rose and "
+        f"the evaluator's R@1 fell past the stop in these seeds: {counts}{_tiny(record)}; {at_chosen}."
     )
 
 
