@@ -31,7 +31,8 @@ AXES = {
 def curves(rows: Rows) -> Figure:
     """Validation metrics against optimiser steps, prompts and time: means over seeds, and their 95% intervals.
 
-    Intervals are Student's t. Square-root scales, so that 30 updates can be seen beside the hundreds of a method that updates at every step."""
+    Intervals are Student's t. Square-root scales, so that 30 updates can be seen beside the hundreds of a method that
+    updates at every step."""
     figure, panels = _panels("What training buys, by updates, by samples and by time", rows, 3, len(FOLLOWED), 1.85)
     figure.subplots_adjust(wspace=0.12)
     for name, across in zip(FOLLOWED, panels, strict=True):
