@@ -2,15 +2,20 @@
 
 import argparse
 import shlex
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
+from msgspec import structs
 
 from bench import cases, claims, options
 from bench.cases import Case
 from bench.claims import Outcome, forecast, published
 from bench.claims.published import GB
+from bench.meters.reading import Reading
 from bench.profiles import profile
+from bench.records import MemoryRecord, Record, StepTimeRecord
+from bench.records.make import described
+from bench.records.types import Environment, HeldOverDraws, PlanSummary, Settings, Spread, Timing
 from bench.setup import draw_plan
 from bench.units import GIB
 
@@ -18,74 +23,97 @@ CALL, FLOOR, RESIDENT, SAMPLING = 2**28, 19 * GIB, GIB // 2, GIB
 """Of the made-up rows: bytes of one denoiser call, of everything else at the peak, and the two bases."""
 
 
-def row(case: Case, kind: str = "memory", status: str = "ok", peak: int | None = None, **environment) -> dict:
-    """A record as bench.record.make gives it, with a peak that follows the plan unless another is given."""
+def row(case: Case, status: str = "ok", peak: int | None = None, **environment) -> MemoryRecord:
+    """A record as bench.records.make gives it, with a peak that follows the plan unless another is given."""
+    plan = summary(case)
+    return MemoryRecord(
+        status=status,
+        reason=None if status == "ok" else "it did not fit",
+        case=described(case),
+        simulated=case.meter == "simulated",
+        plan=plan,
+        settings=settings(case),
+        environment=where(**environment),
+        reading=reading(plan.held, peak) if status == "ok" else None,
+    )
+
+
+def summary(case: Case) -> PlanSummary:
     plan = draw_plan(case)
-    found = {
-        "schema": 1,
-        "kind": kind,
-        "case": {**asdict(case), "id": case.id},
-        "status": status,
-        "reason": None if status == "ok" else "it did not fit",
-        "simulated": case.meter == "simulated",
-        "plan": {
-            "grid": plan.grid(),
-            "total": plan.total,
-            **{name: getattr(plan, name) for name in ("recorded", "held", "scores", "updates")},
-            "calls": len(plan.steps),
-            "held_over_draws": {"draws": 1000, "least": plan.held, "quartiles": [plan.held] * 3, "most": plan.held},
-        },
-        "settings": {**asdict(profile(case.profile)), "threads": 1},
-        "environment": {"torch": "2.13.0", "device": "a CPU, 2 cores", "commit": "abc", **environment},
-    }
-    if kind == "memory" and status == "ok":
-        found["reading"] = reading(plan.held, peak)
-    return found
+    return PlanSummary(
+        grid=plan.grid(),
+        total=plan.total,
+        calls=len(plan.steps),
+        **{name: getattr(plan, name) for name in ("recorded", "held", "scores", "updates")},
+        held_over_draws=HeldOverDraws(1000, plan.held, (plan.held,) * 3, plan.held),
+    )
 
 
-def reading(held: int, peak: int | None = None) -> dict:
+def settings(case: Case) -> Settings:
+    return Settings(**asdict(profile(case.profile)), optimizer="AdamW", threads=1)
+
+
+def where(**environment) -> Environment:
+    return Environment(**{"torch": "2.13.0", "device": "a CPU, 2 cores", "commit": "abc"} | environment)
+
+
+def reading(held: int, peak: int | None = None) -> Reading:
     peak = peak or FLOOR + held * CALL
     decode, reward = 6 * GIB, FLOOR - 6 * GIB - RESIDENT
-    return {
-        "peak": peak,
-        "resident": RESIDENT,
-        "sampling": SAMPLING,
-        "parameters": RESIDENT // 2,
-        "optimiser_state": RESIDENT // 4,
-        "phases": {"rollout": GIB, "decode": 8 * GIB, "reward": peak, "backward": peak - GIB, "optimiser": GIB},
-        "categories": {},
-        "split": {
+    return Reading(
+        peak=peak,
+        resident=RESIDENT,
+        sampling=SAMPLING,
+        parameters=RESIDENT // 2,
+        optimiser_state=RESIDENT // 4,
+        phases={"rollout": GIB, "decode": 8 * GIB, "reward": peak, "backward": peak - GIB, "optimiser": GIB},
+        categories={},
+        split={
             "rollout": {"activations": held * CALL, "other": 0},
             "decode": {"activations": decode, "other": 0},
             "reward": {"activations": reward, "other": 0},
         },
-        "timeline": [[0.0, RESIDENT, "rollout"], [0.4, GIB, "rollout"], [0.5, peak, "reward"], [0.99, GIB, "backward"]],
-    }
+        timeline=[(0.0, RESIDENT, "rollout"), (0.4, GIB, "rollout"), (0.5, peak, "reward"), (0.99, GIB, "backward")],
+    )
 
 
-def timed(method: str, seconds: list[float], batch: int = 2, meter: str = "host", **environment) -> dict:
+def read(record: MemoryRecord, **changes) -> MemoryRecord:
+    """With other figures in its reading."""
+    return structs.replace(record, reading=replace(record.reading, **changes))
+
+
+def raised(record: MemoryRecord, extra: int) -> MemoryRecord:
+    """With a peak that is so many bytes higher."""
+    return read(record, peak=record.reading.peak + extra)
+
+
+def timed(method: str, seconds: list[float], batch: int = 2, meter: str = "host", **environment) -> StepTimeRecord:
     """A step-time record of a method at the paper's number of steps."""
     case = Case(method, batch=batch, meter=meter)
-    found = row(case, "step_time", **environment)
-    per = {"update": 1, "optimiser_step": found["plan"]["updates"], "sample": batch}
-    middle = sorted(seconds)[len(seconds) // 2]
+    plan, middle = summary(case), sorted(seconds)[len(seconds) // 2]
     spreads = {
-        f"per_{unit}": {"median": middle / n, "min": min(seconds) / n, "max": max(seconds) / n, "iqr": 0.0}
-        for unit, n in per.items()
+        f"per_{unit}": Spread(median=middle / n, min=min(seconds) / n, max=max(seconds) / n, iqr=0.0)
+        for unit, n in {"update": 1, "optimiser_step": plan.updates, "sample": batch}.items()
     }
-    found["timing"] = {"rounds": len(seconds), "interleaved": True, "seconds_per_update": seconds, **spreads}
-    return found
+    return StepTimeRecord(
+        status="ok",
+        case=described(case),
+        plan=plan,
+        settings=settings(case),
+        environment=where(**environment),
+        timing=Timing(rounds=len(seconds), interleaved=True, seconds_per_update=seconds, **spreads),
+    )
 
 
-def rows(matrix: list[Case], **changes) -> list[dict]:
+def rows(matrix: list[Case], **changes) -> list[MemoryRecord]:
     return [row(case, **changes) for case in matrix]
 
 
-def verdict(records: list[dict], claim: str) -> claims.Verdict:
+def verdict(records: list[Record], claim: str) -> claims.Verdict:
     return next(v for v in claims.judge(records) if v.claim == claim)
 
 
-def published_pair(draft: int, easytune: int, **environment) -> list[dict]:
+def published_pair(draft: int, easytune: int, **environment) -> list[MemoryRecord]:
     return [row(Case("draft"), peak=draft, **environment), row(Case("easytune"), peak=easytune, **environment)]
 
 
@@ -130,13 +158,11 @@ def test_c1_shows_the_frozen_profile_beside_the_judged_one():
 # C2, C11: the absolute figures.
 
 
-def table(scale: float, unit: int, chain: float | None = None) -> list[dict]:
+def table(scale: float, unit: int, chain: float | None = None) -> list[MemoryRecord]:
     """Rows whose peaks are the published ones times `scale`; the chain's by itself."""
     peaks = {**published.PUBLISHED, **dict.fromkeys(published.CHAINS, chain or published.PUBLISHED_CHAIN)}
-    found = [row(Case(method), peak=int(gb * unit * scale)) for method, gb in peaks.items()]
-    for record in found:
-        record["reading"]["sampling"] = int(published.PUBLISHED_BASE * unit * scale)
-    return found
+    base = int(published.PUBLISHED_BASE * unit * scale)
+    return [read(row(Case(method), peak=int(gb * unit * scale)), sampling=base) for method, gb in peaks.items()]
 
 
 @pytest.mark.parametrize(
@@ -161,17 +187,13 @@ def test_c2_compares_every_row_in_both_units(scale, unit, chain, outcome):
 
 def test_c2_does_not_hold_in_another_order():
     records = table(1.0, GB)
-    records[0]["reading"]["peak"], records[3]["reading"]["peak"] = (
-        records[3]["reading"]["peak"],
-        records[0]["reading"]["peak"],
-    )
+    most, least = records[0].reading.peak, records[3].reading.peak
+    records[0], records[3] = read(records[0], peak=least), read(records[3], peak=most)
     assert verdict(records, "C2").outcome is Outcome.FAILS
 
 
 def test_c2_shows_what_nvidia_smi_would_where_it_was_read():
-    records = table(1.0, GB)
-    for record in records:
-        record["reading"]["process"] = 40 * GIB
+    records = [read(record, process=40 * GIB) for record in table(1.0, GB)]
     numbers = verdict(records, "C2").numbers
     assert numbers["process, GiB"][0] == 40
     assert "reserved, GiB" not in numbers
@@ -213,8 +235,8 @@ def test_c5_holds_to_the_byte_and_says_that_held_calls_count():
 @pytest.mark.parametrize(("extra", "outcome"), [(2**20, Outcome.HOLDS), (GIB, Outcome.IN_PART)])
 def test_c5_allows_a_hair_and_no_more(extra, outcome):
     records = rows(cases.steps())
-    bent = next(r for r in records if r["case"]["method"] == "draft" and r["case"]["steps"] == 30)
-    bent["reading"]["peak"] += extra
+    bent = next(n for n, r in enumerate(records) if (r.case.method, r.case.steps) == ("draft", 30))
+    records[bent] = raised(records[bent], extra)
     found = verdict(records, "C5")
     assert found.outcome is outcome
     assert "linear to the byte" not in found.finding
@@ -222,20 +244,14 @@ def test_c5_allows_a_hair_and_no_more(extra, outcome):
 
 
 def test_c5_sees_an_easytune_that_grows():
-    records = rows(cases.steps())
-    for record in records:
-        if record["case"]["method"] == "easytune":
-            record["reading"]["peak"] += record["case"]["steps"] * 2**26
+    records = [raised(r, r.case.steps * 2**26 * (r.case.method == "easytune")) for r in rows(cases.steps())]
     found = verdict(records, "C5")
     assert found.outcome is Outcome.IN_PART
     assert "EasyTune is not flat" in found.finding
 
 
 def test_c5_says_so_when_equally_many_held_calls_cost_unequally():
-    records = rows(cases.steps())
-    for record in records:
-        if record["case"]["method"].startswith("alignprop"):
-            record["reading"]["peak"] += GIB
+    records = [raised(r, GIB * r.case.method.startswith("alignprop")) for r in rows(cases.steps())]
     assert "differ by up to" in verdict(records, "C5").finding
 
 
@@ -246,9 +262,8 @@ def test_c12_compares_drtunes_slope_with_drafts():
     assert "0.2500 GiB a trained step (a line to the byte over 5 values of K at T = 50)" in found.finding
     assert "DRaFT's by 0.2500 GiB a held call" in found.finding
     assert "saves nothing" in found.finding
-    for record in records:
-        record["reading"]["peak"] = 20 * GIB
-    assert verdict(records, "C12").outcome is Outcome.FAILS
+    level = [read(record, peak=20 * GIB) for record in records]
+    assert verdict(level, "C12").outcome is Outcome.FAILS
 
 
 # C3: time.
@@ -333,14 +348,17 @@ def test_unlike_rows_are_refused_and_the_field_is_named(change, words):
 
 def test_rows_of_unlike_settings_are_refused():
     records = published_pair(30 * GIB, 20 * GIB)
-    records[1]["settings"]["matmul_precision"] = "high"
+    records[1] = structs.replace(records[1], settings=structs.replace(records[1].settings, matmul_precision="high"))
     assert "settings.matmul_precision (None and high)" in verdict(records, "C11").finding
 
 
 def test_simulated_rows_of_two_machines_are_alike():
     records = published_pair(30 * GIB, 20 * GIB)
-    records[1]["environment"]["device"] = "another machine"
-    records[1]["settings"]["threads"] = 8
+    records[1] = structs.replace(
+        records[1],
+        environment=where(device="another machine"),
+        settings=structs.replace(records[1].settings, threads=8),
+    )
     assert verdict(records, "C11").numbers["ours, GiB"][0] == pytest.approx(10)
 
 
@@ -352,7 +370,7 @@ def test_of_two_complete_sets_the_later_file_counts():
 
 def test_rows_of_two_commits_are_judged_and_the_verdict_says_so():
     records = published_pair(30 * GIB, 20 * GIB)
-    records[1]["environment"]["commit"] = "def"
+    records[1] = structs.replace(records[1], environment=where(commit="def"))
     assert "rows of 2 commits (abc, def)" in verdict(records, "C11").provenance
 
 

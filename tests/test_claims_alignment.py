@@ -1,57 +1,105 @@
 """The verdicts on alignment: what the rows say, no more, and never as if it were of the published model."""
 
 import pytest
+from msgspec import structs
 
 from bench import claims, tables
+from bench.alignment import reading
 from bench.claims.alignment import aligned, beside_published, judge_alignment, time_to_reward
 from bench.claims.verdict import NotJudgedError, Outcome
+from bench.motion.metrics import METRICS
+from bench.records import AlignmentRecord
+from bench.records.types import (
+    Alignment,
+    AlignmentCase,
+    AlignmentMemory,
+    AlignmentSettings,
+    Environment,
+    Interval,
+    Point,
+    ToReach,
+)
 from bench.report import figures, sections
 from bench.report import rows as pick
 
+SETTINGS = AlignmentSettings(
+    reward_frozen=True,
+    train_mode=False,
+    attention="explicit",
+    precision="fp32",
+    steps=20,
+    batch=16,
+    prompts=1024,
+    warm_up=5,
+    trajectories=2,
+    measured=(),
+    selection=1,
+    grid=(1e-4,),
+    validation=64,
+    test=256,
+    repeats=3,
+    optimizer="AdamW",
+    threads=1,
+    world=None,
+)
 
-def interval(mean: float) -> dict:
-    return {"mean": mean, "half_width": 0.01}
+
+def interval(mean: float) -> Interval:
+    return Interval(mean, 0.01)
 
 
-def row(method: str, mm_dist: float, r1: float = 0.5, fid: float = 1.0, seconds: float | None = 10.0, **case) -> dict:
-    final = {"mm_dist": interval(mm_dist), "r1": interval(r1), "fid": interval(fid), "reward": interval(0.9)}
-    final |= {name: interval(1.0) for name in ("r2", "r3", "diversity", "multimodality")}
+def row(
+    method: str, mm_dist: float, r1: float = 0.5, fid: float = 1.0, seconds: float | None = 10.0, **case
+) -> AlignmentRecord:
+    final = {name: interval(1.0) for name in METRICS}
+    final |= {"mm_dist": interval(mm_dist), "r1": interval(r1), "fid": interval(fid), "reward": interval(0.9)}
+    spent, ours = (seconds or 10.0) / 2, {"mm_dist": mm_dist}
     start, end = (
-        {"trajectories": n, "updates": n, "samples": 16 * n, "cpu_seconds": (seconds or 10.0) * n / 2}
-        | {"reward": 0.5 + n / 10, "r1": 0.4, "fid": 2.0 - n / 4, "mm_dist": mm_dist}
+        Point(n, n, 16 * n, spent * n, spent * n, {"reward": 0.5 + n / 10, "r1": 0.4, "fid": 2 - n / 4, **ours})
         for n in (0, 2)
     )
-    return {
-        "schema": 1,
-        "kind": "alignment",
-        "case": {
-            "method": method,
-            "backbone": "embedded",
-            "steps": 20,
-            "batch": 16,
-            "size": "full",
-            "meter": "host",
-            "id": method,
-            **case,
-        },
-        "status": "ok",
-        "reason": None,
-        "simulated": False,
-        "settings": {},
-        "environment": {"device": "a CPU", "torch": "2.13.0"},
-        "alignment": {
-            "lr": 1e-4,
-            "at_edge": None,
-            "seeds": [0, 1, 2],
-            "curves": [[start, end]] * 3,
-            "final": final,
-            "base": final,
-            "gain": {**{name: interval(0.0) for name in final}, "reward": interval(0.1)},
-            "real": dict.fromkeys(final, 0.9),
-            "memory": {"peak": 2**27, "sampling": 2**25, "resident": 2**24},
-            "to_reach": {"seconds": seconds, "trajectories": 2.0, "reward": 0.7, "note": None},
-        },
-    }
+    means = {name: value.mean for name, value in final.items()}
+    return AlignmentRecord(
+        status="ok",
+        case=AlignmentCase(
+            **{"method": method, "world": "embedded", "steps": 20, "batch": 16, "size": "full", "seeds": 3} | case,
+            id=method,
+        ),
+        plan=None,
+        settings=SETTINGS,
+        environment=Environment(device="a CPU", torch="2.13.0"),
+        alignment=Alignment(
+            method=method,
+            lr=1e-4,
+            grid=[1e-4],
+            at_edge=None,
+            lr_by_reward=1e-4,
+            selection=[],
+            seeds=[0, 1, 2],
+            curves=[[start, end] for _ in range(3)],
+            finals=[means] * 3,
+            bases=[means] * 3,
+            real=dict.fromkeys(final, 0.9),
+            motions=[],
+            memory=AlignmentMemory(2**27, 2**24, 2**25, "live bytes"),
+            clock="CPU seconds",
+            final=final,
+            base=final,
+            gain={**{name: interval(0.0) for name in final}, "reward": interval(0.1)},
+            to_reach=ToReach("draft", 0.7, 2.0, seconds, 2**27, None),
+        ),
+    )
+
+
+def changed(record: AlignmentRecord, **alignment) -> AlignmentRecord:
+    """With other results."""
+    return structs.replace(record, alignment=structs.replace(record.alignment, **alignment))
+
+
+def moved(point: Point, **totals: float) -> Point:
+    """With other totals, or other metrics."""
+    metrics = {name: totals.pop(name) for name in [*totals] if name not in reading.TOTALS}
+    return structs.replace(point, **totals, metrics=point.metrics | metrics)
 
 
 BASELINES = [row("draft", 2.0), row("alignprop", 2.0), row("drtune:k=4", 2.0)]
@@ -82,21 +130,21 @@ def test_c4_is_decided_by_the_noise_aware_reward_where_there_is_one():
 
 def test_the_full_size_counts_before_a_quick_look():
     quick = [row(method, 9.0, size="quick") for method in ("draft", "easytune")]
-    assert aligned([*BASELINES, row("easytune", 1.0), *quick])["easytune"]["case"]["size"] == "full"
-    assert aligned(quick)["easytune"]["case"]["size"] == "quick"
+    assert aligned([*BASELINES, row("easytune", 1.0), *quick])["easytune"].case.size == "full"
+    assert aligned(quick)["easytune"].case.size == "quick"
     with pytest.raises(NotJudgedError):
         aligned(BASELINES)
 
 
 def test_rows_of_two_places_or_worlds_are_never_compared():
-    elsewhere = {"environment": {"device": "another CPU", "torch": "2.13.0"}}
-    of_another_world = {"settings": {"world": "f00d"}}
+    elsewhere = {"environment": Environment(device="another CPU", torch="2.13.0")}
+    of_another_world = {"settings": structs.replace(SETTINGS, world="f00d")}
     for unlike in (elsewhere, of_another_world):
-        own = {**row("easytune", 1.0), **unlike}
+        own = structs.replace(row("easytune", 1.0), **unlike)
         with pytest.raises(NotJudgedError, match="of one size, device and world"):
             aligned([*BASELINES, own])
-        mixed = [row("draft", 2.0) | unlike, *BASELINES, row("easytune", 1.0), own]
-        assert aligned(mixed) == {r["case"]["method"]: r for r in (*BASELINES, row("easytune", 1.0))}
+        mixed = [structs.replace(row("draft", 2.0), **unlike), *BASELINES, row("easytune", 1.0), own]
+        assert aligned(mixed) == {r.case.method: r for r in (*BASELINES, row("easytune", 1.0))}
         assert list(aligned(mixed).values()) == pick.aligned(mixed)
 
 
@@ -109,22 +157,22 @@ def test_c3_is_also_read_as_time_to_a_reward():
 
 def test_the_report_draws_alignment_and_says_who_was_hacked():
     rows = [*BASELINES, row("easytune", 1.0)]
-    rows[0]["alignment"]["gain"]["fid"] = interval(0.5)
+    rows[0] = changed(rows[0], gain=rows[0].alignment.gain | {"fid": interval(0.5)})
     for make, axes in ((sections.alignment, 12), (sections.paths, 3), (sections.pareto, 2)):
         section = make(rows)
         assert len(section.figure().axes) == axes
     assert "Reward hacking" in sections.paths(rows).see
     assert "FID" in sections.paths(rows).see
     assert sections.alignment([]).command == claims.ALIGN_COMMAND
-    rows[0]["alignment"]["gain"]["fid"] = interval(0.0)
+    rows[0] = changed(rows[0], gain=rows[0].alignment.gain | {"fid": interval(0.0)})
     assert "no independent metric" in sections.paths(rows).see
     assert figures.pareto(rows) is not None
 
 
 def test_curves_have_the_seeds_interval_as_a_band():
     own = row("easytune", 1.0)
-    for seed, run in enumerate(own["alignment"]["curves"]):
-        own["alignment"]["curves"][seed] = [run[0], run[1] | {"reward": 0.7 + seed / 10}]
+    for seed, run in enumerate(own.alignment.curves):
+        own.alignment.curves[seed] = [run[0], moved(run[1], reward=0.7 + seed / 10)]
     rows = [*BASELINES, own]
     bands = [band.get_paths()[0].vertices for band in figures.curves(rows).axes[0].collections]
     assert len(bands) == len(rows)
@@ -135,9 +183,7 @@ def test_curves_have_the_seeds_interval_as_a_band():
 
 def test_equal_time_ends_with_the_first_run_and_equal_trajectories_with_all():
     slow, fast = row("draft", 2.0, seconds=20.0), row("easytune", 1.0, seconds=5.0)
-    fast["alignment"]["curves"][1] = [
-        point | {"cpu_seconds": 2 * point["trajectories"]} for point in fast["alignment"]["curves"][1]
-    ]
+    fast.alignment.curves[1] = [moved(point, cpu_seconds=2 * point.trajectories) for point in fast.alignment.curves[1]]
     found = tables.at_equal_cost([slow, fast]).set_index(["at", "method"])
     assert found.loc[("2 trajectories", "draft"), "reward"] == "0.700 ± 0.000"
     assert found.loc[("4 s", "draft"), "trajectories"] == pytest.approx(0.4)  # a fifth of its 20 s
@@ -148,8 +194,8 @@ def test_equal_time_ends_with_the_first_run_and_equal_trajectories_with_all():
 
 def test_changes_stand_beside_the_published_ones_in_percent_of_their_own_base():
     own = row("easytune:score=noisy", 1.0)
-    own["alignment"]["base"] = {**own["alignment"]["base"], "fid": {"mean": 4.0, "half_width": 0.5}}
-    own["alignment"]["gain"] = {**own["alignment"]["gain"], "fid": {"mean": -1.0, "half_width": 0.2}}
+    base, gain = own.alignment.base, own.alignment.gain
+    own = changed(own, base=base | {"fid": Interval(4.0, 0.5)}, gain=gain | {"fid": Interval(-1.0, 0.2)})
     found = beside_published([*BASELINES, row("draft:k=10", 2.0), row("easytune", 1.0), own]).set_index("method")
     assert found.loc["easytune:score=noisy", "FID, here, %"] == "-25.0 ± 5.0"
     assert found.loc["easytune:score=noisy", "FID, paper, %"] == "-70.7"  # 0.132 of 0.450
@@ -161,28 +207,31 @@ def test_changes_stand_beside_the_published_ones_in_percent_of_their_own_base():
 
 
 def test_rows_of_real_motion_stand_in_a_section_of_their_own():
-    real = [row(method, 3.0, backbone="cmu") for method in ("draft:k=10", "easytune")]
+    real = [row(method, 3.0, world="cmu") for method in ("draft:k=10", "easytune")]
     embedded = [*BASELINES, row("easytune", 1.0)]
     assert pick.aligned([*real, *embedded]) == embedded
-    assert set(aligned([*real, *embedded])) == {own["case"]["method"] for own in embedded}
+    assert set(aligned([*real, *embedded])) == {own.case.method for own in embedded}
     section = sections.own_motion([*real, *embedded])
     assert set(section.table["motion"]) == {"cmu"}
     assert {"draft:k=10", "easytune", "base", "real data"} == set(section.table["method"])
     assert "rank nothing" in section.see
     assert "judges nothing" not in section.see
-    real[0]["alignment"]["real"]["r1"] = 0.1  # the base's is 0.5
+    real[0].alignment.real["r1"] = 0.1  # the base's is 0.5
     assert "Of cmu the evaluator finds real motion worse" in sections.own_motion([*real]).see
     assert sections.own_motion(embedded).command
 
 
 def test_rows_of_two_sizes_are_never_shown_together():
     quick = [row(method, 9.0, size="quick") for method in ("draft", "refl", "easytune", "drtune:k=4", "alignprop")]
-    for own in quick:
-        own["settings"] = {"trajectories": 1}
-        own["alignment"]["curves"] = [[run[0], run[1] | {"trajectories": 1}] for run in own["alignment"]["curves"]]
+    quick = [
+        changed(
+            structs.replace(own, settings=structs.replace(SETTINGS, trajectories=1)),
+            curves=[[run[0], moved(run[1], trajectories=1)] for run in own.alignment.curves],
+        )
+        for own in quick
+    ]
     full = [*BASELINES, row("easytune", 1.0)]
-    failed = {**row("refl", 1.0), "status": "failed", "reason": "no rate trains it"}
-    del failed["alignment"]
+    failed = structs.replace(row("refl", 1.0), status="failed", reason="no rate trains it", alignment=None)
     records = [*quick, *full, failed]
     assert pick.aligned(records) == full
     shown = sections.alignment(records).table
@@ -200,10 +249,10 @@ def test_rows_of_two_sizes_are_never_shown_together():
     ],
 )
 def test_an_interval_is_told_in_one_way(mean, half_width, form, text):
-    assert tables.interval({"mean": mean, "half_width": half_width}, form) == text
+    assert tables.interval(Interval(mean, half_width), form) == text
 
 
 def test_rows_come_in_the_methods_order_whatever_ran_first():
     names = ["draft", "draft:k=10", "drtune:k=4", "refl", "easytune", "easytune:score=noisy"]
     ran = [row(name, 1.0) for name in reversed(names)]
-    assert [own["case"]["method"] for own in pick.aligned(ran)] == names
+    assert [own.case.method for own in pick.aligned(ran)] == names

@@ -5,16 +5,23 @@ import copy
 
 import made_studies
 import pytest
+from msgspec import structs, to_builtins
 
 from bench import claims
 from bench.alignment import reading
 from bench.alignment.studies import TRAINED, trained
-from bench.alignment.studies.jobs import Training
+from bench.alignment.studies.jobs import Results, Training, Tuned
 from bench.claims.rewards import judge_noise_aware, judge_spl, trained_study
 from bench.claims.verdict import NotJudgedError, Outcome
+from bench.records.types import Interval, Point, TrainedReward
 from bench.report import sections, style
 
 SAME = (0.05, 0.05, 0.05, 0.05)
+
+
+def point(at: float, **metrics: float) -> Point:
+    """After `at` trajectories, and as many of every other total."""
+    return Point(**dict.fromkeys(reading.TOTALS, at), metrics=metrics)
 
 
 def cell(numbers, column: str, **where: str) -> str:
@@ -29,9 +36,10 @@ def cell(numbers, column: str, **where: str) -> str:
 
 def test_pairing_takes_off_what_seeds_share():
     ours, theirs = ([{"r1": seed + gain} for seed in (0.1, 0.5, 0.9)] for gain in (0.02, 0.0))
-    assert reading.paired(ours, theirs, "r1") == {"mean": pytest.approx(0.02), "half_width": pytest.approx(0)}
-    assert reading.of_seeds(ours, "r1")["half_width"] > 0.5
-    assert reading.paired(ours, theirs, "fid") == {"mean": None, "half_width": None}
+    difference = reading.paired(ours, theirs, "r1")
+    assert (difference.mean, difference.half_width) == (pytest.approx(0.02), pytest.approx(0))
+    assert reading.of_seeds(ours, "r1").half_width == pytest.approx(4.303 * 0.4 / 3**0.5)  # Student's t, 3 seeds
+    assert reading.paired(ours, theirs, "fid") == Interval(None, None)
     with pytest.raises(ValueError, match="zip"):
         reading.paired(ours, theirs[:2], "r1")
 
@@ -41,7 +49,7 @@ def test_pairing_takes_off_what_seeds_share():
     [(0.3, 0.2, 1), (-0.3, 0.2, -1), (0.2, 0.3, 0), (-0.2, 0.3, 0), (0.3, None, 0), (None, None, 0)],
 )
 def test_a_side_is_taken_by_an_interval_without_0_alone(mean, half_width, side):
-    assert reading.side({"mean": mean, "half_width": half_width}) == side
+    assert reading.side(Interval(mean, half_width)) == side
 
 
 @pytest.mark.parametrize(
@@ -56,14 +64,52 @@ def test_a_side_is_taken_by_an_interval_without_0_alone(mean, half_width, side):
     ],
 )
 def test_a_run_is_stopped_at_its_best_point_once_two_measurements_do_not_rise(second, index):
-    curve = [{"second": value, "reward": -value} for value in second]
+    curve = [point(n, second=value, reward=-value) for n, value in enumerate(second)]
     assert reading.stopping_point(curve) == index
 
 
 def test_another_figure_and_patience_can_stop_a_run():
-    curve = [{"second": 9 - n, "reward": value} for n, value in enumerate([1, 3, 2, 2, 2])]
+    curve = [point(n, second=9 - n, reward=value) for n, value in enumerate([1, 3, 2, 2, 2])]
     assert reading.stopping_point(curve, "reward", patience=3) == 1
     assert reading.stopping_point(curve, "reward", patience=4) == 4
+
+
+def test_the_mean_of_curves_is_that_of_every_total_and_every_metric():
+    one, other = [point(0, reward=0.0), point(4, reward=1.0)], [point(2, reward=2.0), point(6, reward=1.0)]
+    assert reading.mean_curve([one, other]) == [point(1, reward=1.0), point(5, reward=1.0)]
+
+
+def test_a_figure_is_read_off_a_curve_between_the_points_that_measured_it():
+    curve = [point(0, reward=0.0, fid=4.0), point(2, reward=1.0), point(4, reward=5.0, fid=2.0)]
+    assert reading.value_at(curve, "trajectories", 3, "reward") == 3.0
+    assert reading.value_at(curve, "seconds", 2, "fid") == 3.0
+    assert reading.value_at(curve, "trajectories", 3, "updates") == 3.0
+    assert reading.value_at(curve, "trajectories", 5, "reward") is None
+    assert reading.value_at(curve, "trajectories", 3, "r1") is None
+    assert reading.reach(curve, 3.0, "trajectories") == 3.0
+    assert reading.reach(curve, 6.0, "trajectories") is None
+    assert reading.reach([], 0.0, "trajectories") is None
+
+
+def test_the_rate_with_the_best_figure_is_chosen_whichever_way_is_better():
+    tried = {1e-5: {"mm_dist": 2.0, "r1": 0.3}, 1e-4: {"mm_dist": 1.0, "r1": 0.2}, 1e-3: {"mm_dist": None}, 1e-2: {}}
+    assert reading.choose(tried) == 1e-4
+    assert reading.choose(tried, "r1") == 1e-5
+    assert reading.choose({1e-3: {}}) is None
+
+
+@pytest.mark.parametrize(
+    ("reward", "r1", "mm_dist", "fid", "hacked"),
+    [
+        (0.2, -0.2, 0.2, 0.2, ["r1", "fid", "mm_dist"]),
+        (0.2, 0.2, -0.2, -0.2, []),
+        (0.2, -0.05, 0.2, 0.0, ["mm_dist"]),  # the other intervals hold 0
+        (0.05, -0.2, 0.2, 0.2, []),  # the reward is not clearly better
+    ],
+)
+def test_hacked_is_what_clearly_falls_while_the_reward_rises(reward, r1, mm_dist, fid, hacked):
+    gain = {"reward": reward, "r1": r1, "mm_dist": mm_dist, "fid": fid}
+    assert reading.hacked({name: Interval(mean, 0.1) for name, mean in gain.items()}) == hacked
 
 
 # C8.
@@ -92,7 +138,7 @@ def test_c8_asks_for_a_paired_gain_over_all_steps_that_no_window_contradicts(noi
 def test_c8_says_both_scores_and_their_paired_difference():
     record = made_studies.windows({"x0-hat": SAME, "noisy": (0.08, *SAME[1:])})
     for score, metrics in (("x0-hat", (0.5, 3.0)), ("noisy", (0.6, 2.9))):
-        for number, run in enumerate(record["study"]["runs"][score][0]):
+        for number, run in enumerate(record.study.runs[score][0]):
             run["r1"], run["mm_dist"] = metrics[0] + number / 10, metrics[1] + number / 10
     verdict = judge_noise_aware([record])
     assert "R@1 0.700 ± 0.248 where the noise-aware" in verdict.finding
@@ -130,11 +176,13 @@ def test_c9_counts_nothing_that_the_control_gains_as_well():
 def test_c9_tells_pairs_pools_and_what_alignment_gains():
     record = made_studies.spl()
     for gain, arm in enumerate(("control", "spl")):
-        for seed, own in enumerate(record["study"]["rewards"][arm]):
-            for kind, among in (("all", 1), ("pools", 2)):
-                own["retrieval"][kind]["text_to_motion"] |= {"R@1": among * (30.0 + gain + seed)}
-            own["training"]["mined"] = 0.25
-        for run in record["study"]["runs"][arm]:
+        for seed, reward in enumerate(record.study.rewards[arm]):
+            reward.retrieval.all["text_to_motion"]["R@1"] = 30.0 + gain + seed
+            reward.retrieval.pools["text_to_motion"]["R@1"] = 2 * (30.0 + gain + seed)
+            record.study.rewards[arm][seed] = structs.replace(
+                reward, training=structs.replace(reward.training, mined=0.25)
+            )
+        for run in record.study.runs[arm]:
             run["r1"] = 0.5 + 0.1 * gain
     verdict = judge_spl([record])
     assert "by +1.00 ± 0.00 points against as many steps without it, which give 32.00 ± 1.96%" in verdict.finding
@@ -147,9 +195,10 @@ def test_c9_tells_pairs_pools_and_what_alignment_gains():
 
 def test_too_few_motions_for_pools_leave_their_cells_empty():
     record = made_studies.spl()
-    for own in record["study"]["rewards"].values():
-        for reward in own:
-            reward["retrieval"]["pools"] = None
+    for rewards in record.study.rewards.values():
+        rewards[:] = [
+            structs.replace(reward, retrieval=structs.replace(reward.retrieval, pools=None)) for reward in rewards
+        ]
     numbers = judge_spl([record]).numbers
     assert set(numbers["R@1 of 32"]) == {""}
     assert "" not in set(numbers["R@1"])
@@ -159,25 +208,26 @@ def test_too_few_motions_for_pools_leave_their_cells_empty():
 
 
 class MadeUp:
-    """Jobs that are not run: made-up results, of the form that jobs.do keeps."""
+    """Work that is not done: made-up results."""
 
-    def run(self, jobs: list) -> dict:
-        return {job: self.result(job) for job in jobs}
+    def run(self, work: list) -> Results:
+        trained = {one: self.reward(one) for one in work if isinstance(one, Training)}
+        return Results(trained, {one: self.tuned(one) for one in work if one not in trained})
 
-    def result(self, job) -> dict:
-        if isinstance(job, Training):
-            levels = [made_studies.retrieval(10.0) for _ in job.levels]
-            mined = 0.5 if job.reward and job.reward.spl else None
-            return {"retrieval": made_studies.retrieval(30.0), "levels": levels, "training": {"mined": mined}}
+    def reward(self, work: Training) -> TrainedReward:
+        mined = 0.5 if work.reward and work.reward.spl else None
+        return made_studies.trained(30.0, 0, [made_studies.retrieval(10.0) for _ in work.levels], mined)
+
+    def tuned(self, work) -> Tuned:
         (final,) = made_studies.runs(0.5, seeds=1)
-        points = made_studies.gaming(points=len(job.measured) + 1)["study"]["runs"][0]["curves"][0]
-        return {"curve": points if job.measured else [], "final": final}
+        points = made_studies.gaming(points=len(work.measured) + 1).study.runs[0].curves[0]
+        return Tuned(points if work.measured else [], final)
 
 
 def keys(value: object) -> object:
     """A study's layout: keys, and of lists the first entry's."""
     if isinstance(value, dict):
-        return {name: keys(own) for name, own in value.items() if name != "val"}
+        return {name: keys(of) for name, of in value.items()}
     return [keys(value[0])] if isinstance(value, list) and value else type(value) in (int, float)
 
 
@@ -185,8 +235,8 @@ def keys(value: object) -> object:
 @pytest.mark.parametrize("name", ["windows", "feature_noise", "spl", "strength", "gaming"])
 def test_made_up_rows_are_laid_out_as_the_studies_lay_theirs_and_both_are_read(name, scale):
     study = TRAINED[name](MadeUp(), trained.SCALES[scale])
-    assert keys(study) == keys(getattr(made_studies, name)()["study"])
-    report = sections.build([made_studies.row(name, study, scale)])
+    assert keys(to_builtins(study)) == keys(to_builtins(getattr(made_studies, name)().study))
+    report = sections.build([made_studies.row(study, scale)])
     asked = set() if name in ("windows", "feature_noise") else {"reviewers"}
     assert {s.name for s in report.sections if s.see} == {name} | asked
     assert ("at the tiny scale" in next(s.see for s in report.sections if s.name == name)) == (scale == "tiny")
@@ -206,10 +256,10 @@ def test_a_tiny_row_is_judged_where_there_is_no_full_one_and_said_to_be_tiny(mak
 
 
 def test_failed_and_missing_rows_are_not_judged_and_the_command_is_named():
-    failed = {**made_studies.windows(), "status": "failed"}
+    failed = structs.replace(made_studies.windows(), status="failed", study=None)
     with pytest.raises(NotJudgedError, match=r"study windows .*-m study --study windows"):
         judge_noise_aware([failed, made_studies.spl()])
-    assert trained_study([failed, made_studies.windows(scale="tiny")], "windows")["case"]["id"] == "windows-tiny"
+    assert trained_study([failed, made_studies.windows(scale="tiny")], "windows").case.id == "windows-tiny"
     verdicts = {verdict.claim: verdict for verdict in claims.judge([])}
     assert "study spl" in verdicts["C9"].finding
 

@@ -1,12 +1,15 @@
 """The studies of the base model against brute force, and the verdicts that are read off them."""
 
+import made_studies
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
-from bench.alignment import studies
+from bench.alignment.studies import base_model
 from bench.claims.base_model import judge_chain, judge_similarity
 from bench.claims.verdict import NotJudgedError, Outcome
+from bench.records.types import Chain, Similarity
 from bench.report import figures
 from bench.world import load
 
@@ -17,7 +20,7 @@ def world():
 
 
 def test_the_chain_is_that_of_one_graph_through_all_steps(world):
-    found = studies.chain(world, prompts=2, steps=3, seed=5)
+    found = structs.asdict(base_model.chain(world, prompts=2, steps=3, seed=5))
     chosen = world.prompts("test", 2)
     batch, sampler = world.batch(chosen.texts, chosen.lengths), world.sampler(3)
     generator = torch.Generator().manual_seed(5)
@@ -35,7 +38,7 @@ def test_the_chain_is_that_of_one_graph_through_all_steps(world):
 
 
 def test_similarity_rises_to_one_as_the_noise_goes(world):
-    found = studies.similarity(world, motions=8, steps=5)
+    found = structs.asdict(base_model.similarity(world, motions=8, steps=5))
     assert {len(values) for values in found.values()} == {5}
     assert found["timestep"] == sorted(found["timestep"], reverse=True)
     assert found["noisy"][-1] > 0.9
@@ -50,7 +53,7 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def noise(world):
-    return studies.noise(world, prompts=3, motions=32, steps=3, seed=7)
+    return structs.asdict(base_model.noise(world, prompts=3, motions=32, steps=3, seed=7))
 
 
 @pytest.mark.parametrize("within", [False, True])
@@ -112,14 +115,7 @@ def test_noise_is_told_of_every_step(noise):
     assert 1 / 32 <= noise["chance"][0] < min(0.2, *noise["precision_clean"][1:])
 
 
-def row(name: str, **values) -> dict:
-    return {
-        "kind": "study",
-        "case": {"id": name, "backbone": "embedded", "steps": 4, "meter": "host"},
-        "status": "ok",
-        "environment": {"device": "a CPU", "torch": "2.13.0"},
-        "study": {"timestep": [751, 501, 251, 1], **values},
-    }
+TIMESTEPS = [751, 501, 251, 1]
 
 
 @pytest.mark.parametrize(
@@ -128,13 +124,8 @@ def row(name: str, **values) -> dict:
 )
 def test_c6_asks_whether_the_coefficient_and_the_gradient_vanish(first, early, outcome):
     chain = [first, first, 0.9, 1.0]
-    record = row(
-        "chain",
-        coefficient=chain,
-        coefficient_reward=chain,
-        through_chain=[early, early, 1.0, 1.0],
-        stepwise=[1.0, 1.0, 1.0, 1.0],
-    )
+    through = [early, early, 1.0, 1.0]
+    record = made_studies.row(Chain(chain, chain, through, [1.0, 1.0, 1.0, 1.0], TIMESTEPS), scale=None)
     verdict = judge_chain([record])
     assert verdict.outcome is outcome
     assert "embedded world" in verdict.finding
@@ -151,8 +142,14 @@ def test_c6_asks_whether_the_coefficient_and_the_gradient_vanish(first, early, o
     ],
 )
 def test_c7_asks_how_far_up_a_noised_motion_is_like_itself(noisy, outcome, words):
-    values = {"noisy": noisy, "predicted": noisy, "other": [0.2] * 4, "clean_reward": [0.5] * 4}
-    record = row("similarity", **values, noisy_reward=noisy, predicted_reward=noisy, signal=[0.1, 0.4, 0.8, 1.0])
+    study = Similarity(
+        timestep=TIMESTEPS,
+        signal=[0.1, 0.4, 0.8, 1.0],
+        **dict.fromkeys(("noisy", "predicted", "noisy_reward", "predicted_reward"), noisy),
+        clean_reward=[0.5] * 4,
+        other=[0.2] * 4,
+    )
+    record = made_studies.row(study, scale=None)
     verdict = judge_similarity([record])
     assert verdict.outcome is outcome
     assert words in verdict.finding
