@@ -35,7 +35,7 @@ def load(path: Path | str) -> list[Record]:
     """
     path = Path(path)
     if path.suffix == ".partial":
-        rows = from_journal(read_text(path, str(path), AGAIN))
+        rows: Sequence[object] = from_journal(read_text(path, str(path), AGAIN))
         if not rows:
             raise RecordError(f"{path} holds no whole record: {AGAIN}")
     else:
