@@ -7,25 +7,46 @@ row is missing or which field differs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from bench.cases import Case
 from bench.claims.verdict import NotJudgedError
-from bench.records import Record
-from bench.records.types import fields
-
-R = TypeVar("R", bound=Record)
+from bench.records.types import Environment, MemoryRecord, Record, StepTimeRecord, fields
 
 
-def likeness(record: Record) -> dict[str, object]:
-    """What must be equal in rows that are compared, by the field's name."""
-    simulated = record.case.meter == "simulated"
-    settings = fields(record.settings)
-    if simulated:
-        settings.pop("threads", None)  # nothing is computed: the bytes are the same on every machine
-    where = record.environment
+class Metered(Protocol):
+    """The case of a row."""
+
+    @property
+    def meter(self) -> str: ...
+
+
+class Comparable(Protocol):
+    """What can be compared: a record, or a row of a baseline."""
+
+    @property
+    def case(self) -> Metered: ...
+    @property
+    def settings(self) -> Struct: ...
+    @property
+    def environment(self) -> Environment: ...
+
+
+R = TypeVar("R", bound=Comparable)
+
+
+def likeness(row: Comparable) -> dict[str, object]:
+    """What must be equal in rows that are compared, by the field's name; a setting that a row does not have is left
+    out."""
+    simulated = row.case.meter == "simulated"
+    # Nothing is computed in a simulated row: the bytes are the same on every machine.
+    left_out = {"threads"} if simulated else set()
+    settings = {name: v for name, v in fields(row.settings).items() if v is not None and name not in left_out}
+    where = row.environment
     return {
-        "meter": record.case.meter,
+        "meter": row.case.meter,
         "device": None if simulated else where.device,
         # Without data nothing of a build's device code runs: +cpu and +cu130 of a version are one.
         "torch": str(where.torch).partition("+")[0] if simulated else where.torch,
@@ -34,8 +55,8 @@ def likeness(record: Record) -> dict[str, object]:
     }
 
 
-def difference(one: Record, other: Record) -> str | None:
-    """The first field in which two records are unlike, with both values; None if they can be compared."""
+def difference(one: Comparable, other: Comparable) -> str | None:
+    """The first field in which two rows are unlike, with both values; None if they can be compared."""
     ours, theirs = likeness(one), likeness(other)
     for name in (*ours, *sorted(set(theirs) - set(ours))):
         if ours.get(name) != theirs.get(name):
@@ -56,22 +77,23 @@ def like_sets(records: Sequence[R]) -> list[list[R]]:
     return sorted(sets, key=lambda rows: order[rows[0].case.meter])
 
 
-def provenance(record: Record) -> str:
+def provenance(record: Comparable) -> str:
     """How a record came about, in a few words."""
-    where = record.environment
-    meter = record.case.meter
-    device = where.device
-    how = {"simulated": "simulated", "cuda": f"measured on {device}", "host": f"CPU: {device}"}[meter]
-    return f"{how}, torch {where.torch}"
+    device = record.environment.device
+    how = {"simulated": "simulated", "cuda": f"measured on {device}", "host": f"CPU: {device}"}[record.case.meter]
+    return f"{how}, torch {record.environment.torch}"
+
+
+Rows = TypeVar("Rows", MemoryRecord, StepTimeRecord)
 
 
 @dataclass(frozen=True)
-class Found(Generic[R]):
+class Found(Generic[Rows]):
     """The rows of a verdict, all alike."""
 
-    rows: list[R]
+    rows: list[Rows]
     """Of the wanted cases, in their order."""
-    like: list[R]
+    like: list[Rows]
     """Every good row that can be compared with them."""
     passed_over: str = ""
     """Why rows of a better meter were not used, if there are some."""
@@ -85,7 +107,7 @@ class Found(Generic[R]):
         return provenance(self.rows[0]) + mixed + passed
 
 
-def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[R]) -> Found[R]:
+def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[Rows]) -> Found[Rows]:
     """The rows of the wanted cases, by whichever meter: measured on a GPU, else simulated, else on the CPU.
 
     NotJudgedError if no set of like rows holds all of them.
@@ -93,7 +115,7 @@ def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[R]) -> Fo
     complaint = ""
     for meter in ("cuda", "simulated", "host"):
         ids = [replace(case, meter=meter).id for case in wanted]
-        rows: list[R] = [r for r in records if isinstance(r, kind) and r.case.meter == meter]
+        rows: list[Rows] = [r for r in records if isinstance(r, kind) and r.case.meter == meter]
         for like in reversed(like_sets([r for r in rows if r.ok])):  # the later file counts
             by_id = {r.case.id: r for r in like}
             if all(name in by_id for name in ids):
@@ -106,8 +128,7 @@ def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[R]) -> Fo
 
 def _complaint(rows: Sequence[Record], ids: Sequence[str]) -> str:
     """Why no set of like rows among `rows` holds all of `ids`."""
-    by_status = {status: {r.case.id: r for r in rows if r.ok is status} for status in (True, False)}
-    good, bad = by_status[True], by_status[False]
+    good, bad = ({r.case.id: r for r in rows if r.ok is ok} for ok in (True, False))
     lacking = [_lacking(name, bad.get(name)) for name in ids if name not in good]
     if lacking:
         return f"Missing: {_few(lacking)}."

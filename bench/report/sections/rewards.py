@@ -113,7 +113,8 @@ def feature_noise(records: Records) -> Section:
         "Rewards trained on motion with noisy features, as in the released code, and given the timestep, against "
         "rewards trained alike on clean motion. On motion with such noise, text-to-motion R@1 in pools of 32 is at "
         f"most {on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, "
-        f"{while_released}. On decoded states, which a rollout of this latent backbone scores, it is at most {on_states}. "
+        f"{while_released}. On decoded states, which a rollout of this latent backbone scores, it is at most "
+        f"{on_states}. "
         f"{where(record, len(study.rewards['clean'][STATES]))}"
     )
     return Section("feature_noise", title, see, lambda: figures.feature_noise(record), _noised_table(study))
