@@ -9,6 +9,7 @@ from bench.claims import compare, forecast
 from bench.claims.measured import alignment_of, plan_of
 from bench.profiles import PROFILES, Profile
 from bench.records import AlignmentRecord, MemoryRecord, Record, StepTimeRecord, StudyRecord
+from bench.records.make import described
 from bench.records.types import MethodCase, Settings
 from bench.records.types import fields as fields_of
 from methods import METHODS, spec
@@ -58,12 +59,16 @@ def profiles(records: Sequence[MethodRecord]) -> list[str]:
     return sorted(names, key=lambda name: (*PROFILES, name).index(name))
 
 
-def scale(case: MethodCase | Case) -> tuple:
+def scale(case: MethodCase) -> tuple:
     """What cases share beyond meter and profile when only the method differs between them."""
-    return (case.backbone, case.steps, case.batch, case.frames, case.seed)
+    return (case.steps, *_without_steps(case))
 
 
-PUBLISHED_SCALE = scale(Case())
+def _without_steps(case: MethodCase) -> tuple:
+    return (case.backbone, case.reward, case.batch, case.frames, case.seed)
+
+
+PUBLISHED_SCALE = scale(described(Case()))
 
 
 def family(case: MethodCase) -> str:
@@ -110,10 +115,6 @@ def sweeps(records: Sequence[Record]) -> list[MemoryRecord]:
 
 def _planned(rows: Sequence[M]) -> list[M]:
     return [r for r in rows if r.plan is not None]
-
-
-def _without_steps(case: MethodCase) -> tuple:
-    return (case.backbone, case.batch, case.frames, case.seed)
 
 
 def lines(rows: Sequence[MemoryRecord]) -> dict[str, list[MemoryRecord]]:

@@ -11,8 +11,13 @@ from bench.report.rows import MethodRecord
 
 def where(record: MethodRecord) -> str:
     """Scale and device of a row, for a subtitle."""
-    case = record.case
-    return f"{case.backbone.upper()}, T = {case.steps}, {size(record)}"
+    return f"{models(record)}, T = {record.case.steps}, {size(record)}"
+
+
+def models(record: MethodRecord) -> str:
+    """Which backbone, and which reward where it is not the backbone's default."""
+    backbone, reward = record.case.backbone.upper(), record.case.reward
+    return f"{backbone}, reward {reward}" if reward else backbone
 
 
 def headline(text: str, record: MethodRecord) -> str:

@@ -11,7 +11,7 @@ from bench.claims.measured import held, peak
 from bench.records import MemoryRecord
 from bench.report import rows as pick
 from bench.report import style
-from bench.report.figures.common import headline, legend, size
+from bench.report.figures.common import headline, legend, models, size
 from bench.report.style import INK, SOFT
 from bench.units import GIB
 
@@ -46,7 +46,7 @@ def steps(rows: Rows) -> Figure:
     style.title(
         figure,
         headline(_steps_title(rows), first),
-        f"{first.case.backbone.upper()}, profile {first.case.profile}, {size(first)}",
+        f"{models(first)}, profile {first.case.profile}, {size(first)}",
     )
     handles = [Line2D([], [], color=SOFT, marker="o", markersize=5, label="peak")]
     if start:
