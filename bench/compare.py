@@ -5,18 +5,19 @@ The exit status is diff's: 0 nothing changed, 1 something did, 2 the files canno
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from bench import record, tables
+from bench import records, tables
 from bench.command import carry_out
 from bench.gate import baseline
+from bench.gate.baseline import Row
 from bench.gate.growth import size_change
 from bench.gate.judge import HEADINGS, Finding, Outcome, judge_all
+from bench.records.load import read_json
 from bench.units import GIB
 from methods import parse, spec
 
@@ -39,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
     if unlike:
         others = f" (and {len(unlike) - 1} more rows)" if len(unlike) > 1 else ""
         sentence = unlike[0].lines[0].replace("the baseline", str(options.old)).replace("baseline's", "old")
-        raise record.RecordError(f"{sentence}{others}; measure both alike")
+        raise records.RecordError(f"{sentence}{others}; measure both alike")
     print(markdown(findings, old, new, reference, (str(options.old), str(options.new))))
     return 0 if all(f.outcome is Outcome.SAME for f in findings) else 1
 
@@ -57,24 +58,25 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read(path: Path) -> list[dict]:
+def read(path: Path) -> list[Row]:
     """The good memory rows of a result or a baseline; RecordError where there are none."""
-    rows = baseline.load(path) if _is_baseline(path) else record.load(path)
-    rows = [row for row in rows if row["kind"] == "memory" and row["status"] == "ok"]
-    if not rows:
-        raise record.RecordError(f"{path} holds no memory row that was measured: run pytest bench/ -m memory")
-    return rows
+    if _is_baseline(path):
+        return baseline.load(path)
+    measured = [r for r in records.load(path) if isinstance(r, records.MemoryRecord) and r.ok]
+    if not measured:
+        raise records.RecordError(f"{path} holds no memory row that was measured: run pytest bench/ -m memory")
+    return [baseline.cut_down(record) for record in measured]
 
 
 def _is_baseline(path: Path) -> bool:
     try:
-        return baseline.is_baseline(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return False  # whatever is wrong with it, record.load says
+        return baseline.is_baseline(read_json(path, "", ""))
+    except records.RecordError:
+        return False  # whatever is wrong with it, records.load says
 
 
 def markdown(
-    findings: Sequence[Finding], old: Sequence[dict], new: Sequence[dict], reference: str, names: tuple[str, str]
+    findings: Sequence[Finding], old: Sequence[Row], new: Sequence[Row], reference: str, names: tuple[str, str]
 ) -> str:
     """The findings: a count, a table of what changed with who holds it, and the unchanged rows folded away."""
     counts = {outcome: sum(f.outcome is outcome for f in findings) for outcome in Outcome}
@@ -93,14 +95,14 @@ def markdown(
     return "\n\n".join(parts)
 
 
-def _simulated(rows: Sequence[dict]) -> str:
-    return " (simulated: no device was used)" if all(row["case"]["meter"] == "simulated" for row in rows) else ""
+def _simulated(rows: Sequence[Row]) -> str:
+    return " (simulated: no device was used)" if all(row.case.meter == "simulated" for row in rows) else ""
 
 
-def _table(findings: Sequence[Finding], old: Sequence[dict], new: Sequence[dict], reference: str) -> str:
+def _table(findings: Sequence[Finding], old: Sequence[Row], new: Sequence[Row], reference: str) -> str:
     rows = []
     for f in findings:
-        before, after = _peak(f.old), _peak(f.new)
+        before, after = (None if row is None else row.peak for row in (f.old, f.new))
         rows.append(
             {
                 "case": f.id,
@@ -119,24 +121,19 @@ def _change(before: int | None, after: int | None) -> str | None:
     return None if before is None or after is None else size_change(before, after).partition("(")[2].rstrip(")")
 
 
-def _peak(row: dict | None) -> int | None:
-    return None if row is None else row["reading"]["peak"]
-
-
-def _ratio(row: dict | None, rows: Sequence[dict], reference: str) -> float | None:
+def _ratio(row: Row | None, rows: Sequence[Row], reference: str) -> float | None:
     """A row's overhead (peak less resident) in that of the reference method at the same scale and settings."""
     if row is None:
         return None
-    # Files from before cases had a reward lack it: it is the backbone's.
-    scale = {**{name: row["case"].get(name, "") for name in SCALE}, "method": reference}
+    scale = {**{name: getattr(row.case, name) for name in SCALE}, "method": reference}
     for other in rows:
-        if all(other["case"].get(name, "") == value for name, value in scale.items()):
+        if all(getattr(other.case, name) == value for name, value in scale.items()):
             return _overhead(row) / _overhead(other) if _overhead(other) else None
     return None
 
 
-def _overhead(row: dict) -> int:
-    return row["reading"]["peak"] - row["reading"]["resident"]
+def _overhead(row: Row) -> int:
+    return row.peak - row.resident
 
 
 if __name__ == "__main__":

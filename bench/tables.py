@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from bench import escape
 from bench.alignment import reading
 from bench.motion.metrics import FOLLOWED, METRICS, SHOWN
 from bench.records import (
@@ -168,14 +169,19 @@ def text(frame: pd.DataFrame) -> str:
 
 def markdown(frame: pd.DataFrame) -> str:
     """A GitHub table."""
-    shown = _text_cells(frame)
-    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
+    numeric, columns, rows = cells(frame)
     lines = [
-        "| " + " | ".join(map(str, shown.columns)) + " |",
+        "| " + " | ".join(map(escape.markdown, columns)) + " |",
         "| " + " | ".join("---:" if right else "---" for right in numeric) + " |",
     ]
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in shown.values]
+    lines += ["| " + " | ".join(map(escape.markdown, row)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def cells(frame: pd.DataFrame) -> tuple[list[bool], list[str], list[list[str]]]:
+    """For tables of markup: which columns hold numbers, their names, and the rows as text."""
+    numeric = [pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
+    return numeric, [str(column) for column in frame], _text_cells(frame).to_numpy(dtype=object).tolist()
 
 
 def _text_cells(frame: pd.DataFrame) -> pd.DataFrame:

@@ -7,15 +7,21 @@ versions, devices or settings: each row says which it belongs to.
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TypeGuard
+from typing import Annotated, TypeGuard
 
-from bench import record
+import msgspec
+from msgspec import Meta, Struct, structs
+
 from bench.cases import Case
 from bench.claims.compare import difference, likeness
-from bench.meters.reading import CATEGORIES, RESIDENT
-from bench.record import RecordError
+from bench.meters.reading import CATEGORIES, RESIDENT, Bytes
+from bench.records import MemoryRecord, RecordError
+from bench.records.load import contradiction, convert, read_json, shortened
+from bench.records.types import Environment, MethodCase, Settings
 from methods.errors import InputError
+from methods.files import write_atomically
 from methods.rollout import PHASES
 
 SCHEMA = 1
@@ -24,31 +30,89 @@ MARGINS = {"simulated": 0.0, "host": 0.001, "cuda": 0.01}
 """How far a row may stray, as a share of it, before the gate fails. Simulated rows are exact. Measured ones carry the
 allocator's rounding and memory inside kernels. A row's own margin may be changed in the file; an update keeps it."""
 FIGURES = ("peak", "resident", "sampling")
-OWNER = ("phase", "category", "module", "operator", "bytes", "tensors")
 MAKE = "make one with --memory-baseline-update"
 RENEW = "renew it with --memory-baseline-update"
 
 
-def load(path: Path) -> list[dict]:
-    """The rows of a baseline: memory records cut down to what the gate needs, each with its `margin`.
+class Owner(Struct, frozen=True, array_like=True):
+    """Live bytes at the moment of the peak that one operator of one module allocated; fields as bench.meters.reading's
+    Owner."""
 
-    RecordError for a file that is missing, empty, cut off, of another schema version, or edited to nonsense.
-    """
+    phase: str
+    category: str
+    module: str
+    operator: str
+    bytes: Bytes
+    tensors: Bytes
+    where: str = ""
+    """`file:line` of the largest allocation. Not in the file: lines of code change too often."""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return self.phase, self.category, self.module, self.operator
+
+
+class Row(Struct, frozen=True):
+    """A memory record cut down to what the gate compares; fields as MemoryRecord's and Reading's."""
+
+    case: MethodCase
+    settings: Settings
+    environment: Environment
+    margin: Annotated[float, Meta(ge=0, lt=1)]
+    peak: Bytes
+    resident: Bytes
+    sampling: Bytes
+    phases: dict[str, Bytes]
+    owners: list[Owner]
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """What is judged, by name."""
+        return {**{figure: getattr(self, figure) for figure in FIGURES}, **self.phases}
+
+
+def cut_down(record: MemoryRecord) -> Row:
+    """A measured record (status ok) as a row, with its meter's margin."""
+    reading = record.reading
+    assert reading is not None
+    merged: dict[tuple, Owner] = {}
+    for o in reading.owners:  # the largest first: its line stays
+        owner = Owner(o.phase, o.category, o.module, o.operator, o.bytes, o.tensors, o.where)
+        if before := merged.get(owner.key):
+            owner = structs.replace(before, bytes=before.bytes + o.bytes, tensors=before.tensors + o.tensors)
+        merged[owner.key] = owner
+    return Row(
+        case=record.case,
+        settings=record.settings,
+        environment=record.environment,
+        margin=MARGINS[record.case.meter],
+        peak=reading.peak,
+        resident=reading.resident,
+        sampling=reading.sampling,
+        phases=reading.phases,
+        owners=list(merged.values()),
+    )
+
+
+def load(path: Path) -> list[Row]:
+    """The rows of a baseline. RecordError for a file that is missing, empty, cut off, of another schema version, or
+    edited to nonsense."""
     if not path.exists():
         raise RecordError(f"there is no baseline {path}: {MAKE}")
-    document = record.read_json(path, f"the baseline {path}", f"restore it, or {RENEW}")
+    document = read_json(path, f"the baseline {path}", f"restore it, or {RENEW}")
     if not is_baseline(document):
         raise RecordError(f"{path} is not a memory baseline of this suite; {MAKE}")
-    if document.get("schema") != SCHEMA:
+    schema, written = document.get("schema"), document.get("rows")
+    if schema != SCHEMA or isinstance(schema, bool):
         raise RecordError(
-            f"the baseline {path} has schema version {document.get('schema')}, this suite reads {SCHEMA}; {RENEW}"
+            f"the baseline {path} has schema version {shortened(schema)}, this suite reads {SCHEMA}; {RENEW}"
         )
-    if not isinstance(document.get("rows"), list) or not document["rows"]:
+    if not isinstance(written, list) or not written:
         raise RecordError(f"the baseline {path} holds no rows; {RENEW}")
-    rows = [_row(written, path) for written in document["rows"]]
+    rows = [_row(row, path) for row in written]
     for number, row in enumerate(rows):
         if any(_same_key(row, other) for other in rows[:number]):
-            raise RecordError(f"the baseline {path} holds {row['case']['id']} twice under the same settings; {RENEW}")
+            raise RecordError(f"the baseline {path} holds {row.case.id} twice under the same settings; {RENEW}")
     return rows
 
 
@@ -57,117 +121,74 @@ def is_baseline(document: object) -> TypeGuard[dict]:
     return isinstance(document, dict) and document.get("kind") == KIND
 
 
-def _row(written: object, path: Path) -> dict:
-    """A row as a record; RecordError, naming the row and the field, for one that no measurement could have written."""
-    name = written.get("id", "a row") if isinstance(written, dict) else "a row"
+def _row(written: object, path: Path) -> Row:
+    """A row of the file; RecordError, naming the row and the field, for one that no measurement could have written."""
+    name = written.get("id") if isinstance(written, dict) else None
+    what = f"the baseline {path} has a row, {shortened(name or 'one without an id')},"
+    if isinstance(written, dict) and isinstance(written.get("case"), dict):
+        written = {**written, "case": {**written["case"], "id": name}}
+    row: Row = convert(written, Row, what, RENEW)
+    if wrong := _contradiction(row):
+        raise RecordError(f"{what} {wrong}: it was edited or damaged; {RENEW}")
+    return row
 
-    def refuse(what: str) -> RecordError:
-        return RecordError(f"the baseline {path} was edited or damaged: {name} {what}; {RENEW}")
 
+def _contradiction(row: Row) -> str | None:
+    """What no measurement could have written, though every field by itself is right."""
     try:
-        case = Case(**written["case"])  # type: ignore[index]
-        if case.id != name:
-            raise refuse(f"has a case whose id is {case.id}")
-        reading = {figure: written[figure] for figure in FIGURES}  # type: ignore[index]
-        reading["phases"] = dict(written["phases"])  # type: ignore[index]
-        reading["owners"] = [{**dict(zip(OWNER, o, strict=True)), "where": ""} for o in written["owners"]]  # type: ignore[index]
-        margin, settings, environment = (written[key] for key in ("margin", "settings", "environment"))  # type: ignore[index]
-    except (KeyError, TypeError, ValueError, InputError) as error:
-        if isinstance(error, RecordError):
-            raise
-        raise refuse(f"cannot be read ({type(error).__name__}: {error})") from None
-    sizes = {**{figure: reading[figure] for figure in FIGURES}, **reading["phases"]}
-    sizes |= {f"owner {o['module']}": o["bytes"] for o in reading["owners"]}
-    for figure, size in sizes.items():
-        if type(size) is not int or size < 0:
-            raise refuse(f"has {figure} = {size!r}, which is no number of bytes")
-    if set(reading["phases"]) != set(PHASES):
-        raise refuse(f"has phases {', '.join(reading['phases'])} instead of {', '.join(PHASES)}")
-    held = sum(o["bytes"] for o in reading["owners"])
-    if reading["owners"] and case.meter != "cuda" and held != reading["peak"]:
-        raise refuse(f"has owners of {held} bytes in all and a peak of {reading['peak']}")
-    if reading["peak"] < max(reading["resident"], *reading["phases"].values()):
-        raise refuse(f"has a peak of {reading['peak']} bytes, which is less than one of its parts")
-    if type(margin) not in (int, float) or not 0 <= margin < 1:
-        raise refuse(f"has margin {margin!r}, which is no share from 0 to 1")
-    if not isinstance(settings, dict) or not isinstance(environment, dict):
-        raise refuse("has no settings or environment")
-    return {**_reduced(case, settings, environment, reading), "margin": margin}
+        case = Case(**{field.name: getattr(row.case, field.name) for field in fields(Case)})
+    except InputError as error:
+        return f"whose case cannot be: {shortened(str(error))}"
+    if case.id != row.case.id:
+        return f"with a case whose id is {case.id}"
+    held = sum(owner.bytes for owner in row.owners)
+    if row.owners and case.meter != "cuda" and held != row.peak:
+        return f"with owners of {held} bytes in all and a peak of {row.peak}"
+    return contradiction(row)
 
 
-def _reduced(case: Case, settings: dict, environment: dict, reading: dict) -> dict:
-    """A memory record with nothing but what the gate compares."""
-    return {
-        "schema": record.SCHEMA,
-        "kind": "memory",
-        "case": {**vars(case), "id": case.id},
-        "status": "ok",
-        "settings": settings,
-        "environment": environment,
-        "reading": reading,
-    }
+def _same_key(one: Row, other: Row) -> bool:
+    return one.case.id == other.case.id and difference(one, other) is None
 
 
-def _same_key(one: dict, other: dict) -> bool:
-    return one["case"]["id"] == other["case"]["id"] and difference(one, other) is None
-
-
-def updated(old: Sequence[dict], measured: Sequence[dict]) -> list[dict]:
+def updated(old: Sequence[Row], measured: Sequence[Row]) -> list[Row]:
     """The baseline that a run's rows make of an old one.
 
     It holds the run's cases and no others. Of their old rows, those that this run could not have measured (another
     torch version, device or setting) stay, and so does a row's own margin.
     """
-    ids = {row["case"]["id"] for row in measured}
+    ids = {row.case.id for row in measured}
     rows = []
     for row in measured:
         before = next((o for o in old if _same_key(o, row)), None)
-        rows.append({**row, "margin": before["margin"] if before else MARGINS[row["case"]["meter"]]})
-    kept = [o for o in old if o["case"]["id"] in ids and not any(_same_key(o, row) for row in measured)]
+        rows.append(structs.replace(row, margin=before.margin) if before else row)
+    kept = [o for o in old if o.case.id in ids and not any(_same_key(o, row) for row in measured)]
     return rows + kept
 
 
-def save(path: Path, rows: Iterable[dict]) -> None:
-    """Writes a baseline, atomically. Owners of the same operator are added up: lines of code change too often."""
-    ordered = sorted(rows, key=lambda row: (row["case"]["id"], json.dumps(likeness(row), sort_keys=True)))
+def save(path: Path, rows: Iterable[Row]) -> None:
+    """Writes a baseline, whole or not at all; InputError if the disk does not take it."""
+    ordered = sorted(rows, key=lambda row: (row.case.id, json.dumps(likeness(row), sort_keys=True)))
     body = ",\n".join(map(_written, ordered))
-    text = f'{{\n"kind": {json.dumps(KIND)},\n"schema": {SCHEMA},\n"rows": [\n{body}\n]\n}}\n'
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        raise RecordError(f"cannot write the baseline {path}: {error.strerror}") from None
+    write_atomically(path, f'{{\n"kind": {json.dumps(KIND)},\n"schema": {SCHEMA},\n"rows": [\n{body}\n]\n}}\n')
 
 
-def _written(row: dict) -> str:
+def _written(row: Row) -> str:
     """One row as JSON, a fact a line."""
-    reading = row["reading"]
     key = likeness(row)
     facts = {
-        "id": row["case"]["id"],
-        "case": {name: value for name, value in row["case"].items() if name != "id"},
+        "id": row.case.id,
+        "case": {name: value for name, value in msgspec.to_builtins(row.case).items() if name != "id"},
         "settings": {name.removeprefix("settings."): v for name, v in key.items() if name.startswith("settings.")},
         "environment": {name: key[name] for name in ("torch", "device", "cuda") if key[name] is not None},
-        "margin": row["margin"],
-        **{figure: reading[figure] for figure in FIGURES},
-        "phases": reading["phases"],
+        "margin": row.margin,
+        **{figure: getattr(row, figure) for figure in FIGURES},
+        "phases": row.phases,
     }
     lines = [f'  "{name}": {json.dumps(value)}' for name, value in facts.items()]
-    owners = ",\n".join(f"    {json.dumps(owner)}" for owner in _by_operator(reading["owners"]))
+    ordered = sorted(row.owners, key=lambda o: (_PHASES.index(o.phase), CATEGORIES.index(o.category), *o.key[2:]))
+    owners = ",\n".join(f"    {json.dumps([*o.key, o.bytes, o.tensors])}" for o in ordered)
     return "{\n" + ",\n".join(lines) + f',\n  "owners": [\n{owners}\n  ]\n}}'
 
 
-def _by_operator(owners: Sequence[dict]) -> list[list]:
-    added: dict[tuple, list[int]] = {}
-    for o in owners:
-        sums = added.setdefault(tuple(o[name] for name in OWNER[:4]), [0, 0])
-        sums[0] += o["bytes"]
-        sums[1] += o["tensors"]
-    phases, categories = (RESIDENT, *PHASES), CATEGORIES
-
-    def place(key: tuple) -> tuple:
-        return phases.index(key[0]), categories.index(key[1]), *key[2:]
-
-    return [[*key, *added[key]] for key in sorted(added, key=place)]
+_PHASES = (RESIDENT, *PHASES)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.gate.baseline import Owner
 from bench.units import gib, signed_gib
 
 SHOWN = 5
@@ -28,38 +29,30 @@ class Change:
         return f"{self.phase} · {self.category} · {self.module or '(no module)'} {signed_gib(self.bytes)} ({cause})"
 
 
-def changes(old: Sequence[dict], new: Sequence[dict]) -> list[Change]:
-    """What changed between the owners of two readings (Reading.owners, as JSON), the largest growth first."""
-    by_operator: dict[tuple[str, str, str, str], int] = {}
+def changes(old: Sequence[Owner], new: Sequence[Owner]) -> list[Change]:
+    """What changed between the owners of two rows, the largest growth first."""
+    by_module: dict[tuple[str, str, str], dict[str, int]] = {}
     for sign, owners in ((-1, old), (1, new)):
         for o in owners:
-            key = (o["phase"], o["category"], o["module"], o["operator"])
-            by_operator[key] = by_operator.get(key, 0) + sign * o["bytes"]
-    by_module: dict[tuple[str, str, str], dict[str, int]] = {}
-    for (phase, category, module, operator), size in by_operator.items():
-        by_module.setdefault((phase, category, module), {})[operator] = size
-    found = []
-    for place, operators in by_module.items():
+            operators = by_module.setdefault(o.key[:3], {})
+            operators[o.operator] = operators.get(o.operator, 0) + sign * o.bytes
+    lines = {o.key: o.where for o in new}
+    moved = []
+    for module, operators in by_module.items():
         total = sum(operators.values())
         if total:
             main = max(operators, key=lambda name: (operators[name] * (1 if total > 0 else -1), name))
-            found.append(Change(*place, total, main, _where(new, (*place, main))))
-    return sorted(found, key=lambda c: (-c.bytes, c.phase, c.category, c.module))
+            moved.append(Change(*module, total, main, lines.get((*module, main), "")))
+    return sorted(moved, key=lambda c: (-c.bytes, c.phase, c.category, c.module))
 
 
-def _where(owners: Sequence[dict], key: tuple) -> str:
-    """The largest allocation's line; owners come largest first."""
-    lines = (o["where"] for o in owners if (o["phase"], o["category"], o["module"], o["operator"]) == key)
-    return next(lines, "")
-
-
-def told(found: Sequence[Change], grew: bool) -> list[str]:
+def listed(moved: Sequence[Change], grew: bool) -> list[str]:
     """The changes that explain a growth (or a shrinkage), a line each, the largest first; the rest as one sum."""
-    ordered = list(found) if grew else list(reversed(found))
+    ordered = list(moved) if grew else list(reversed(moved))
     meant = [c for c in ordered if (c.bytes > 0) is grew]
     lines = [str(c) for c in meant[:SHOWN]]
-    rest = sum(c.bytes for c in found) - sum(c.bytes for c in meant[:SHOWN])
-    others = len(found) - len(meant[:SHOWN])
+    rest = sum(c.bytes for c in moved) - sum(c.bytes for c in meant[:SHOWN])
+    others = len(moved) - len(meant[:SHOWN])
     return lines + ([f"{others} more changes, {signed_gib(rest)} together"] if others else [])
 
 

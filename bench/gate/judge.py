@@ -4,13 +4,14 @@ A case fails when a figure grew, and also when it shrank beyond its margin, so t
 growth is seen; when it is in only one of the two; and when the two cannot be compared.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from bench.claims.compare import difference
-from bench.gate.baseline import FIGURES, MARGINS
-from bench.gate.growth import changes, size_change, told
+from bench.gate.baseline import Row
+from bench.gate.growth import changes, listed, size_change
 
 
 class Outcome(StrEnum):
@@ -46,18 +47,18 @@ class Finding:
     id: str
     lines: tuple[str, ...]
     """The message: first what happened, then who holds the difference."""
-    old: dict | None
+    old: Row | None
     """The baseline's row, where one could be compared (or is all there is)."""
-    new: dict | None
+    new: Row | None
 
     def __str__(self) -> str:
         return "\n    ".join(self.lines)
 
 
-def judge(row: dict, baseline: Sequence[dict]) -> Finding:
-    """A measured row (status ok) against the rows of a baseline."""
-    name = row["case"]["id"]
-    candidates = [old for old in baseline if old["case"]["id"] == name]
+def judge(row: Row, baseline: Sequence[Row]) -> Finding:
+    """A measured row against the rows of a baseline."""
+    name = row.case.id
+    candidates = [old for old in baseline if old.case.id == name]
     if not candidates:
         return Finding(Outcome.NEW, name, (f"{name}: not in the baseline",), None, row)
     unlike = ""
@@ -70,22 +71,25 @@ def judge(row: dict, baseline: Sequence[dict]) -> Finding:
     return Finding(Outcome.UNLIKE, name, (line,), candidates[0], row)
 
 
-def judge_all(rows: Sequence[dict], baseline: Sequence[dict]) -> list[Finding]:
-    """Every measured row, then the baseline's cases that were not measured."""
-    measured = {row["case"]["id"] for row in rows}
-    lost = {old["case"]["id"]: old for old in baseline if old["case"]["id"] not in measured}
-    return [judge(row, baseline) for row in rows] + [
-        Finding(Outcome.MISSING, name, (f"{name}: in the baseline, but not measured",), old, None)
-        for name, old in lost.items()
-    ]
+def judge_all(
+    rows: Sequence[Row], baseline: Sequence[Row], reasons: Mapping[str, str] = MappingProxyType({})
+) -> list[Finding]:
+    """Every measured row, then the baseline's cases that were not measured. `reasons`: why they were not, by id."""
+    measured = {row.case.id for row in rows}
+    lost = {old.case.id: old for old in baseline if old.case.id not in measured}
+    findings = [judge(row, baseline) for row in rows]
+    for name, old in lost.items():
+        reason = f" ({reasons[name]})" if name in reasons else ""
+        line = f"{name}: in the baseline, but not measured{reason}"
+        findings.append(Finding(Outcome.MISSING, name, (line,), old, None))
+    return findings
 
 
-def compare(old: dict, new: dict) -> Finding:
+def compare(old: Row, new: Row) -> Finding:
     """Two like rows of a case: every figure within the old row's margin, or what changed and who holds it."""
-    name = new["case"]["id"]
-    margin = old.get("margin", MARGINS[new["case"]["meter"]])
-    before, after = _figures(old), _figures(new)
-    beyond = [figure for figure in before if abs(after[figure] - before[figure]) > margin * before[figure]]
+    name = new.case.id
+    before, after = old.figures, new.figures
+    beyond = [figure for figure in before if not abs(after[figure] - before[figure]) <= old.margin * before[figure]]
     if not beyond:
         return Finding(Outcome.SAME, name, (f"{name}: {size_change(before['peak'], after['peak'])}",), old, new)
     grown = [figure for figure in beyond if after[figure] > before[figure]]
@@ -94,14 +98,9 @@ def compare(old: dict, new: dict) -> Finding:
     grew = bool(grown)
     what = size_change(before[figure], after[figure])
     first = f"{name}: {what}" if figure == "peak" else f"{name}: {figure} {what}, below the peak"
-    found = changes(old["reading"]["owners"], new["reading"]["owners"]) if figure == "peak" else []
-    lines = (first, *told(found, grew))
+    moved = changes(old.owners, new.owners) if figure == "peak" else []
+    lines = (first, *listed(moved, grew))
     return Finding(Outcome.GREW if grew else Outcome.SHRANK, name, lines, old, new)
-
-
-def _figures(row: dict) -> dict[str, int]:
-    reading = row["reading"]
-    return {**{figure: reading[figure] for figure in FIGURES}, **reading["phases"]}
 
 
 def exit_status(findings: Sequence[Finding]) -> int:

@@ -19,8 +19,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import record, step_time
+from msgspec import structs
+
+from bench import step_time
 from bench.cases import Case
+from bench.records import Record, RecordError, RewardStepTimeRecord, StepTimeRecord, make, measured
+from bench.records.types import Against, Timing
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("timed_worker.py")
@@ -88,18 +92,16 @@ def _archive(revision: str, *paths: str) -> bytes:
             ["git", "-C", str(ROOT), "archive", "--format=tar", revision, *paths], capture_output=True
         )
     except FileNotFoundError:
-        raise record.RecordError("--step-time-against needs git, which is not on this machine") from None
+        raise RecordError("--step-time-against needs git, which is not on this machine") from None
     if done.returncode:
         reason = done.stderr.decode().strip().splitlines()[0].removeprefix("fatal: ")
-        raise record.RecordError(
-            f"--step-time-against {revision}: {reason}; name a commit, branch or tag of this repository"
-        )
+        raise RecordError(f"--step-time-against {revision}: {reason}; name a commit, branch or tag of this repository")
     return done.stdout
 
 
 def measure(
     cases: Sequence[Case], rounds: int, revision: str, progress: Callable[[str], None] = lambda _: None
-) -> list[dict]:
+) -> list[StepTimeRecord | RewardStepTimeRecord]:
     """The step-time records of `cases` at this tree, in their order, each with `timing.against`: how it compares with
     the revision."""
     with checkout(revision) as folder, contextlib.ExitStack() as stack:
@@ -109,7 +111,9 @@ def measure(
         return [_measure(case, rounds, revision, sides, progress) for case in cases]
 
 
-def _measure(case: Case, rounds: int, revision: str, sides: dict[str, Side], progress: Callable[[str], None]) -> dict:
+def _measure(
+    case: Case, rounds: int, revision: str, sides: dict[str, Side], progress: Callable[[str], None]
+) -> StepTimeRecord | RewardStepTimeRecord:
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     try:
         for side in sides.values():
@@ -121,26 +125,27 @@ def _measure(case: Case, rounds: int, revision: str, sides: dict[str, Side], pro
             for name in sorted(sides, reverse=bool(number % 2)):
                 seconds[name].append(sides[name].ask(update=True))
     except SideError as error:
-        return record.make("step_time", case, "failed", str(error))
+        return make.step_time(case, "failed", str(error))
     ratios = [new / old for new, old in zip(seconds["new"], seconds["old"], strict=True)]
-    timing = step_time.summary(case, seconds["new"])
-    timing["against"] = {
-        "revision": revision,
-        "ratio": statistics.median(ratios),
-        "ratio_of_fastest": min(seconds["new"]) / min(seconds["old"]),
-        "ratios": ratios,
-    }
-    return record.make("step_time", case, "ok", timing=timing)
+    against = Against(
+        revision=revision,
+        ratio=statistics.median(ratios),
+        ratio_of_fastest=min(seconds["new"]) / min(seconds["old"]),
+        ratios=ratios,
+    )
+    timing = structs.replace(step_time.summary(case, seconds["new"]), against=against)
+    return make.step_time(case, "ok", timing=timing)
 
 
-def slower(row: dict, margin: float) -> str | None:
+def slower(record: Record, margin: float) -> str | None:
     """What to fail a step-time record with, if it was paired and is slower than the margin allows."""
-    against = (row.get("timing") or {}).get("against")
-    if against is None or min(against["ratio"], against["ratio_of_fastest"]) <= margin:
+    timing = measured(record)
+    against = timing.against if isinstance(timing, Timing) else None
+    if against is None or min(against.ratio, against.ratio_of_fastest) <= margin:
         return None
-    low, high = min(against["ratios"]), max(against["ratios"])
+    low, high = min(against.ratios), max(against.ratios)
     return (
-        f"slower: {row['case']['id']} takes {against['ratio']:.2f} times as long as at {against['revision']} "
-        f"(median of {len(against['ratios'])} pairs, {low:.2f} to {high:.2f}; fastest to fastest "
-        f"{against['ratio_of_fastest']:.2f}; the gate allows {margin:.2f})"
+        f"slower: {record.case.id} takes {against.ratio:.2f} times as long as at {against.revision} "
+        f"(median of {len(against.ratios)} pairs, {low:.2f} to {high:.2f}; fastest to fastest "
+        f"{against.ratio_of_fastest:.2f}; the gate allows {margin:.2f})"
     )

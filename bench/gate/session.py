@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.gate import baseline
-from bench.gate.judge import NOTHING_MEASURED, Finding, Outcome, exit_status, judge, judge_all, report
-from bench.record import RecordError
+from bench.gate.judge import EXIT_STATUS, NOTHING_MEASURED, Finding, Outcome, exit_status, judge, judge_all, report
+from bench.records import MemoryRecord, Record
+from methods.errors import InputError
+from methods.files import check_writable
 
 REFUSED = 1
 
@@ -18,51 +20,60 @@ class Gate:
     path: Path
     update: bool
     """Write the baseline instead of judging by it."""
-    rows: list[dict] = field(init=False)
+    rows: list[baseline.Row] = field(init=False)
     failed: int = 0
     """Cases that this gate made fail."""
 
     def __post_init__(self) -> None:
-        """RecordError for a baseline that cannot be used; an update needs none, but does not overwrite a broken one."""
+        """InputError for a baseline that cannot be used or written; an update needs none, but does not overwrite a
+        broken one."""
         self.rows = [] if self.update and not self.path.exists() else baseline.load(self.path)
+        if self.update:
+            check_writable(self.path)
 
-    def check(self, row: dict) -> Finding | None:
+    def check(self, record: MemoryRecord) -> Finding | None:
         """What to fail a measured case with, if anything."""
         if self.update:
             return None
-        found = judge(row, self.rows)
-        if found.outcome is Outcome.SAME:
+        finding = judge(baseline.cut_down(record), self.rows)
+        if finding.outcome is Outcome.SAME:
             return None
         self.failed += 1
-        return found
+        return finding
 
-    def finish(self, records: list[dict], whole: bool) -> tuple[list[str], int | None]:
+    def finish(self, records: Sequence[Record], whole: bool) -> tuple[list[str], int | None]:
         """The section for the terminal, and the run's exit status (None: as pytest has it).
 
-        `records`: what the run measured; `whole`: it ran to its end.
+        `records`: what the run measured; `whole`: it ran to its end. A case that was tried and gave no figures is
+        missing. A case that a run which stopped early did not come to is neither missing nor passed: it is counted by
+        itself, and such a run does not end as if all were well.
         """
-        memory = [r for r in records if r["kind"] == "memory"]
-        good = [r for r in memory if r["status"] == "ok"]
+        memory = [record for record in records if isinstance(record, MemoryRecord)]
+        measured = [baseline.cut_down(record) for record in memory if record.ok]
+        failures = {record.case.id: f"{record.status}: {record.reason}" for record in memory if not record.ok}
         if self.update:
-            return self._write(memory, good, whole)
-        if not good:
+            return self._write(measured, len(failures), whole)
+        if not measured:
             return [f"nothing was measured, so nothing was compared with {self.path}"], NOTHING_MEASURED
-        findings = judge_all(good, self.rows)
+        findings = judge_all(measured, self.rows, failures)
+        lines: list[str] = []
+        status = 0
         if not whole:
-            findings = [f for f in findings if f.outcome is not Outcome.MISSING]
-        tried = {r["case"]["id"] for r in memory}
-        findings = [f for f in findings if f.outcome is not Outcome.MISSING or f.id not in tried]
-        return [*report(findings), f"baseline: {self.path}"], exit_status(findings) or None
+            reached = [f for f in findings if f.outcome is not Outcome.MISSING or f.id in failures]
+            if skipped := len(findings) - len(reached):
+                lines, status = [f"{skipped} not reached: the run stopped before them"], EXIT_STATUS[Outcome.MISSING]
+            findings = reached
+        return [*report(findings), *lines, f"baseline: {self.path}"], exit_status(findings) or status or None
 
-    def _write(self, memory: Sequence[dict], good: Sequence[dict], whole: bool) -> tuple[list[str], int | None]:
-        if not whole or len(good) < len(memory):
-            why = "the run was aborted" if not whole else f"{len(memory) - len(good)} of {len(memory)} cases failed"
+    def _write(self, measured: Sequence[baseline.Row], failed: int, whole: bool) -> tuple[list[str], int | None]:
+        if not whole or failed:
+            why = "the run was aborted" if not whole else f"{failed} of {failed + len(measured)} cases failed"
             return [f"{self.path} was left as it was: {why}; mend that, then update"], REFUSED
-        if not good:
+        if not measured:
             return [f"{self.path} was left as it was: no memory case was measured"], NOTHING_MEASURED
-        findings = judge_all(good, self.rows)
+        findings = judge_all(measured, self.rows)
         try:
-            baseline.save(self.path, baseline.updated(self.rows, good))
-        except RecordError as error:
+            baseline.save(self.path, baseline.updated(self.rows, measured))
+        except InputError as error:
             return [str(error)], REFUSED
-        return [*report(findings), f"{self.path} written: {len(good)} rows, ready to commit"], None
+        return [*report(findings), f"{self.path} written: {len(measured)} rows, ready to commit"], None

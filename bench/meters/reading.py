@@ -18,7 +18,7 @@ RESIDENT = "resident"
 
 TIMELINE_POINTS = 400
 
-Bytes = Annotated[int, Meta(ge=0)]
+Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
+from bench.labels import method_label
 from bench.plan import draws
 from bench.plan.headroom import Budget
 from bench.plan.planner import Answer
@@ -28,7 +29,7 @@ def region(answers: Sequence[Answer], budget: Budget) -> bytes:
     with style.look():
         figure = style.canvas(style.HEAD + 4.4)
         axes = figure.add_subplot()
-        style.place(figure, 0.75, 0.85, 0.55)
+        style.margins(figure, 0.75, 0.85, 0.55)
         axes.set_yscale("log")
         _lines(axes, shown)
         _asked(axes, case.batch, case.steps)
@@ -38,7 +39,7 @@ def region(answers: Sequence[Answer], budget: Budget) -> bytes:
             figure,
             f"What fits in {gib(budget.size)} (simulated)",
             f"{case.backbone.upper()}, T = {case.steps}, {case.frames} frames, profile {case.profile}; "
-            f"{_headroom(budget)}; lines are foretold",
+            f"{_headroom(budget)}; lines are predicted",
         )
         legend(figure, _handles(shown), columns=len(shown) + 2)
         return style.png(figure)
@@ -88,13 +89,13 @@ def _asked(axes: Axes, batch: int, steps: int) -> None:
 
 def _points(axes: Axes, answers: Sequence[Answer]) -> None:
     """The answers: each method as it was asked for at its largest batch, and the largest K at the batch asked for."""
-    found = []
+    points = []
     for answer in answers:
         for limit in (answer.limits["batch"], answer.limits.get("k")):
             if limit and limit.case:
-                found.append((draws.held(limit.case), limit.case.batch, limit.axis, answer, limit.confirmed))
-    found.sort(key=lambda point: (point[2], point[0], point[1]))
-    for (held, batch, axis), group in groupby(found, key=lambda point: point[:3]):
+                points.append((draws.held(limit.case), limit.case.batch, limit.axis, answer, limit.confirmed))
+    points.sort(key=lambda point: (point[2], point[0], point[1]))
+    for (held, batch, axis), group in groupby(points, key=lambda point: point[:3]):
         of = list(group)
         answer, confirmed = of[0][3:]
         shade = _colour(answer) if len(of) == 1 else INK
@@ -148,7 +149,7 @@ def _handles(answers: Sequence[Answer]) -> list[Line2D]:
     lines = [Line2D([], [], color=_colour(answer), linewidth=2.2, label=_family(answer)) for answer in answers]
     confirmed = all(answer.limits["batch"].confirmed for answer in answers)
     looks = {"color": INK, "linestyle": "none", "markerfacecolor": INK if confirmed else "white"}
-    how = "confirmed" if confirmed else "foretold"
+    how = "confirmed" if confirmed else "predicted"
     return [
         *lines,
         Line2D([], [], marker="o", label=f"largest batch, {how}", **looks),  # type: ignore[arg-type]
@@ -157,17 +158,13 @@ def _handles(answers: Sequence[Answer]) -> list[Line2D]:
 
 
 def _colour(answer: Answer) -> str:
-    return style.colour(_as_record(answer))
+    return style.colour(answer.case.method)
 
 
 def _label(answer: Answer) -> str:
-    return style.label(_as_record(answer))
+    return method_label(answer.case.method, answer.case.steps)
 
 
 def _family(answer: Answer) -> str:
     """The method without the K that the line runs over."""
     return _label(answer).partition("-")[0].partition(", K")[0] if len(answer.region) > 1 else _label(answer)
-
-
-def _as_record(answer: Answer) -> dict:
-    return {"case": {"method": answer.case.method, "steps": answer.case.steps}}

@@ -3,16 +3,19 @@
 A result is pytest-benchmark's JSON, whose `extra_info` holds a record each; a journal (`.partial`) holds one a line.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+import contextlib
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Protocol
 
 import msgspec
 
-from bench.records.types import SCHEMA, Record, measured
+from bench.meters.reading import CATEGORIES, RESIDENT, Reading
+from bench.records.types import SCHEMA, Record, Timing, measured
 from bench.records.upgrade import upgrade
 from methods.errors import InputError
+from methods.rollout import PHASES
 
 GIVE = "give a JSON written by pytest bench/ --benchmark-json"
 AGAIN = "run the benchmark again"
@@ -49,22 +52,90 @@ def decode(row: object, source: str = "the record") -> Record:
         raise RecordError(
             f"{source} has schema version {shortened(row['schema'])}, this suite reads versions 1 and {SCHEMA}: {AGAIN}"
         )
-    record: Record = convert(upgrade(row), Record, f"{source} has a record, {_name(row)},")
-    if record.ok and measured(record) is None:
-        raise RecordError(f"{source} has a record, {_name(row)}, with status ok and no figures: it was edited, {AGAIN}")
+    what = f"{source} has a record, {_name(row)},"
+    with _refusing(what, AGAIN):
+        record: Record = msgspec.convert(upgrade(row), Record)
+    if wrong := _contradiction(record):
+        raise RecordError(f"{what} {wrong}: it was edited, {AGAIN}")
     return record
 
 
-def convert(value: object, kind: Any, what: str) -> Any:
-    """JSON types as `kind`; RecordError "`what` whose FIELD ..." where they are not."""
-    try:
+def convert(value: object, kind: Any, what: str, mend: str = AGAIN) -> Any:
+    """JSON types as `kind`; RecordError "`what` whose FIELD ...: `mend`" where they are not."""
+    with _refusing(what, mend):
         return msgspec.convert(value, kind)
+
+
+@contextlib.contextmanager
+def _refusing(what: str, mend: str) -> Iterator[None]:
+    try:
+        yield
     except msgspec.ValidationError as error:
         reason, _, field = str(error).partition(" - at `$")
         where = f"whose field {shortened(field.strip('`.') or '?')} is wrong" if field else "that is wrong"
-        raise RecordError(f"{what} {where} ({shortened(reason)}): it was edited or cut, {AGAIN}") from None
+        raise RecordError(f"{what} {where} ({shortened(reason)}): it was edited or cut, {mend}") from None
     except RecursionError:
-        raise RecordError(f"{what} that is nested too deeply: {AGAIN}") from None
+        raise RecordError(f"{what} that is nested too deeply: {mend}") from None
+    except UnicodeEncodeError:
+        raise RecordError(f"{what} that holds half a letter (a lone surrogate): {mend}") from None
+
+
+def _contradiction(record: Record) -> str | None:
+    """What no measurement could have written, though every field by itself is right."""
+    result = measured(record)
+    if record.ok and result is None:
+        return "with status ok and no figures"
+    if isinstance(result, Reading):
+        wrong = contradiction(result)
+        categories, split = set(result.categories), result.split
+        if categories not in (set(), set(CATEGORIES)):
+            wrong = wrong or f"with categories {_listed(categories)} instead of {_listed(CATEGORIES)}"
+        if split and (set(split) != set(PHASES) or any(set(parts) != set(CATEGORIES) for parts in split.values())):
+            wrong = wrong or "whose bytes at the peak are not split by phase and category"
+        if not {phase for _, _, phase in result.timeline} <= {*PHASES, ""}:  # "": between two
+            wrong = wrong or "whose timeline has an unknown phase"
+        return wrong
+    if isinstance(result, Timing) and result.rounds != len(result.seconds_per_update):
+        return f"with {result.rounds} rounds and {len(result.seconds_per_update)} times"
+    return None
+
+
+class Held(Protocol):
+    """Whose bytes they are (bench.meters.reading.Owner)."""
+
+    @property
+    def phase(self) -> str: ...
+    @property
+    def category(self) -> str: ...
+
+
+class Figures(Protocol):
+    """What a reading (bench.meters.reading.Reading) and a row of the gate's baseline both have."""
+
+    @property
+    def peak(self) -> int: ...
+    @property
+    def resident(self) -> int: ...
+    @property
+    def phases(self) -> Mapping[str, int]: ...
+    @property
+    def owners(self) -> Sequence[Held]: ...
+
+
+def contradiction(figures: Figures) -> str | None:
+    """How the figures of a reading contradict one another, if they do."""
+    if set(figures.phases) != set(PHASES):
+        return f"with phases {_listed(figures.phases)} instead of {_listed(PHASES)}"
+    if figures.peak < max(figures.resident, *figures.phases.values()):
+        return f"with a peak of {figures.peak} bytes, which is less than one of its parts"
+    for owner in figures.owners:
+        if owner.phase not in (RESIDENT, *PHASES) or owner.category not in CATEGORIES:
+            return f"with an owner of phase {shortened(owner.phase)}, category {shortened(owner.category)}"
+    return None
+
+
+def _listed(names: Iterable[str]) -> str:
+    return shortened(", ".join(names))
 
 
 def _name(row: dict[str, Any]) -> str:
@@ -73,8 +144,9 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def shortened(value: object) -> str:
-    """A value from a file as it may stand in a message: on one line, and not long."""
-    text = " ".join(str(value).split())
+    """A value from a file as it may stand in a message: on one line, not long, and without a terminal's controls."""
+    text = value if isinstance(value, str) else reprlib.repr(value)
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
 
 
@@ -94,26 +166,24 @@ def read_text(path: Path, name: str, mend: str) -> str:
 
 
 def read_json(path: Path, name: str, mend: str) -> object:
-    """The document of a JSON file; RecordError as `read_text`, and if it is cut off, broken, nested without end, or
-    holds what is no number (NaN, infinity)."""
+    """The document of a JSON file; RecordError as `read_text`, and if it is no JSON (see `parse`)."""
     text = read_text(path, name, mend)
     try:
         return parse(text)
-    except json.JSONDecodeError as error:
-        raise RecordError(f"{name} is not whole JSON (line {error.lineno}: {error.msg}): {mend}") from None
-    except RecursionError:
-        raise RecordError(f"{name} is nested too deeply: {mend}") from None
     except ValueError as error:
-        raise RecordError(f"{name} cannot be read ({shortened(error)}): {mend}") from None
+        raise RecordError(f"{name} is not whole JSON ({shortened(str(error))}): {mend}") from None
 
 
 def parse(text: str) -> object:
-    """A JSON document; ValueError for NaN and infinities too, which are no JSON, RecursionError for endless nesting."""
-    return json.loads(text, parse_constant=_refuse)
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"it holds {constant}, which is no figure")
+    """A JSON document; ValueError, with the reason, for text that is cut off, broken or nested without end, and for
+    what is no JSON: NaN, infinities, numbers too large for a float, halves of a letter."""
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        no_figure = "NaN" in text or "Infinity" in text
+        raise ValueError(f"{error}{'; NaN and Infinity are no figures' if no_figure else ''}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _from_benchmark_json(document: object, path: Path) -> list[object]:
@@ -132,10 +202,11 @@ def from_journal(text: str) -> list[dict[str, Any]]:
     for line in text.split("\n"):
         try:
             row = parse(line) if line.strip() else None
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
-        if isinstance(row, dict) and "schema" in row.get("result", row):
-            rows.append(row.get("result", row))
+        result = row.get("result", row) if isinstance(row, dict) else None
+        if isinstance(result, dict) and "schema" in result:
+            rows.append(result)
     return rows
 
 

@@ -16,7 +16,9 @@ SCHEMA = 2
 
 Status = Literal["ok", "oom", "unavailable", "failed"]
 """ok; oom: did not fit; unavailable: the meter needs what this machine lacks; failed: anything else, see `reason`."""
-Count = Annotated[int, Meta(ge=0)]
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""Of 64 bits, as every integer of a record: tables and arrays hold no larger ones."""
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Meta(ge=0)]
 Metrics = dict[str, float | None]
 """Figures by the name of their metric (bench.motion.metrics.METRICS); None for what could not be measured."""
@@ -32,7 +34,7 @@ class Environment(Struct, frozen=True, omit_defaults=True):
     python: str | None = None
     machine: str | None = None
     system: str | None = None
-    cpus: int | None = None
+    cpus: Integer | None = None
     commit: str | None = None
     code: str | None = None
     """Digest of the code that ran, third parties' methods included (bench.identity)."""
@@ -50,13 +52,13 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     precision: str
     optimizer: str
     matmul_precision: str | None = None
-    threads: int | None = None
+    threads: Integer | None = None
     # Of a GPU.
     cublas_workspace: str | None = None
     cudnn_benchmark: bool | None = None
     cudnn_deterministic: bool | None = None
     allow_tf32: bool | None = None
-    allocator: dict[str, str | int | float | bool] | str | None = None
+    allocator: dict[str, str | Integer | float | bool] | str | None = None
 
 
 class AlignmentSettings(Struct, frozen=True):
@@ -71,7 +73,7 @@ class AlignmentSettings(Struct, frozen=True):
     prompts: Count
     warm_up: Count
     trajectories: Count
-    measured: tuple[int, ...]
+    measured: tuple[Integer, ...]
     selection: Count
     grid: tuple[float, ...]
     validation: Count
@@ -87,22 +89,22 @@ class StudySettings(Struct, frozen=True, omit_defaults=True):
 
     threads: Count
     world: str | None = None
-    reward_seeds: int | None = None
-    seeds: int | None = None
-    denoising: int | None = None
-    batch: int | None = None
-    steps: int | None = None
-    refine: int | None = None
-    compared: int | None = None
+    reward_seeds: Integer | None = None
+    seeds: Integer | None = None
+    denoising: Integer | None = None
+    batch: Integer | None = None
+    steps: Integer | None = None
+    refine: Integer | None = None
+    compared: Integer | None = None
     shares: tuple[float, ...] | None = None
-    levels: tuple[int, ...] | None = None
-    windows: tuple[tuple[int, int], ...] | None = None
+    levels: tuple[Integer, ...] | None = None
+    windows: tuple[tuple[Integer, Integer], ...] | None = None
     shorter: float | None = None
-    long: dict[str, tuple[float, int]] | None = None
-    long_seeds: int | None = None
-    points: int | None = None
-    test: int | None = None
-    validation: int | None = None
+    long: dict[str, tuple[float, Integer]] | None = None
+    long_seeds: Integer | None = None
+    points: Integer | None = None
+    test: Integer | None = None
+    validation: Integer | None = None
 
 
 # What was measured: cases.
@@ -118,7 +120,7 @@ class MethodCase(Struct, frozen=True, omit_defaults=True):
     frames: Count
     profile: str
     meter: Literal["simulated", "host", "cuda"]
-    seed: int
+    seed: Integer
     id: str
     reward: str = ""
     """Empty: the backbone's default."""
@@ -133,13 +135,13 @@ class RewardTrainingCase(Struct, frozen=True):
 
     method: str
     spl: bool
-    pool: int | None
+    pool: Integer | None
     backbone: str
     batch: Count
     frames: Count
     profile: str
     meter: Literal["simulated", "host", "cuda"]
-    seed: int
+    seed: Integer
     id: str
 
     @property
@@ -188,7 +190,7 @@ class HeldOverDraws(Struct, frozen=True):
 
     draws: Count
     least: Count
-    quartiles: tuple[int, int, int]
+    quartiles: tuple[Integer, Integer, Integer]
     most: Count
 
 
@@ -303,7 +305,7 @@ class Alignment(Struct, frozen=True):
     at_edge: str | None
     lr_by_reward: float | None
     selection: list[TriedRate]
-    seeds: Annotated[list[int], Meta(min_length=1)]
+    seeds: Annotated[list[Integer], Meta(min_length=1)]
     curves: Annotated[list[Annotated[Curve, Meta(min_length=1)]], Meta(min_length=1)]
     finals: Annotated[list[Metrics], Meta(min_length=1)]
     bases: Annotated[list[Metrics], Meta(min_length=1)]
@@ -398,16 +400,16 @@ class SplStudy(Struct, frozen=True, tag_field="name", tag="spl"):
 
 
 class WindowsStudy(Struct, frozen=True, tag_field="name", tag="windows"):
-    windows: list[tuple[int, int]]
+    windows: list[tuple[Integer, Integer]]
     runs: dict[str, list[list[Metrics]]]
     base: list[Metrics]
-    levels: list[int]
+    levels: list[Integer]
     rewards: dict[str, TrainedReward]
     lr: float
 
 
 class FeatureNoiseStudy(Struct, frozen=True, tag_field="name", tag="feature_noise"):
-    levels: list[int]
+    levels: list[Integer]
     rewards: dict[str, dict[str, list[TrainedReward]]]
 
 

@@ -75,7 +75,7 @@ def _trained(rewards: Any) -> Any:
     if isinstance(rewards, list):
         return [_trained(reward) for reward in rewards]
     if isinstance(rewards, dict) and "training" in rewards:
-        return {**rewards, "training": rewards["training"] or None}
+        return {**rewards, "training": None if rewards["training"] == {} else rewards["training"]}
     return {name: _trained(own) for name, own in rewards.items()} if isinstance(rewards, dict) else rewards
 
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import record
+from bench import records
 from bench.claims import CLAIMS, Outcome, Verdict
 from bench.command import carry_out
 from bench.report import output, page, sections
@@ -23,10 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     files = options.files or [newest(REPORTS)]
-    records = record.merge(record.load(file) for file in files)
+    loaded = records.merge(records.load(file) for file in files)
     folder = options.out or files[0].parent / "report"
     output.check(folder)
-    report = sections.build(records)
+    report = sections.build(loaded)
     rendered = page.render(report)
     output.write(folder, rendered)
     print(_closing(folder, files, rendered, report.verdicts))
@@ -50,14 +50,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def newest(folder: Path) -> Path:
-    """The result under `folder` that was written last by its own account; RecordError if there is none."""
+    """The result under `folder` that says it was written last; RecordError if there is none."""
     dated = [(_date(path), path) for path in sorted(folder.rglob("*.json"))]
-    found = [(date, path) for date, path in dated if date]
-    if not found:
-        raise record.RecordError(
+    results = [(date, path) for date, path in dated if date]
+    if not results:
+        raise records.RecordError(
             f"no result under {folder}/: name a FILE, or make one with pytest bench/ --benchmark-json=run.json"
         )
-    return max(found)[1]
+    return max(results)[1]
 
 
 def _date(path: Path) -> str:

@@ -1,219 +1,229 @@
-"""Which rows of a result belong in one figure: rows of one place (meter, device, torch) and one scale, never a mix."""
+"""Which rows of a result belong in one figure: rows of one meter, device, torch and scale, never a mix."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from typing import TypeVar
 
 from bench.cases import EMBEDDED, TABLE, Case
 from bench.claims import compare, forecast
+from bench.claims.measured import alignment_of, plan_of
 from bench.profiles import PROFILES, Profile
-from methods import METHODS
+from bench.records import AlignmentRecord, MemoryRecord, Record, StepTimeRecord, StudyRecord
+from bench.records.make import described
+from bench.records.types import MethodCase, Settings
+from bench.records.types import fields as fields_of
+from methods import METHODS, spec
+from methods.drtune import DRTune
 
 _SWITCHES = {f"settings.{field.name}" for field in fields(Profile)}
 """What a profile sets: rows of two profiles differ in these, and may still stand in one figure, side by side."""
 
-Rows = list[dict]
+MethodRecord = MemoryRecord | StepTimeRecord
+"""Of one update of a method."""
+R = TypeVar("R", bound=Record)
+M = TypeVar("M", bound=MethodRecord)
+Pairs = list[tuple[MemoryRecord, MemoryRecord]]
 
 
-def memory(records: Sequence[dict]) -> Rows:
-    return [r for r in records if r["kind"] == "memory"]
+def memory(records: Sequence[Record]) -> list[MemoryRecord]:
+    return [r for r in records if isinstance(r, MemoryRecord)]
 
 
-def step_time(records: Sequence[dict]) -> Rows:
-    return [r for r in records if r["kind"] == "step_time"]
+def step_time(records: Sequence[Record]) -> list[StepTimeRecord]:
+    return [r for r in records if isinstance(r, StepTimeRecord)]
 
 
-def alignment(records: Sequence[dict]) -> Rows:
+def alignment(records: Sequence[Record]) -> list[AlignmentRecord]:
     """In the methods' order; they are not run in it."""
-    return sorted((r for r in records if r["kind"] == "alignment"), key=lambda r: (_order(r), r["case"]["method"]))
+    return sorted(
+        (r for r in records if isinstance(r, AlignmentRecord)), key=lambda r: (_order(r.case.method), r.case.method)
+    )
 
 
-def good(records: Sequence[dict]) -> Rows:
-    return [r for r in records if r["status"] == "ok"]
+def good(records: Sequence[R]) -> list[R]:
+    return [r for r in records if r.ok]
 
 
-def places(records: Sequence[dict]) -> list[Rows]:
-    """Records that are alike but for the profile, measured on a GPU first, then simulated, then the CPU's."""
-    found: dict[str, Rows] = {}
+def comparable(records: Sequence[M]) -> list[list[M]]:
+    """Records in sets that are alike but for the profile: measured on a GPU first, then simulated, then the CPU's."""
+    sets: dict[str, list[M]] = {}
     for rows in compare.like_sets(records):
         alike = {name: value for name, value in compare.likeness(rows[0]).items() if name not in _SWITCHES}
-        found.setdefault(str(alike), []).extend(rows)
-    return list(found.values())
+        sets.setdefault(str(alike), []).extend(rows)
+    return list(sets.values())
 
 
-def profiles(records: Sequence[dict]) -> list[str]:
+def profiles(records: Sequence[MethodRecord]) -> list[str]:
     """Profiles in the order in which they are shown: those a claim is judged under and compared with, then others."""
-    found = dict.fromkeys(r["case"]["profile"] for r in records)
-    return sorted(found, key=lambda name: (*PROFILES, name).index(name))
+    names = dict.fromkeys(r.case.profile for r in records)
+    return sorted(names, key=lambda name: (*PROFILES, name).index(name))
 
 
-def _setting(record: dict, *names: str) -> tuple:
-    """Files from before cases had a reward lack it: it is the backbone's."""
-    case = record["case"]
-    return case["backbone"], case.get("reward", ""), *(case[name] for name in names)
+def scale(case: MethodCase) -> tuple:
+    """What cases share beyond meter and profile when only the method differs between them."""
+    return (case.steps, *_without_steps(case))
 
 
-def scale(record: dict) -> tuple:
-    """What rows share beyond place and profile when only the method differs between them."""
-    return _setting(record, "steps", "batch", "frames", "seed")
+def _without_steps(case: MethodCase) -> tuple:
+    return (case.backbone, case.reward, case.batch, case.frames, case.seed)
 
 
-PUBLISHED_SCALE = scale({"case": vars(Case())})
+PUBLISHED_SCALE = scale(described(Case()))
 
 
-def family(record: dict) -> str:
+def family(case: MethodCase) -> str:
     """The method's name without its options."""
-    return record["case"]["method"].partition(":")[0]
+    return case.method.partition(":")[0]
 
 
-def table(records: Sequence[dict]) -> Rows:
-    """Memory rows of one place and one scale, any status: where most of the table's methods are, then the published
+def table(records: Sequence[Record]) -> list[MemoryRecord]:
+    """Memory rows of one device and one scale, any status: where most of the table's methods are, then the published
     scale, then measured rows."""
-    groups = [group for place in places(memory(records)) for group in _by(scale, place)]
+    groups = [group for rows in comparable(memory(records)) for group in _by(lambda r: scale(r.case), rows)]
 
-    def worth(group: Rows) -> tuple:
-        return len({family(r) for r in group if of_table(r)}), scale(group[0]) == PUBLISHED_SCALE
+    def worth(group: list[MemoryRecord]) -> tuple:
+        methods = {family(r.case) for r in group if of_table(r.case)}
+        return len(methods), scale(group[0].case) == PUBLISHED_SCALE
 
     return max(groups, key=worth, default=[])
 
 
-def table_rows(rows: Sequence[dict], profile: str) -> Rows:
+def table_rows(rows: Sequence[M], profile: str) -> list[M]:
     """Of those the methods of the published table under one profile, in the table's order."""
-    found = [r for r in rows if r["case"]["profile"] == profile and of_table(r)]
-    return sorted(found, key=_order)
+    of_profile = [r for r in rows if r.case.profile == profile and of_table(r.case)]
+    return sorted(of_profile, key=lambda r: _order(r.case.method))
 
 
-def of_table(record: dict) -> bool:
+def of_table(case: MethodCase) -> bool:
     """A method of the table (DRTune by its share of trained steps), or one from outside."""
-    method = record["case"]["method"]
-    return method in TABLE or is_fifth(record) or family(record) not in METHODS
+    return case.method in TABLE or is_fifth(case) or family(case) not in METHODS
 
 
-def is_fifth(record: dict) -> bool:
+def is_fifth(case: MethodCase) -> bool:
     """DRTune training a fifth of the steps, as the table's 10 of 50, and nothing else changed."""
-    k = max(1, record["case"]["steps"] // 5)
-    return record["case"]["method"] in (f"drtune:k={k}", "drtune" if k == 10 else "")
+    return case.method == spec(DRTune(k=max(1, case.steps // 5)))
 
 
-def sweeps(records: Sequence[dict]) -> Rows:
-    """Good memory rows of one place, profile and scale but for the steps: where most methods were run at several T."""
+def sweeps(records: Sequence[Record]) -> list[MemoryRecord]:
+    """Good memory rows of one device, profile and scale but for the steps: where most methods were run at several T."""
     groups = []
-    for place in places(good(memory(records))):
-        groups += _by(lambda r: (*_without_steps(r), r["case"]["profile"]), place)
+    for rows in comparable(_planned(good(memory(records)))):
+        groups += _by(lambda r: (*_without_steps(r.case), r.case.profile), rows)
     best = max(groups, key=lambda group: len(lines(group)), default=[])
     return best if lines(best) else []
 
 
-def _without_steps(record: dict) -> tuple:
-    return _setting(record, "batch", "frames", "seed")
+def _planned(rows: Sequence[M]) -> list[M]:
+    return [r for r in rows if r.plan is not None]
 
 
-def lines(rows: Sequence[dict]) -> dict[str, Rows]:
+def lines(rows: Sequence[MemoryRecord]) -> dict[str, list[MemoryRecord]]:
     """Rows of one method at several T, by what is swept; DRTune with a fifth of the steps is one method as well."""
-    found: dict[str, Rows] = {}
+    by_method: dict[str, list[MemoryRecord]] = {}
     for row in rows:
-        found.setdefault(row["case"]["method"], []).append(row)
-        if is_fifth(row):
-            found.setdefault("drtune, a fifth", []).append(row)
-    ordered = {name: sorted(of, key=lambda r: r["case"]["steps"]) for name, of in found.items()}
-    return {name: of for name, of in ordered.items() if len({r["case"]["steps"] for r in of}) > 1}
+        by_method.setdefault(row.case.method, []).append(row)
+        if is_fifth(row.case):
+            by_method.setdefault("drtune, a fifth", []).append(row)
+    ordered = {name: sorted(of, key=lambda r: r.case.steps) for name, of in by_method.items()}
+    return {name: of for name, of in ordered.items() if len({r.case.steps for r in of}) > 1}
 
 
-def timed(records: Sequence[dict]) -> Rows:
-    """Step-time rows of one place, scale and profile, any status: where most methods are, the largest batch first."""
+def timed(records: Sequence[Record]) -> list[StepTimeRecord]:
+    """Step-time rows of one device, scale and profile, any status: where most methods are, the largest batch first."""
     groups = []
-    for place in places(step_time(records)):
-        groups += _by(lambda r: (*scale(r), r["case"]["profile"]), place)
-    return max(groups, key=lambda group: (len(group), group[0]["case"]["batch"]), default=[])
+    for rows in comparable(step_time(records)):
+        groups += _by(lambda r: (*scale(r.case), r.case.profile), rows)
+    return max(groups, key=lambda group: (len(group), group[0].case.batch), default=[])
 
 
-def aligned(records: Sequence[dict]) -> Rows:
-    """Good alignment rows of the embedded world, of one place and size: the longest runs, then where most methods
+def aligned(records: Sequence[Record]) -> list[AlignmentRecord]:
+    """Good alignment rows of the embedded world, of one device and size: the longest runs, then where most methods
     are."""
-    own = [r for r in good(alignment(records)) if r["case"]["backbone"] == EMBEDDED]
-    return max(compare.like_sets(own), key=_length_and_methods, default=[])
+    embedded = [r for r in good(alignment(records)) if r.case.world == EMBEDDED]
+    return max(compare.like_sets(embedded), key=_length_and_methods, default=[])
 
 
-def own_motion(records: Sequence[dict]) -> dict[str, Rows]:
-    """Good alignment rows of other worlds, by the name of their motion; of each, as `aligned`."""
-    others = [r for r in good(alignment(records)) if r["case"]["backbone"] != EMBEDDED]
-    by_name = {name: [r for r in others if r["case"]["backbone"] == name] for name in _names(others)}
-    return {name: max(compare.like_sets(rows), key=_length_and_methods) for name, rows in by_name.items()}
+def aligned_elsewhere(records: Sequence[Record]) -> dict[str, list[AlignmentRecord]]:
+    """Good alignment rows of other worlds, by the world; of each, as `aligned`."""
+    others = [r for r in good(alignment(records)) if r.case.world != EMBEDDED]
+    by_world = {name: [r for r in others if r.case.world == name] for name in sorted({r.case.world for r in others})}
+    return {name: max(compare.like_sets(rows), key=_length_and_methods) for name, rows in by_world.items()}
 
 
-def own_retrieval(records: Sequence[dict]) -> dict[str, dict]:
-    """The latest good record of the study `retrieval` of each other world, by the name of its motion."""
-    others = [r for r in good(records) if r["kind"] == "study" and r["case"]["backbone"] != EMBEDDED]
-    return {r["case"]["backbone"]: r for r in others if r["case"]["id"] == f"retrieval-{r['case']['backbone']}"}
+def retrieval_elsewhere(records: Sequence[Record]) -> dict[str, StudyRecord]:
+    """The latest good record of the study `retrieval` of each world but the embedded one, by the world."""
+    studies = [r for r in good(records) if isinstance(r, StudyRecord) and r.case.world != EMBEDDED]
+    return {r.case.world: r for r in studies if (r.case.name, r.case.scale) == ("retrieval", "full")}
 
 
-def _names(records: Sequence[dict]) -> list[str]:
-    return sorted({r["case"]["backbone"] for r in records})
+def _length_and_methods(rows: Sequence[AlignmentRecord]) -> tuple[float, int]:
+    return alignment_of(rows[0]).curves[0][-1].trajectories, len(rows)
 
 
-def _length_and_methods(rows: Rows) -> tuple[int, int]:
-    return rows[0]["alignment"]["curves"][0][-1]["trajectories"], len(rows)
-
-
-def random_methods(records: Sequence[dict]) -> list[tuple[dict, dict]]:
-    """(record of a method that holds a random number of calls, the EasyTune row its peaks are foretold from)."""
-    found = []
-    for rows in compare.like_sets(good(memory(records))):
-        for group in _by(lambda r: (*_without_steps(r), r["case"]["profile"]), rows):
+def random_methods(records: Sequence[Record]) -> Pairs:
+    """(record of a method that holds a random number of calls, the EasyTune row its peaks are predicted from)."""
+    pairs = []
+    for rows in compare.like_sets(_planned(good(memory(records)))):
+        for group in _by(lambda r: (*_without_steps(r.case), r.case.profile), rows):
             start = forecast.anchor(group)
-            draws = {(r["case"]["method"], r["case"]["steps"]): r for r in group if _is_random(r)}
-            found += [(r, start) for r in draws.values() if start]
-    return sorted(found, key=lambda pair: (_order(pair[0]), pair[0]["case"]["method"]))
+            draws = {(r.case.method, r.case.steps): r for r in group if _is_random(r)}
+            pairs += [(r, start) for r in draws.values() if start]
+    return sorted(pairs, key=lambda pair: (_order(pair[0].case.method), pair[0].case.method))
 
 
-def _is_random(record: dict) -> bool:
-    held = record["plan"]["held_over_draws"]
-    return held["least"] != held["most"]
+def _is_random(record: MemoryRecord) -> bool:
+    held = plan_of(record).held_over_draws
+    return held.least != held.most
 
 
-def pairs(records: Sequence[dict]) -> list[tuple[dict, dict]]:
+def pairs(records: Sequence[Record]) -> Pairs:
     """(simulated, measured) good rows of the same case but for the meter, of one torch release and like settings."""
     rows = good(memory(records))
-    simulated = {_same_case(r): r for r in rows if r["case"]["meter"] == "simulated"}
-    measured = [r for r in rows if r["case"]["meter"] == "cuda"]
-    found = [(simulated[_same_case(r)], r) for r in measured if _same_case(r) in simulated]
-    return [(s, m) for s, m in found if _same_settings(s, m)]
+    simulated = {_same_case(r.case): r for r in rows if r.case.meter == "simulated"}
+    measured = [r for r in rows if r.case.meter == "cuda"]
+    of_one_case = [(simulated[_same_case(r.case)], r) for r in measured if _same_case(r.case) in simulated]
+    return [(s, m) for s, m in of_one_case if _same_settings(s, m)]
 
 
-def _same_case(record: dict) -> tuple:
-    return (record["case"]["method"], record["case"]["profile"], *scale(record))
+def _same_case(case: MethodCase) -> tuple:
+    return tuple(value for name, value in fields_of(case).items() if name not in ("meter", "id"))
 
 
-def _same_settings(simulated: dict, measured: dict) -> bool:
+def _same_settings(simulated: MemoryRecord, measured: MemoryRecord) -> bool:
     """Settings that both have (a GPU has more of them), and the torch release without its build."""
-    ours, theirs = simulated["settings"], measured["settings"]
+    ours, theirs = _given(simulated.settings), _given(measured.settings)
     shared = (set(ours) & set(theirs)) - {"threads"}
-    releases = [r["environment"].get("torch", "").partition("+")[0] for r in (simulated, measured)]
+    releases = [(r.environment.torch or "").partition("+")[0] for r in (simulated, measured)]
     return all(ours[name] == theirs[name] for name in shared) and releases[0] == releases[1]
 
 
-def plans(records: Sequence[dict]) -> Rows:
+def _given(settings: Settings) -> dict[str, object]:
+    return {name: value for name, value in fields_of(settings).items() if value is not None}
+
+
+def plans(records: Sequence[Record]) -> list[MethodRecord]:
     """One record a method, at the number of steps that most methods were run at: the table's first, then variants."""
-    known = [r for r in records if r.get("plan") and r["case"]["seed"] == 0 and not _is_other_drtune(r)]
-    groups = _by(lambda r: (r["case"]["steps"],), known)
-    best = max(
-        groups, key=lambda rows: (len({r["case"]["method"] for r in rows}), rows[0]["case"]["steps"]), default=[]
-    )
-    one = {r["case"]["method"]: r for r in reversed(best)}
-    return sorted(one.values(), key=lambda r: (not of_table(r), _order(r), r["case"]["method"]))
+    methods = [r for r in records if isinstance(r, MemoryRecord | StepTimeRecord)]
+    known = [r for r in _planned(methods) if r.case.seed == 0 and not _is_other_drtune(r.case)]
+    groups = _by(lambda r: (r.case.steps,), known)
+    best = max(groups, key=lambda rows: (len({r.case.method for r in rows}), rows[0].case.steps), default=[])
+    one = {r.case.method: r for r in reversed(best)}
+    return sorted(one.values(), key=lambda r: (not of_table(r.case), _order(r.case.method), r.case.method))
 
 
-def _is_other_drtune(record: dict) -> bool:
+def _is_other_drtune(case: MethodCase) -> bool:
     """DRTune with another share of trained steps: the same picture, denser or sparser."""
-    return record["case"]["method"].startswith("drtune:k=") and not is_fifth(record)
+    return case.method.startswith("drtune:k=") and not is_fifth(case)
 
 
-def _order(record: dict) -> int:
+def _order(method: str) -> int:
     known = list(METHODS)
-    return known.index(family(record)) if family(record) in known else len(known)
+    name = method.partition(":")[0]
+    return known.index(name) if name in known else len(known)
 
 
-def _by(key: Callable[[dict], tuple], rows: Sequence[dict]) -> list[Rows]:
-    groups: dict[tuple, Rows] = {}
+def _by(key: Callable[[M], tuple], rows: Sequence[M]) -> list[list[M]]:
+    groups: dict[tuple, list[M]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return list(groups.values())

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.alignment.motions import Joints, unpack
+from bench.claims.measured import alignment_of
 from bench.motion.skeleton import T2M
-from bench.report import style
+from bench.records import AlignmentRecord
 from bench.report.style import INK
 
 _YAW, _PITCH = math.radians(40), math.radians(14)
@@ -18,7 +19,7 @@ UP = (math.sin(_PITCH) * math.sin(_YAW), math.cos(_PITCH), -math.sin(_PITCH) * m
 """Directions of the picture in the world: a parallel view from the body's front and its left, a little from above."""
 
 SIDES = {"left": "#C8362D", "right": "#2E5FA3", "middle": INK}
-"""Colours of the body's own left and right, and of spine and head."""
+"""Colours of the body's left and right, and of spine and head."""
 
 
 def _side(chain: Sequence[int]) -> str:
@@ -46,14 +47,14 @@ class Shown:
         return {name: unpack(text) for name, text in self.packed.items()}
 
 
-def shown(rows: Sequence[dict], kind: str) -> Shown | None:
+def shown(rows: Sequence[AlignmentRecord], kind: str) -> Shown | None:
     """The prompt of a kind in alignment rows of one run; None if they keep no motion of it."""
-    kept = [(row, motion) for row in rows for motion in row["alignment"].get("motions", []) if motion["kind"] == kind]
+    kept = [(row, motion) for row in rows for motion in alignment_of(row).motions if motion.kind == kind]
     if not kept:
         return None
     first = kept[0][1]
-    packed = {"real motion": first["real"], "base": first["base"]}
-    return Shown(first["text"], first["fps"], packed | {style.label(row): motion["tuned"] for row, motion in kept})
+    packed = {"real motion": first.real, "base": first.base}
+    return Shown(first.text, first.fps, packed | {row.case.label: motion.tuned for row, motion in kept})
 
 
 def project(points: NDArray[np.floating]) -> NDArray[np.floating]:

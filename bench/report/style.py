@@ -1,4 +1,4 @@
-"""The look of every figure: one colour a method everywhere, names as papers write them, how figures become bytes."""
+"""The look of every figure: one colour a method everywhere, how much room things have, how figures become bytes."""
 
 import io
 from collections.abc import Iterator
@@ -34,9 +34,6 @@ WIDTH = 9.0
 """Inches, of every figure: at a README's 900 pixels a point of type is about 1.4 pixels."""
 DPI = 180
 
-_NAMES = {"draft": "DRaFT", "draft-lv": "DRaFT-LV", "alignprop": "AlignProp", "drtune": "DRTune", "refl": "ReFL"}
-_NAMES["easytune"] = "EasyTune"
-
 _LOOK: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -53,6 +50,7 @@ _LOOK: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "legend.frameon": False,
     "hatch.linewidth": 0.6,
+    "text.parse_math": False,  # a $ in a record is a $, not the start of a formula
     "svg.hashsalt": "motion-reward-bench",  # equal figures get equal bytes
     "svg.fonttype": "path",  # the page looks the same without the font
     "figure.facecolor": "white",
@@ -67,9 +65,9 @@ def look() -> Iterator[None]:
         yield
 
 
-def colour(record: dict) -> str:
-    """The method's colour, variants included."""
-    return COLOURS.get(record["case"]["method"].partition(":")[0], OTHER_METHOD)
+def colour(method: str) -> str:
+    """The colour of a method, by its spec: variants have their method's."""
+    return COLOURS.get(method.partition(":")[0], OTHER_METHOD)
 
 
 def ink(shade: str) -> str:
@@ -90,28 +88,6 @@ def tint(shade: str, share: float) -> str:
     return to_hex((red, green, blue))
 
 
-def label(record: dict) -> str:
-    """A method as the papers write it, with the options that tell it apart: `DRaFT-50`, `DRTune, K = 10`."""
-    case = record["case"]
-    name, _, text = case["method"].partition(":")
-    options = dict(option.split("=", 1) for option in text.split(",") if "=" in option)
-    known = _NAMES.get(name, name)
-    if name == "draft":
-        return f"{known}-{options.pop('k', case['steps'])}"
-    if name == "drtune":
-        options.setdefault("k", "10")
-    if name == "alignprop" and options.setdefault("truncation", "uniform") == "fixed":
-        del options["truncation"]
-        options.setdefault("k", str(max(1, case["steps"] // 2)))
-    return ", ".join([known, *(_option(key, value) for key, value in options.items())])
-
-
-def _option(key: str, value: str) -> str:
-    """`K = 10`; a mode or a truncation by its own word; anything else with its name."""
-    words = {"k": f"K = {value}", "mode": value.replace("-", " as "), "score": f"{value} score", "truncation": value}
-    return words.get(key, f"{key} = {value}")
-
-
 def title(figure: Figure, text: str, subtitle: str) -> None:
     """A bold line that says what to see, and below it what is drawn, where from and at which scale."""
     height = figure.get_figheight()
@@ -128,7 +104,7 @@ def canvas(height: float) -> Figure:
     return Figure(figsize=(WIDTH, height))
 
 
-def place(figure: Figure, left: float, right: float, bottom: float, **spacing: float) -> None:
+def margins(figure: Figure, left: float, right: float, bottom: float, **spacing: float) -> None:
     """Margins in inches, so that labels have the same room in figures of any height."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,20 +10,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogFormatter
 
-from bench.alignment.reading import Curve, mean_curve, over_seeds
+from bench.alignment.reading import Curve, mean_curve, of_seeds, over_seeds
+from bench.alignment.reading import figure as value_of
+from bench.claims.measured import alignment_of
+from bench.motion.metrics import FOLLOWED, METRICS
+from bench.records import AlignmentRecord
 from bench.report import style
-from bench.report.figures.common import Rows, legend
+from bench.report.figures.common import legend, metric
 from bench.report.style import INK, SOFT
-from bench.tables import ON_CURVE
 
 MIB = 2**20
-LABELS = {
-    "reward": "held-out reward ↑",
-    "r1": "R-precision, top 1 ↑",
-    "mm_dist": "MM-Dist ↓",
-    "fid": "FID ↓",
-}
-"""Of tables.ON_CURVE, with the way that is better."""
+Rows = Sequence[AlignmentRecord]
 AXES = {
     "updates": "optimiser steps (root scale)",
     "samples": "prompts (root scale)",
@@ -33,15 +31,16 @@ AXES = {
 def curves(rows: Rows) -> Figure:
     """Validation metrics against optimiser steps, prompts and time: means over seeds, and their 95% intervals.
 
-    Square-root scales, so that 30 updates can be seen beside the hundreds of a method that updates at every step."""
-    figure, panels = _panels("What training buys, by updates, by samples and by time", rows, 3, len(ON_CURVE), 1.85)
+    Intervals are Student's t. Square-root scales, so that 30 updates can be seen beside the hundreds of a method that
+    updates at every step."""
+    figure, panels = _panels("What training buys, by updates, by samples and by time", rows, 3, len(FOLLOWED), 1.85)
     figure.subplots_adjust(wspace=0.12)
-    for name, across in zip(ON_CURVE, panels, strict=True):
-        across[0].set_ylabel(LABELS[name])
+    for name, across in zip(FOLLOWED, panels, strict=True):
+        across[0].set_ylabel(metric(name))
         for axis, axes in zip(AXES, across, strict=True):
             axes.sharey(across[0])
             for row, look in _looks(rows):
-                _band(axes, row["alignment"]["curves"], axis, name, look)
+                _band(axes, alignment_of(row).curves, axis, name, look)
             axes.set_xscale("function", functions=(lambda x: np.sqrt(np.maximum(x, 0)), np.square))
             axes.set_xlim(left=0)
             axes.label_outer()
@@ -51,13 +50,16 @@ def curves(rows: Rows) -> Figure:
     return figure
 
 
-def _band(axes: Axes, runs: Sequence[Curve], axis: str, name: str, look: dict) -> None:
+def _band(axes: Axes, runs: Sequence[Curve], axis: str, name: str, look: dict[str, Any]) -> None:
     """The mean of the seeds' runs along an axis, and the interval where there are seeds enough for one."""
     points = [
-        (statistics.fmean(point[axis] for point in points), over_seeds([point.get(name) for point in points]))
+        (
+            statistics.fmean(getattr(point, axis) for point in points),
+            over_seeds([value_of(point, name) for point in points]),
+        )
         for points in zip(*runs, strict=True)
     ]
-    known = [(x, value["mean"], value["half_width"] or 0.0) for x, value in points if value["mean"] is not None]
+    known = [(x, value.mean, value.half_width or 0.0) for x, value in points if value.mean is not None]
     if not known:
         return
     x, mean, half_width = map(np.array, zip(*known, strict=True))
@@ -68,21 +70,23 @@ def _band(axes: Axes, runs: Sequence[Curve], axis: str, name: str, look: dict) -
 def paths(rows: Rows) -> Figure:
     """Reward against the independent evaluator's metrics: a path for each method from the base, the last point with
     the 95% intervals over seeds of both."""
-    measured = [name for name in ON_CURVE[1:] if name in rows[0]["alignment"]["curves"][0][0]]
+    first = alignment_of(rows[0])
+    measured = [
+        name for name in FOLLOWED if METRICS[name].independent and first.curves[0][0].metrics.get(name) is not None
+    ]
     figure, (panels,) = _panels("Does the independent evaluator agree with the reward?", rows, len(measured))
-    real = rows[0]["alignment"]["real"]
     for axes, name in zip(panels, measured, strict=True):
         for row, look in _looks(rows):
-            runs = row["alignment"]["curves"]
-            mean = mean_curve(runs)
+            runs = alignment_of(row).curves
+            mean = [point.metrics for point in mean_curve(runs)]
             axes.plot([p["reward"] for p in mean], [p[name] for p in mean], **look, linewidth=1.8, markersize=3)
-            x, y = (over_seeds([run[-1][key] for run in runs]) for key in ("reward", name))
-            axes.errorbar(x["mean"], y["mean"], y["half_width"] or 0, x["half_width"] or 0, **look, alpha=0.8)
-        start = mean_curve(rows[0]["alignment"]["curves"])[0]
+            x, y = (of_seeds([run[-1].metrics for run in runs], key) for key in ("reward", name))
+            axes.errorbar(x.mean, y.mean, y.half_width or 0, x.half_width or 0, **look, alpha=0.8)
+        start, real = mean_curve(first.curves)[0].metrics, first.real
         axes.plot(start["reward"], start[name], marker="s", color=INK, markersize=7, linestyle="none")
         axes.plot(real["reward"], real[name], marker="*", color=INK, markersize=12, linestyle="none")
         axes.set_xlabel("held-out reward")
-        axes.set_ylabel(LABELS[name])
+        axes.set_ylabel(metric(name))
     marks = [
         Line2D([], [], color=INK, marker="s", linestyle="none", label="base"),
         Line2D([], [], color=INK, marker="*", markersize=10, linestyle="none", label="real motion"),
@@ -95,48 +99,48 @@ def pareto(rows: Rows) -> Figure:
     """What the alignment of test prompts cost: gain in R-precision against peak memory, and against time."""
     figure, ((left, right),) = _panels("Alignment against memory, and against time", rows, 2)
     for row, look in _looks(rows):
-        found = row["alignment"]
-        gain = found["gain"]["r1"]
-        costs = (found["memory"]["peak"] / MIB, mean_curve(found["curves"])[-1]["cpu_seconds"])
+        measured = alignment_of(row)
+        gain = measured.gain["r1"]
+        costs = (measured.memory.peak / MIB, mean_curve(measured.curves)[-1].cpu_seconds)
         for axes, cost in zip((left, right), costs, strict=True):
-            axes.errorbar(cost, gain["mean"], gain["half_width"] or 0, **look, markersize=8, capsize=3)
+            axes.errorbar(cost, gain.mean, gain.half_width or 0, **look, markersize=8, capsize=3)
     for axes in (left, right):
         axes.axhline(0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(LogFormatter())
         axes.xaxis.set_minor_formatter(LogFormatter())
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
-        axes.set_ylabel("gain in R-precision, top 1, points")
+        axes.set_ylabel(f"gain in {METRICS['r1'].label}, points")
     left.set_xlabel("peak of one update, MiB (live bytes, CPU)")
     right.set_xlabel("seconds of one core, all trajectories")
     legend(figure, _handles(rows), columns=8)
     return figure
 
 
-def _looks(rows: Rows) -> list[tuple[dict, dict]]:
+def _looks(rows: Rows) -> list[tuple[AlignmentRecord, dict[str, Any]]]:
     """Each row with its colour, line and marker: variants of one method share a colour, the first has full lines."""
-    found = []
+    looks = []
     had: set[str] = set()
     for row in rows:
-        shade = style.colour(row)
-        variant = {"linestyle": (0, (4, 2)), "markerfacecolor": "white"} if shade in had else {}
-        found.append((row, {"color": shade, "marker": "o", **variant}))
+        shade = style.colour(row.case.method)
+        variant: dict[str, Any] = {"linestyle": (0, (4, 2)), "markerfacecolor": "white"} if shade in had else {}
+        looks.append((row, {"color": shade, "marker": "o", **variant}))
         had.add(shade)
-    return found
+    return looks
 
 
 def _handles(rows: Rows) -> list[Line2D]:
-    return [Line2D([], [], **look, markersize=5, label=style.label(row)) for row, look in _looks(rows)]
+    return [Line2D([], [], **look, markersize=5, label=row.case.label) for row, look in _looks(rows)]
 
 
 def _panels(title: str, rows: Rows, columns: int, lines: int = 1, height: float = 3.2) -> tuple[Figure, np.ndarray]:
     """A figure and its axes `[lines, columns]`, each line `height` inches high."""
     figure = style.canvas(style.HEAD + lines * height + 0.4)
     panels = figure.subplots(lines, columns, squeeze=False)
-    style.place(figure, 0.75, 0.2, 0.55, wspace=0.14 * columns, hspace=0.22)
+    style.margins(figure, 0.75, 0.2, 0.55, wspace=0.14 * columns, hspace=0.22)
     for axes in panels.flat:
         axes.grid(axis="y")
-    case, found = rows[0]["case"], rows[0]["alignment"]
-    scale = f"T = {case['steps']}, batch {case['batch']}, {len(found['seeds'])} seeds, size {case['size']}; CPU"
-    style.title(figure, title, f"embedded world, {scale}")
+    case, seeds = rows[0].case, len(alignment_of(rows[0]).seeds)
+    scale = f"T = {case.steps}, batch {case.batch}, {seeds} seeds, size {case.size}; CPU"
+    style.title(figure, title, f"{case.world} world, {scale}")
     return figure, panels

@@ -5,29 +5,34 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from bench.claims import compare
-
-Rows = Sequence[dict]
-
-
-def where(record: dict) -> str:
-    """Scale and place of a row, for a subtitle."""
-    return f"{models(record)}, T = {record['case']['steps']}, {size(record)}"
+from bench.motion.metrics import METRICS
+from bench.report.rows import MethodRecord
 
 
-def models(record: dict) -> str:
+def where(record: MethodRecord) -> str:
+    """Scale and device of a row, for a subtitle."""
+    return f"{models(record)}, T = {record.case.steps}, {size(record)}"
+
+
+def models(record: MethodRecord) -> str:
     """Which backbone, and which reward where it is not the backbone's default."""
-    backbone, reward = record["case"]["backbone"].upper(), record["case"].get("reward")
+    backbone, reward = record.case.backbone.upper(), record.case.reward
     return f"{backbone}, reward {reward}" if reward else backbone
 
 
-def headline(text: str, record: dict) -> str:
+def headline(text: str, record: MethodRecord) -> str:
     """A title, which says so where the data are simulated."""
-    return f"{text} (simulated)" if record["case"]["meter"] == "simulated" else text
+    return f"{text} (simulated)" if record.case.meter == "simulated" else text
 
 
-def size(record: dict) -> str:
-    case = record["case"]
-    return f"batch {case['batch']}, {case['frames']} frames; {compare.provenance(record)}"
+def size(record: MethodRecord) -> str:
+    case = record.case
+    return f"batch {case.batch}, {case.frames} frames; {compare.provenance(record)}"
+
+
+def metric(name: str) -> str:
+    """A metric's label, with an arrow to what is better."""
+    return f"{METRICS[name].label} {METRICS[name].arrow}"
 
 
 def legend(figure: Figure, handles: Sequence, columns: int = 6) -> None:

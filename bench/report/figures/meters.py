@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from bench.claims.measured import peak, reading_of
+from bench.records import MemoryRecord
 from bench.report import style
 from bench.report.figures.common import legend, where
 from bench.report.style import INK, SOFT
@@ -18,14 +20,14 @@ _BEYOND = (
 )
 
 
-def meters(pairs: Sequence[tuple[dict, dict]]) -> Figure:
+def meters(pairs: Sequence[tuple[MemoryRecord, MemoryRecord]]) -> Figure:
     """(simulated, measured) rows of the same cases: both peaks, their ratio, and what the device holds beyond them."""
     figure = style.canvas(style.HEAD + 0.7 + 0.42 * len(pairs))
     axes = figure.add_subplot()
-    style.place(figure, 2.0, 0.7, 0.5)
+    style.margins(figure, 2.0, 0.7, 0.5)
     for y, (simulated, measured) in enumerate(pairs):
-        _meter_bar(axes, simulated["reading"]["peak"], measured, y)
-    axes.set_yticks(range(len(pairs)), [f"{style.label(m)}  ({m['case']['profile']})" for _, m in pairs])
+        _meter_bar(axes, peak(simulated), measured, y)
+    axes.set_yticks(range(len(pairs)), [f"{m.case.label}  ({m.case.profile})" for _, m in pairs])
     axes.set_ylim(len(pairs) - 0.5, -0.85)
     axes.set_xlim(left=0)
     axes.set_xlabel("peak, GiB")
@@ -40,12 +42,12 @@ def meters(pairs: Sequence[tuple[dict, dict]]) -> Figure:
     return figure
 
 
-def _meter_bar(axes: Axes, simulated: int, measured: dict, y: int) -> None:
-    reading = measured["reading"]
-    axes.barh(y, reading["peak"] / GIB, 0.6, color=style.tint(style.colour(measured), 0.55))
+def _meter_bar(axes: Axes, simulated: int, measured: MemoryRecord, y: int) -> None:
+    reading = reading_of(measured)
+    axes.barh(y, reading.peak / GIB, 0.6, color=style.tint(style.colour(measured.case.method), 0.55))
     axes.plot([simulated / GIB] * 2, [y - 0.38, y + 0.38], color=INK, linewidth=2)
     for name, _, marker, ink in _BEYOND:
-        if reading.get(name):
-            axes.plot(reading[name] / GIB, y, marker, color=ink, markersize=6)
-    ratio = f"{simulated / reading['peak']:.3f}"
+        if beyond := getattr(reading, name):
+            axes.plot(beyond / GIB, y, marker, color=ink, markersize=6)
+    ratio = f"{simulated / reading.peak:.3f}"
     axes.text(1.01, y, ratio, transform=axes.get_yaxis_transform(), va="center", fontsize=9.5)

@@ -1,6 +1,7 @@
 """What fine-tuning did to a motion: stick figures over time, row by row."""
 
 import textwrap
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,8 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.alignment.motions import Joints
+from bench.records import AlignmentRecord
 from bench.report import stick, style
-from bench.report.figures.common import Rows, legend
+from bench.report.figures.common import legend
 from bench.report.stick import SIDES
 from bench.report.style import FAINT, INK, SOFT
 
@@ -19,7 +21,7 @@ _COLUMN, _ROW, _NAMES, _PATH = 1.5, 2.15, 3.2, 2.0
 _FLOOR = np.array([1.0, 0.0, 1.0])
 
 
-def motions(rows: Rows, kind: str) -> Figure:
+def motions(rows: Sequence[AlignmentRecord], kind: str) -> Figure:
     """The prompt of a kind (see bench.alignment.motions): real motion, base and methods, one row each, at moments in
     time with the root's path so far on the floor, and its whole path from above."""
     shown = stick.shown(rows, kind)
@@ -27,18 +29,18 @@ def motions(rows: Rows, kind: str) -> Figure:
     across = _NAMES + MOMENTS * _COLUMN + _PATH
     figure = style.canvas(style.HEAD + 0.2 + style.WIDTH / across * _ROW * len(shown.packed))
     axes = figure.add_subplot()
-    style.place(figure, 0, 0, 0.05)
+    style.margins(figure, 0, 0, 0.05)
     axes.set_axis_off()
     axes.set_xlim(0, across)
     axes.set_aspect("equal", anchor="SW")
     axes.set_ylim(-_ROW * (len(shown.packed) - 1) - 0.4, _ROW + 0.1)
     columns = _NAMES + _COLUMN * (np.arange(MOMENTS) + 0.5)
-    found = shown.motions
-    frames = np.linspace(0, min(map(len, found.values())) - 1, MOMENTS).round().astype(int)
+    moved = shown.motions
+    frames = np.linspace(0, min(map(len, moved.values())) - 1, MOMENTS).round().astype(int)
     for column, frame in zip(columns, frames, strict=True):
         axes.text(column, _ROW - 0.2, f"{frame / shown.fps:.1f} s", ha="center", fontsize=8, color=SOFT)
-    reach = max(0.5, *(float(np.linalg.norm(joints[:, 0] * _FLOOR, axis=-1).max()) for joints in found.values()))
-    for row, (name, joints) in enumerate(found.items()):
+    reach = max(0.5, *(float(np.linalg.norm(joints[:, 0] * _FLOOR, axis=-1).max()) for joints in moved.values()))
+    for row, (name, joints) in enumerate(moved.items()):
         floor = -_ROW * row
         axes.text(0.15, floor + 0.8, name.replace(", ", ",\n"), va="center", fontsize=9, color=INK)
         axes.plot([_NAMES, across], [floor - 0.38] * 2, color=FAINT, linewidth=0.6)
@@ -46,8 +48,8 @@ def motions(rows: Rows, kind: str) -> Figure:
             _pose(axes, joints, frame, np.array([column, floor]))
         _from_above(axes, joints[:, 0], reach, np.array([across - _PATH / 2, floor + 0.7]))
     _scale(axes, reach, across)
-    case, caption = rows[0]["case"], textwrap.shorten(shown.text, 85, placeholder=" …")
-    style.title(figure, f"“{caption}”", f"embedded world, test prompt, seed 0, same noise; size {case['size']}; CPU")
+    case, caption = rows[0].case, textwrap.shorten(shown.text, 85, placeholder=" …")
+    style.title(figure, f"“{caption}”", f"{case.world} world, test prompt, seed 0, same noise; size {case.size}; CPU")
     legend(
         figure,
         [

@@ -1,54 +1,58 @@
 """Each method's plan as a grid."""
 
+from collections.abc import Sequence
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.path import Path
 
+from bench.claims.measured import plan_of
 from bench.report import rows as pick
 from bench.report import style
-from bench.report.figures.common import Rows, legend
+from bench.report.figures.common import legend
+from bench.report.rows import MethodRecord
 from bench.report.style import INK
 
 
-def plans(rows: Rows) -> Figure:
+def plans(rows: Sequence[MethodRecord]) -> Figure:
     """Every method's plan as a row of cells, one a denoiser call; variants stand apart below the table's methods."""
-    heights = [y + 0.45 * (not pick.of_table(r)) for y, r in enumerate(rows)]
+    heights = [y + 0.45 * (not pick.of_table(r.case)) for y, r in enumerate(rows)]
     figure = style.canvas(style.HEAD + 0.65 + 0.36 * (heights[-1] + 1))
     axes = figure.add_subplot()
-    style.place(figure, 2.15, 0.2, 0.5)
+    style.margins(figure, 2.15, 0.2, 0.5)
     for y, row in zip(heights, rows, strict=True):
         _plan_cells(axes, row, y)
-    calls = max(len(cells(r["plan"]["grid"])) for r in rows)
-    total = rows[0]["plan"]["total"]
+    calls = max(len(cells(plan_of(r).grid)) for r in rows)
+    total = plan_of(rows[0]).total
     axes.set_xlim(-0.3, calls + 0.1)
     axes.set_ylim(heights[-1] + 0.5, -0.5)
-    axes.set_yticks(heights, [style.label(r) for r in rows])
+    axes.set_yticks(heights, [r.case.label for r in rows])
     ticks = [1, *range(10, total + 1, 10)] if total >= 10 else range(1, total + 1)
     axes.set_xticks([t - 0.5 for t in ticks], [str(t) for t in ticks])
     axes.set_xlabel("denoiser call, from noise (left) to motion (right)")
     style.bare(axes, "left", "bottom")
     style.title(figure, "Each method as a plan of where gradients flow", f"one trajectory, T = {total} denoising steps")
-    _plan_legend(figure, noised=any("~" in r["plan"]["grid"] for r in rows))
+    _plan_legend(figure, noised=any("~" in plan_of(r).grid for r in rows))
     return figure
 
 
 def cells(grid: str) -> list[str]:
     """A plan's grid (methods.plan.Plan.grid) call by call: each a mark, after `|` or `~` where one precedes it."""
-    found, before = [], ""
+    calls, before = [], ""
     for mark in grid:
         if mark in "|~":
             before = mark
         else:
-            found.append(before + mark)
+            calls.append(before + mark)
             before = ""
-    return found
+    return calls
 
 
-def _plan_cells(axes: Axes, row: dict, y: float) -> None:
-    shade = style.colour(row)
-    grid = cells(row["plan"]["grid"])
+def _plan_cells(axes: Axes, row: MethodRecord, y: float) -> None:
+    shade = style.colour(row.case.method)
+    grid = cells(plan_of(row).grid)
     stopped = any(cell.endswith("o") for cell in grid)  # the grid's S and U do not say it
     for x, cell in enumerate(grid):
         mark = cell[-1]

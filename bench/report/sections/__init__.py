@@ -4,10 +4,10 @@ A section without data in the records keeps its title and says which command wou
 
 section    what a section is
 memory     peaks, what counts as additional, phases, owners, the time line, every row
-plans      memory foretold by the plan: against the steps, call by call, over random draws
+plans      memory predicted by the plan: against the steps, call by call, over random draws
 time       how long an update takes
 alignment  who aligns best, and at what cost
-own_motion fine-tuning and rewards on worlds of real motion
+real_motion fine-tuning and rewards on worlds of real motion
 motions    what a prompt's motion was before fine-tuning, and is after
 studies    the gradient along the chain, and what the reward sees under noise
 rewards    the reward's studies: noise, windows of steps, SPL, how much hangs on the reward, how it is gamed
@@ -24,9 +24,9 @@ from bench.claims import Verdict
 from bench.report.sections.alignment import alignment, equal, pareto, paths, published
 from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
 from bench.report.sections.meters import meters
-from bench.report.sections.motions import place, turn, way
-from bench.report.sections.own_motion import own_motion, own_rewards
+from bench.report.sections.motions import in_place, travelling, turning
 from bench.report.sections.plans import plans, random_methods, steps
+from bench.report.sections.real_motion import real_motion, real_rewards
 from bench.report.sections.reward_training import reward_training
 from bench.report.sections.rewards import feature_noise, gaming, noise, reviewers, spl, strength, windows
 from bench.report.sections.section import Records, Section
@@ -67,10 +67,10 @@ SECTIONS = (
     published,
     paths,
     pareto,
-    place,
-    way,
-    turn,
-    own_motion,
+    in_place,
+    travelling,
+    turning,
+    real_motion,
     chain,
     similarity,
     noise,
@@ -79,7 +79,7 @@ SECTIONS = (
     spl,
     strength,
     gaming,
-    own_rewards,
+    real_rewards,
     reward_training,
     reviewers,
     meters,
@@ -92,29 +92,29 @@ FILES = tuple(make([]).name for make in SECTIONS)
 
 
 def build(records: Records) -> Report:
-    caveat = SIMULATED if any(r["case"]["meter"] == "simulated" for r in records) else ""
+    caveat = SIMULATED if any(r.case.meter == "simulated" for r in records) else ""
     return Report(claims.judge(records), runs(records), caveat, [make(records) for make in SECTIONS])
 
 
 def runs(records: Records) -> pd.DataFrame:
-    """One row a place and commit: what was run there, and how many rows ended how."""
+    """One row a device and commit: what was run there, and how many rows ended how."""
     counted: dict[tuple, dict[str, int]] = {}
     for record in records:
-        where = record["environment"]
-        device = "none (simulated)" if record["case"]["meter"] == "simulated" else where.get("device")
-        place = (
-            record["kind"].replace("_", " "),
-            record["case"]["meter"],
+        where = record.environment
+        device = "none (simulated)" if record.case.meter == "simulated" else where.device
+        source = (
+            record.kind.replace("_", " "),
+            record.case.meter,
             device,
-            where.get("torch"),
-            where.get("commit"),
+            where.torch,
+            where.commit,
         )
-        ends = counted.setdefault(place, {})
-        ends[record["status"]] = ends.get(record["status"], 0) + 1
+        ends = counted.setdefault(source, {})
+        ends[record.status] = ends.get(record.status, 0) + 1
     columns = ["measured", "meter", "device", "torch", "commit"]
     return pd.DataFrame(
-        {**dict(zip(columns, place, strict=True)), "rows": ", ".join(f"{count} {end}" for end, count in ends.items())}
-        for place, ends in counted.items()
+        {**dict(zip(columns, source, strict=True)), "rows": ", ".join(f"{count} {end}" for end, count in ends.items())}
+        for source, ends in counted.items()
     )
 
 

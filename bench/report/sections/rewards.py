@@ -1,22 +1,40 @@
-"""What the studies of the reward found: what it sees under noise, which steps to optimise, SPL, how much hangs on the
+"""The studies of the reward: what it sees under noise, which steps to optimise, SPL, how much hangs on the
 reward, and how it is gamed; then what the paper's reviewers asked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from bench import claims
-from bench.alignment.reading import Curve, hacked, of_seeds, paired, stopping_point
+from bench.alignment.reading import figure as value_of
+from bench.alignment.reading import hacked, of_seeds, over_seeds, paired, stopping_point
 from bench.alignment.rewards.config import FEATURES, NOISED, STATES
 from bench.claims import Verdict, compare
 from bench.claims.base_model import study
+from bench.claims.measured import alignment_of, mean_of, study_of
 from bench.claims.rewards import own_recall, recalls, recalls_by_level, told, trained_study, where
 from bench.claims.verdict import NotJudgedError
-from bench.report import figures, style
+from bench.labels import method_label
+from bench.motion.metrics import METRICS
+from bench.records import RewardMemoryRecord, RewardStepTimeRecord, StudyRecord
+from bench.records.types import (
+    FeatureNoiseStudy,
+    GamingStudy,
+    Interval,
+    LongRuns,
+    Noise,
+    Point,
+    SplStudy,
+    StrengthStudy,
+    WindowsStudy,
+    fields,
+)
+from bench.report import figures
 from bench.report import rows as pick
 from bench.report.sections.section import Records, Section
-from bench.tables import ALIGNED, interval
+from bench.tables import interval
 from methods.rewards.noise import NoiseConfig
 
 FOLLOWS = 0.5
@@ -24,7 +42,8 @@ FOLLOWS = 0.5
 ABOVE_CHANCE = 2
 """R-precision of so many times chance is clearly above it."""
 ON_RUN = ("reward", "second", "r1", "mm_dist", "fid")
-"""Followed in long runs; `second` is the reward that looks on."""
+"""Followed in long runs; `second` is a reward that is not optimised."""
+R = TypeVar("R", RewardMemoryRecord, RewardStepTimeRecord)
 REVIEWERS = ("strength", "gaming", "spl")
 STEP_COSTS = claims.command("", "'memory or step_time'")
 
@@ -33,38 +52,37 @@ def noise(records: Records) -> Section:
     title, record = "What the reward knows in the middle of denoising", _study_of_base(records, "noise")
     if record is None:
         return Section("noise", title, command=claims.STUDIES_COMMAND)
-    rows, trained = record["study"], _trained(records, "windows")
-    at, chance = rows["timestep"], rows["chance"][0]
-    told_so = _reach(at, rows["precision_aware"], ABOVE_CHANCE * chance)
+    study, trained = study_of(record, Noise), _trained(records, "windows")
+    at, chance = study.timestep, study.chance[0]
+    least = ABOVE_CHANCE * chance
     see = (
         f"Given the timestep, the world's reward tells captions apart (R-precision of at least {ABOVE_CHANCE} times "
-        f"chance, {chance:.1%}) {told_so}, without it {_reach(at, rows['precision_clean'], ABOVE_CHANCE * chance)}. "
-        f"Among trajectories of one prompt a score correlates at {FOLLOWS} or more with that of the finished motion: "
-        f"of the noisy state with its timestep {_reach(at, rows['within_aware'], FOLLOWS)}, without it "
-        f"{_reach(at, rows['within_clean'], FOLLOWS)}, of the one-step prediction "
-        f"{_reach(at, rows['within_predicted'], FOLLOWS)}."
+        f"chance, {chance:.1%}) {_reach(at, study.precision_aware, least)}, without it "
+        f"{_reach(at, study.precision_clean, least)}. Among trajectories of one prompt a score correlates at {FOLLOWS} "
+        f"or more with that of the finished motion: of the noisy state with its timestep "
+        f"{_reach(at, study.within_aware, FOLLOWS)}, without it {_reach(at, study.within_clean, FOLLOWS)}, of the "
+        f"one-step prediction {_reach(at, study.within_predicted, FOLLOWS)}."
     )
-    frame = pd.DataFrame(rows)
     if trained is not None:
-        see += f" {_of_trained(trained['study'], 100 * ABOVE_CHANCE * chance)} {where(trained, 1)}"
-    return Section("noise", title, see, lambda: figures.noise(record, trained), frame)
+        see += f" {_of_trained(study_of(trained, WindowsStudy), 100 * least)} {where(trained, 1)}"
+    return Section("noise", title, see, lambda: figures.noise(record, trained), pd.DataFrame(fields(study)))
 
 
-def _of_trained(found: dict, least: float) -> str:
+def _of_trained(study: WindowsStudy, least: float) -> str:
     """Of the two rewards that the study windows trained, against a least R@1 in per cent."""
     levels = {
-        name: [recalls(level, "pools").get("R@1", 0.0) for level in own["levels"]]
-        for name, own in found["rewards"].items()
+        name: [recalls(level, "pools").get("R@1", 0.0) for level in reward.levels]
+        for name, reward in study.rewards.items()
     }
-    reach = {name: _reach(found["levels"], own, least) for name, own in levels.items()}
-    clean = {name: recalls(own["retrieval"], "pools").get("R@1", 0.0) for name, own in found["rewards"].items()}
+    reach = {name: _reach(study.levels, recall, least) for name, recall in levels.items()}
+    clean = {name: recalls(reward.retrieval, "pools").get("R@1", 0.0) for name, reward in study.rewards.items()}
     at, aware, other = max(
-        zip(found["levels"], levels["aware"], levels["clean"], strict=True), key=lambda one: one[1] - one[2]
+        zip(study.levels, levels["aware"], levels["clean"], strict=True), key=lambda one: one[1] - one[2]
     )
     return (
         f"Of two rewards trained alike, the noise-aware one does so {reach['aware']} and the one trained on clean "
-        f"motion {reach['clean']}; the first is furthest ahead at timestep {at}, with {aware:.1f}% of R@1 against "
-        f"{other:.1f}%, and on clean motion they have {clean['aware']:.1f}% and {clean['clean']:.1f}%."
+        f"motion {reach['clean']}. Their R@1 differs most in favour of the first at timestep {at}, {aware:.1f}% "
+        f"against {other:.1f}%; on clean motion it is {clean['aware']:.1f}% and {clean['clean']:.1f}%."
     )
 
 
@@ -87,36 +105,40 @@ def feature_noise(records: Records) -> Section:
     title, record = "Noise on the motion, as released", _trained(records, "feature_noise")
     if record is None:
         return Section("feature_noise", title, command=claims.study_command("feature_noise"))
-    found = record["study"]
-    gains = {noised: _gains(found, noised) for noised in NOISED}
+    study = study_of(record, FeatureNoiseStudy)
+    gains = {noised: _gains(study, noised) for noised in NOISED}
     released = [(at, gain) for at, gain in gains[FEATURES] if at <= NoiseConfig.max_timestep]
-    on_features, while_released, on_states = (_best(own) for own in (gains[FEATURES], released, gains[STATES]))
+    on_features, while_released, on_states = map(_best, (gains[FEATURES], released, gains[STATES]))
     see = (
-        "Rewards trained on motion whose features are noised, as in the released code, and told the timestep, against "
-        "rewards trained alike on clean motion: on motion noised so, text-to-motion R@1 in pools of 32 is at best "
-        f"{on_features}; as far as the released noise goes, to timestep {NoiseConfig.max_timestep}, {while_released}. "
-        f"On decoded states, which a rollout of this latent backbone scores, it is at best {on_states}. "
-        f"{where(record, len(found['rewards']['clean'][STATES]))}"
+        "Rewards trained on motion with noisy features, as in the released code, and given the timestep, against "
+        "rewards trained alike on clean motion. On motion with such noise, text-to-motion R@1 in pools of 32 is at "
+        f"most {on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, "
+        f"{while_released}. On decoded states, which a rollout of this latent backbone scores, it is at most "
+        f"{on_states}. "
+        f"{where(record, len(study.rewards['clean'][STATES]))}"
     )
-    return Section("feature_noise", title, see, lambda: figures.feature_noise(record), _noised_table(found))
+    return Section("feature_noise", title, see, lambda: figures.feature_noise(record), _noised_table(study))
 
 
-def _gains(found: dict, noised: str) -> list[tuple[int, dict]]:
+def _gains(study: FeatureNoiseStudy, noised: str) -> list[tuple[int, Interval]]:
     """By timestep, what the noise-aware rewards are ahead of the clean ones, paired by seed."""
-    ours, theirs = (recalls_by_level(found["rewards"][arm][noised]) for arm in ("aware", "clean"))
-    return [(at, paired(a, b, "R@1")) for at, a, b in zip(found["levels"], ours, theirs, strict=True)]
+    ours, theirs = (recalls_by_level(study.rewards[arm][noised]) for arm in ("aware", "clean"))
+    return [(at, paired(a, b, "R@1")) for at, a, b in zip(study.levels, ours, theirs, strict=True)]
 
 
-def _best(gains: Sequence[tuple[int, dict]]) -> str:
-    at, gain = max(gains, key=lambda one: one[1]["mean"])
+def _best(gains: Sequence[tuple[int, Interval]]) -> str:
+    measured = [(gain.mean, at, gain) for at, gain in gains if gain.mean is not None]
+    if not measured:
+        return "not measured"
+    _, at, gain = max(measured, key=lambda one: one[0])
     return f"{interval(gain, '+.1f')} points higher (timestep {at})"
 
 
-def _noised_table(found: dict) -> pd.DataFrame:
+def _noised_table(study: FeatureNoiseStudy) -> pd.DataFrame:
     rows = []
     for noised in NOISED:
-        arms = (recalls_by_level(found["rewards"][arm][noised]) for arm in ("clean", "aware"))
-        for clean, aware, (at, gain) in zip(*arms, _gains(found, noised), strict=True):
+        arms = (recalls_by_level(study.rewards[arm][noised]) for arm in ("clean", "aware"))
+        for clean, aware, (at, gain) in zip(*arms, _gains(study, noised), strict=True):
             rows.append(
                 {
                     "noise on": noised,
@@ -134,7 +156,7 @@ def spl(records: Records) -> Section:
 
 
 def _judged(
-    records: Records, name: str, title: str, judge: Callable[[Records], Verdict], draw: Callable[[dict], Figure]
+    records: Records, name: str, title: str, judge: Callable[[Records], Verdict], draw: Callable[[StudyRecord], Figure]
 ) -> Section:
     record = _trained(records, name)
     if record is None:
@@ -147,48 +169,49 @@ def strength(records: Records) -> Section:
     title, record = "How much hangs on the reward", _trained(records, "strength")
     if record is None:
         return Section("strength", title, command=claims.study_command("strength"))
-    found = record["study"]
+    study = study_of(record, StrengthStudy)
     see = (
-        "The base fine-tuned under rewards that were trained on a share of the clips, with SPL and without: "
-        f"{_strength(record)}. {where(record, len(found['base']))}"
+        "The base is fine-tuned under rewards that were trained on a share of the clips, with SPL and without. "
+        f"{_strength(record)}. {where(record, len(study.base))}"
     )
-    return Section("strength", title, see, lambda: figures.strength(record), _strength_table(found))
+    return Section("strength", title, see, lambda: figures.strength(record), _strength_table(study))
 
 
-def _strength(record: dict) -> str:
+def _strength(record: StudyRecord) -> str:
     """What the evaluator's R@1 gains from the weakest reward to the strongest, by method."""
-    ordered = sorted(record["study"]["rewards"], key=own_recall)
+    study = study_of(record, StrengthStudy)
+    ordered = sorted(study.rewards, key=own_recall)
     weak, strong = ordered[0], ordered[-1]
-    base, own = record["study"]["base"], record["study"]["own"]
     gains = [
-        f"{_label(method, record)} {interval(paired(strong['runs'][method], weak['runs'][method], 'r1'), '+.3f')} (the "
-        f"weakest is {interval(paired(weak['runs'][method], base, 'r1'), '+.3f')} over the base)"
-        for method in strong["runs"]
+        f"{_label(method, record)} {interval(paired(strong.runs[method], weak.runs[method], 'r1'), '+.3f')} (the "
+        f"weakest is {interval(paired(weak.runs[method], study.base, 'r1'), '+.3f')} over the base)"
+        for method in strong.runs
     ]
-    own_gains = [
-        f"{_label(method, record)} {interval(paired(runs, base, 'r1'), '+.3f')}" for method, runs in own["runs"].items()
+    gains_of_world = [
+        f"{_label(method, record)} {interval(paired(runs, study.base, 'r1'), '+.3f')}"
+        for method, runs in study.own.runs.items()
     ]
     return (
-        f"from the weakest reward (text-to-motion R@1 {own_recall(weak):.1f}%) to the strongest "
+        f"From the weakest reward (text-to-motion R@1 {own_recall(weak):.1f}%) to the strongest "
         f"({own_recall(strong):.1f}%) the evaluator's R@1 after fine-tuning changes by {', '.join(gains)}, paired by "
-        f"seed; under the world's own reward ({own_recall(own):.1f}%), which was trained longer, on noisy motion and "
-        f"on what an optimiser would try, it is {', '.join(own_gains)} over the base"
+        f"seed. Under the reward that the world comes with ({own_recall(study.own):.1f}%) it is "
+        f"{', '.join(gains_of_world)} over the base"
     )
 
 
-def _strength_table(found: dict) -> pd.DataFrame:
-    rows: list[dict] = [{"method": "base", **told(found["base"])}]
-    for reward in (*found["rewards"], found["own"]):
-        own = recalls(reward["retrieval"])
-        for method, runs in reward["runs"].items():
+def _strength_table(study: StrengthStudy) -> pd.DataFrame:
+    rows: list[dict] = [{"method": "base", **told(study.base)}]
+    for reward in (*study.rewards, study.own):
+        recall = recalls(reward.retrieval)
+        for method, runs in reward.runs.items():
             rows.append(
                 {
                     "method": method,
-                    "reward of": f"{reward['share']:.0%} of the clips" if "share" in reward else "the world's own",
-                    "SPL": "yes" if reward.get("spl") else "no",
-                    **{f"reward's {name}": f"{own[name]:.2f}" for name in ("R@1", "R@5", "MedR")},
+                    "reward of": "the world" if reward.share is None else f"{reward.share:.0%} of the clips",
+                    "SPL": "yes" if reward.spl else "no",
+                    **{f"reward's {name}": f"{recall[name]:.2f}" for name in ("R@1", "R@5", "MedR")},
                     **told(runs),
-                    "R@1 − base": interval(paired(runs, found["base"], "r1"), "+.3f"),
+                    "R@1 − base": interval(paired(runs, study.base, "r1"), "+.3f"),
                 }
             )
     return pd.DataFrame(rows, columns=list(rows[-1])).fillna("")
@@ -198,73 +221,88 @@ def gaming(records: Records) -> Section:
     title, record = "Is the reward gamed, and when to stop", _trained(records, "gaming")
     if record is None:
         return Section("gaming", title, command=claims.study_command("gaming"))
-    runs = record["study"]["runs"]
+    runs = study_of(record, GamingStudy).runs
     see = (
-        "Long runs at a learning rate three times too high, measured on validation prompts. A run is stopped once a "
-        "second reward (same data, another seed, never optimised) has not risen for two measurements, which needs no "
-        f"test data and not the evaluator. {' '.join(_ended(run, record) for run in runs)} {_pulled(runs, record)}"
-        f"{where(record, len(runs[0]['curves']))}"
+        f"Long runs, measured on validation prompts. Learning rates: {_rates(runs, record)}. A run is stopped once a "
+        "second reward (same data, another seed, never optimised) has not risen for two measurements. That needs "
+        f"neither test data nor the evaluator. {' '.join(_ended(run, record) for run in runs)} {_pulled(runs, record)}"
+        f"{where(record, len(runs[0].curves))}"
     )
     return Section("gaming", title, see, lambda: figures.gaming(record), _gaming_table(runs, record))
 
 
-def _moments(run: Mapping) -> dict[str, Curve]:
+def _rates(runs: Sequence[LongRuns], record: StudyRecord) -> str:
+    """By method."""
+    rates = dict.fromkeys((_label(run.method, record), f"{run.lr:g}") for run in runs)
+    return "; ".join(f"{rate} for {label}" for label, rate in rates)
+
+
+def _moments(run: LongRuns) -> dict[str, list[Point]]:
     """Points at the run's start, where each seed's would have been stopped, and at its end: one a seed."""
-    curves = run["curves"]
     return {
-        "start": [curve[0] for curve in curves],
-        "stop": [curve[stopping_point(curve)] for curve in curves],
-        "end": [curve[-1] for curve in curves],
+        "start": [curve[0] for curve in run.curves],
+        "stop": [curve[stopping_point(curve)] for curve in run.curves],
+        "end": [curve[-1] for curve in run.curves],
     }
 
 
-def _gamed(run: Mapping) -> int:
+def _mean(points: Sequence[Point], name: str) -> float | None:
+    """Of a total or a metric, over seeds."""
+    return over_seeds([value_of(point, name) for point in points]).mean
+
+
+def _gamed(run: LongRuns) -> int:
     """In how many seeds the reward rose after the stop while the evaluator's R@1 fell."""
     at = _moments(run)
-    pairs = zip(at["stop"], at["end"], strict=True)
-    return sum(end["reward"] > stop["reward"] and end["r1"] < stop["r1"] for stop, end in pairs)
+    changes = [
+        {name: paired([end.metrics], [stop.metrics], name).mean or 0.0 for name in ("reward", "r1")}
+        for stop, end in zip(at["stop"], at["end"], strict=True)
+    ]
+    return sum(change["reward"] > 0 > change["r1"] for change in changes)
 
 
-def _ended(run: Mapping, record: dict) -> str:
+def _ended(run: LongRuns, record: StudyRecord) -> str:
     at = _moments(run)
 
     def change(name: str, form: str = ".3f") -> str:
-        stop, end = (of_seeds(at[moment], name)["mean"] for moment in ("stop", "end"))
-        return f"{stop:{form}} → {end:{form}}"
+        means = (_mean(at[moment], name) for moment in ("stop", "end"))
+        return " → ".join("?" if mean is None else f"{mean:{form}}" for mean in means)
 
     return (
         f"{_run_label(run, record)}, from the stop to the end: updates {change('updates', '.0f')}, "
         f"reward {change('reward')}, second {change('second')}, R@1 {change('r1')}, MM-Dist {change('mm_dist')}, "
-        f"FID {change('fid')}; the reward rose and R@1 fell in {_gamed(run)} of {len(run['curves'])} seeds."
+        f"FID {change('fid')}; the reward rose and R@1 fell in {_gamed(run)} of {len(run.curves)} seeds."
     )
 
 
-def _pulled(runs: Sequence[Mapping], record: dict) -> str:
+def _pulled(runs: Sequence[LongRuns], record: StudyRecord) -> str:
     """What the pull to the base changed at the end, by method; a space after it."""
-    free = {run["method"]: run for run in runs if not run["pull"]}
+    free = {run.method: run for run in runs if not run.pull}
     changes = []
     for run in runs:
-        if not run["pull"] or run["method"] not in free:
+        if not run.pull or run.method not in free:
             continue
-        ends = (_moments(run)["end"], _moments(free[run["method"]])["end"])
-        mean = {name: paired(*ends, name)["mean"] for name in ("reward", "r1", "fid")}
+        pulled, alone = ([point.metrics for point in _moments(of)["end"]] for of in (run, free[run.method]))
+        reward, r1, fid = (
+            mean_of(paired(pulled, alone, name), f"{METRICS[name].label} at the end")
+            for name in ("reward", "r1", "fid")
+        )
         changes.append(
-            f"{_label(run['method'], record)} by {mean['reward']:+.3f} of reward, {mean['r1']:+.3f} of R@1 and "
-            f"{mean['fid']:+.3f} of FID"
+            f"{_label(run.method, record)} by {reward:+.3f} of reward, {r1:+.3f} of R@1 and {fid:+.3f} of FID"
         )
     return f"The pull to the base changes the end of {'; of '.join(changes)}. " if changes else ""
 
 
-def _gaming_table(runs: Sequence[Mapping], record: dict) -> pd.DataFrame:
+def _gaming_table(runs: Sequence[LongRuns], record: StudyRecord) -> pd.DataFrame:
     """Means over seeds at three moments of every run."""
-    names = {"updates": "updates", "second": "second reward", **ALIGNED}
+    names = {name: METRICS[name].label if name in METRICS else "second reward" for name in ON_RUN}
     return pd.DataFrame(
         {
             "run": _run_label(run, record),
-            "lr": f"{run['lr']:g}",
+            "lr": f"{run.lr:g}",
             "at": moment,
-            "updates": of_seeds(points, "updates")["mean"],
-            **{names[name]: of_seeds(points, name)["mean"] for name in ON_RUN},
+            "updates": _mean(points, "updates"),
+            **{label: _mean(points, name) for name, label in names.items()},
             "seeds where the reward rose and R@1 fell": f"{_gamed(run)} of {len(points)}" if moment == "end" else "",
         }
         for run in runs
@@ -281,99 +319,104 @@ def reviewers(records: Records) -> Section:
     return Section("reviewers", title, see)
 
 
-def _answered(records: Records, name: str, answer: Callable[[Records, dict], str]) -> str:
+def _answered(records: Records, name: str, answer: Callable[[Records, StudyRecord], str]) -> str:
     record = _trained(records, name)
     if record is None:
         return f"On the study {name} nothing can be said yet: {claims.study_command(name)} runs it."
     return answer(records, record)
 
 
-def _how_much_hangs(_: Records, record: dict) -> str:
+def _how_much_hangs(_: Records, record: StudyRecord) -> str:
     return (
-        "How much hangs on the retrieval model that the reward starts from (figure strength): "
+        "How much hangs on the retrieval model that the reward starts from (figure strength)? "
         f"{_strength(record)}{_tiny(record)}."
     )
 
 
-def _is_gamed(records: Records, record: dict) -> str:
-    runs = record["study"]["runs"]
-    counts = ", ".join(f"{_gamed(run)} of {len(run['curves'])} ({_run_label(run, record)})" for run in runs)
+def _is_gamed(records: Records, record: StudyRecord) -> str:
+    runs = study_of(record, GamingStudy).runs
+    counts = ", ".join(f"{_gamed(run)} of {len(run.curves)} ({_run_label(run, record)})" for run in runs)
     rows = pick.aligned(records)
-    flagged = [style.label(row) for row in rows if hacked(row["alignment"]["gain"])]
+    flagged = [row.case.label for row in rows if hacked(alignment_of(row).gain)]
     at_chosen = (
         f"at the learning rates of the benchmark {len(flagged)} of {len(rows)} methods are flagged (figure paths"
         f"{': ' if flagged else ''}{', '.join(flagged)})"
         if rows
-        else f"the benchmark's own runs are not in these records ({claims.ALIGN_COMMAND})"
+        else f"the benchmark's runs are not in these records ({claims.ALIGN_COMMAND})"
     )
     return (
-        "Whether the reward is gamed (figure gaming): in long runs at three times the learning rate the reward rose "
-        f"and the evaluator's R@1 fell past the stop in these seeds: {counts}{_tiny(record)}; {at_chosen}."
+        f"Is the reward gamed (figure gaming)? In long runs (learning rate {_rates(runs, record)}) the reward rose and "
+        f"the evaluator's R@1 fell past the stop in these seeds: {counts}{_tiny(record)}; {at_chosen}."
     )
 
 
-def _is_worth(records: Records, record: dict) -> str:
-    found = record["study"]
-    with_spl, control = ([recalls(own["retrieval"]) for own in found["rewards"][arm]] for arm in ("spl", "control"))
+def _is_worth(records: Records, record: StudyRecord) -> str:
+    study = study_of(record, SplStudy)
+    with_spl, control = ([recalls(reward.retrieval) for reward in study.rewards[arm]] for arm in ("spl", "control"))
     return (
-        f"Whether SPL's gain is worth its cost (figure spl): text-to-motion R@1 changes by "
+        "Is SPL's gain worth its cost (figure spl)? Text-to-motion R@1 changes by "
         f"{interval(paired(with_spl, control, 'R@1'), '+.2f')} points and the evaluator's R@1 after EasyTune by "
-        f"{interval(paired(found['runs']['spl'], found['runs']['control'], 'r1'), '+.3f')}{_tiny(record)}, for "
+        f"{interval(paired(study.runs['spl'], study.runs['control'], 'r1'), '+.3f')}{_tiny(record)}, for "
         f"{_cost(records, record)}."
     )
 
 
-def _cost(records: Records, record: dict) -> str:
+def _cost(records: Records, record: StudyRecord) -> str:
     """Of a step with SPL in one without, by rows of the reward's training; in steps where there are none."""
-    memory = [own["reading"]["peak"] / other["reading"]["peak"] for own, other in _with_and_without(records, "memory")]
+    memory = [
+        spl.reading.peak / other.reading.peak
+        for spl, other in _with_and_without(records, RewardMemoryRecord)
+        if spl.reading and other.reading
+    ]
     seconds = [
-        own["timing"]["per_update"]["median"] / other["timing"]["per_update"]["median"]
-        for own, other in _with_and_without(records, "step_time")
+        spl.timing.per_update.median / other.timing.per_update.median
+        for spl, other in _with_and_without(records, RewardStepTimeRecord)
+        if spl.timing and other.timing
     ]
     named = (("memory", memory), ("time", seconds))
     ratios = [f"{of[0]:.3f} times the {what}" for what, of in named if of]
     if ratios:
         return f"{' and '.join(ratios)} of a step of the reward's training without it (section reward_training)"
-    settings = record["settings"]
+    settings = record.settings
     return (
-        f"{settings['refine']} steps after {settings['steps']}, which the control has too (what SPL adds to a step: "
+        f"{settings.refine} steps after {settings.steps}, which the control has too (what SPL adds to a step: "
         f"{STEP_COSTS})"
     )
 
 
-def _with_and_without(records: Records, measure: str) -> list[tuple[dict, dict]]:
+def _with_and_without(records: Records, kind: type[R]) -> list[tuple[R, R]]:
     """Rows of a step of the reward's training with SPL and without it, alike and of one size; a GPU's first."""
-    good = [r for r in records if r["kind"] == f"reward_{measure}" and r["status"] == "ok"]
+    good: list[R] = [r for r in records if isinstance(r, kind) and r.ok]
     return [
-        (own, other)
+        (spl, other)
         for like in compare.like_sets(good)
-        for own in like
+        for spl in like
         for other in like
-        if (own["case"]["method"], other["case"]["method"]) == ("reward:spl", "reward")
-        and all(own["case"][name] == other["case"][name] for name in ("batch", "frames"))
+        if (spl.case.method, other.case.method) == ("reward:spl", "reward")
+        and (spl.case.batch, spl.case.frames) == (other.case.batch, other.case.frames)
     ]
 
 
-def _tiny(record: dict) -> str:
+def _tiny(record: StudyRecord) -> str:
     return " (at the tiny scale, which shows that it runs and no more)" if claims.rewards.is_tiny(record) else ""
 
 
-def _label(method: str, record: dict) -> str:
-    return style.label({"case": {"method": method, "steps": record["case"]["steps"]}})
+def _label(method: str, record: StudyRecord) -> str:
+    return method_label(method, record.case.steps)
 
 
-def _run_label(run: Mapping, record: dict) -> str:
-    return f"{_label(run['method'], record)}, {'pulled' if run['pull'] else 'free'}"
+def _run_label(run: LongRuns, record: StudyRecord) -> str:
+    return f"{_label(run.method, record)}, {'pulled' if run.pull else 'free'}"
 
 
-def _trained(records: Records, name: str) -> dict | None:
+def _trained(records: Records, name: str) -> StudyRecord | None:
     try:
         return trained_study(records, name)
     except NotJudgedError:
         return None
 
 
-def _study_of_base(records: Records, name: str) -> dict | None:
+def _study_of_base(records: Records, name: str) -> StudyRecord | None:
     try:
         return study(records, name)
     except NotJudgedError:

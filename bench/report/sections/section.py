@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.figure import Figure
 
-Records = Sequence[dict]
+from bench.records import Record
+from bench.report.animation import Animation
+
+Records = Sequence[Record]
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Section:
     """What to see, in a sentence; empty where there is no data."""
     figure: Callable[[], Figure] | None = None
     table: pd.DataFrame | None = None
-    animation: str = ""
-    """HTML of the figure's motions (see bench.report.animation), for the page."""
+    animation: Animation | None = None
+    """The figure's motions, for the page."""
     command: str = ""
     """What would fill it."""

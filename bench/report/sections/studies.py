@@ -1,4 +1,4 @@
-"""What the studies of the base model found."""
+"""The studies of the base model."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from bench import claims
 from bench.claims.verdict import NotJudgedError
+from bench.records import StudyRecord
 from bench.report import figures
 from bench.report.sections.section import Records, Section
 
@@ -19,7 +20,7 @@ def similarity(records: Records) -> Section:
     return _study(records, "similarity", title, claims.base_model.judge_similarity, figures.similarity)
 
 
-def _study(records: Records, name: str, title: str, judge: Callable, draw: Callable[[dict], Figure]) -> Section:
+def _study(records: Records, name: str, title: str, judge: Callable, draw: Callable[[StudyRecord], Figure]) -> Section:
     try:
         verdict, record = judge(records), claims.base_model.study(records, name)
     except NotJudgedError:

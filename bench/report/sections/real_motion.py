@@ -1,0 +1,105 @@
+"""Fine-tuning and rewards on worlds of real motion, where records have any."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Literal
+
+import pandas as pd
+
+from bench import claims, tables
+from bench.alignment.reading import of_seeds, paired
+from bench.cases import EMBEDDED
+from bench.claims.base_model import study
+from bench.claims.measured import alignment_of, mean_of, study_of
+from bench.claims.rewards import mined, recalls, retrieved
+from bench.claims.verdict import NotJudgedError
+from bench.records import AlignmentRecord, StudyRecord
+from bench.records.types import RetrievalStudy, SplStudy, TrainedReward
+from bench.report import rows as pick
+from bench.report.sections.section import Records, Section
+from bench.tables import interval
+
+WORLD = "--align-world mine.safetensors"
+COMMAND = claims.command(WORLD, "alignment")
+REWARDS_COMMAND = claims.command(f"--study retrieval {WORLD}", "study")
+
+
+def real_motion(records: Records) -> Section:
+    title, worlds = "Real motion", pick.aligned_elsewhere(records)
+    if not worlds:
+        return Section("real_motion", title, command=COMMAND)
+    lengths = "; ".join(f"{name}: {_length(rows[0])}" for name, rows in worlds.items())
+    see = (
+        f"Fine-tuning on worlds of real motion ({lengths}). Test prompts, judged by each world's evaluator, with 95% "
+        "intervals over seeds (Student's t). Not of the published models."
+    )
+    if weak := [name for name, rows in worlds.items() if _real_is_below_base(rows[0])]:
+        see += (
+            f" The evaluator of {', '.join(weak)} gives real motion a lower R@1 than the base's motion, so it cannot "
+            "judge there."
+        )
+    frames = [tables.alignment(rows).assign(motion=name) for name, rows in worlds.items()]
+    frame = pd.concat(frames, ignore_index=True)
+    return Section("real_motion", title, see, None, frame[["motion", *frame.columns.drop("motion")]])
+
+
+def _length(row: AlignmentRecord) -> str:
+    measured = alignment_of(row)
+    trajectories = measured.curves[0][-1].trajectories
+    return f"{trajectories:g} trajectories of {row.case.batch} prompts, {len(measured.seeds)} seeds"
+
+
+def _real_is_below_base(row: AlignmentRecord) -> bool:
+    measured = alignment_of(row)
+    return (measured.real["r1"] or 0.0) < (measured.base["r1"].mean or 0.0)
+
+
+def real_rewards(records: Records) -> Section:
+    """Retrieval by rewards of one recipe: of worlds of real motion beside the embedded one."""
+    title, others = "Rewards on real motion", pick.retrieval_elsewhere(records)
+    if not others:
+        return Section("real_rewards", title, command=REWARDS_COMMAND)
+    worlds = {name: _rewards(record) for name, record in {**_embedded(records), **others}.items()}
+    see = (
+        "Rewards of one recipe on each world's motion, text to motion among its test clips, with 95% intervals over "
+        f"reward seeds (Student's t). {' '.join(_summary(name, rewards) for name, rewards in worlds.items())}"
+    )
+    return Section("real_rewards", title, see, None, pd.DataFrame(_arms(worlds)).fillna(""))
+
+
+def _embedded(records: Records) -> dict[str, StudyRecord]:
+    """The embedded world's study of the same rewards."""
+    for name in ("retrieval", "spl"):
+        with suppress(NotJudgedError):
+            return {EMBEDDED: study(records, name)}
+    return {}
+
+
+def _rewards(record: StudyRecord) -> dict[str, list[TrainedReward]]:
+    """By arm."""
+    if record.case.name == "retrieval":
+        return study_of(record, RetrievalStudy).rewards
+    return study_of(record, SplStudy).rewards
+
+
+def _summary(name: str, rewards: Mapping[str, Sequence[TrainedReward]]) -> str:
+    """A sentence: R@1 without SPL, and what SPL changes, in pools of 32 where there are motions enough."""
+    first = rewards["control"][0].retrieval
+    kind: Literal["all", "pools"] = "pools" if first.pools else "all"
+    among = "in pools of 32" if first.pools else "among all"
+    seeds = {arm: [recalls(reward.retrieval, kind) for reward in of] for arm, of in rewards.items()}
+    pairs = {arm: mean_of(mined(rewards[arm]), f"the share of texts with a pair of {arm}") for arm in ("spl", "k1")}
+    changes = {arm: interval(paired(of, seeds["control"], "R@1"), "+.1f") for arm, of in seeds.items()}
+    return (
+        f"{name} ({first.count} clips, {among}): R@1 {interval(of_seeds(seeds['control'], 'R@1'), '.1f')}% without "
+        f"SPL, which changes it by {changes['spl']} points ({pairs['spl']:.1%} of texts gave a pair), with K = 1 by "
+        f"{changes['k1']} ({pairs['k1']:.0%})."
+    )
+
+
+def _arms(worlds: Mapping[str, Mapping[str, Sequence[TrainedReward]]]) -> list[dict[str, object]]:
+    return [
+        {"motion": name, "clips": of[0].retrieval.count, "arm": arm} | retrieved(of)
+        for name, rewards in worlds.items()
+        for arm, of in rewards.items()
+    ]
