@@ -1,8 +1,7 @@
 """What the base model and its reward say on claims (C6, C7, C8), without any training."""
 
 import pytest
-
-from bench.records.types import fields
+from msgspec import structs
 
 pytestmark = [pytest.mark.alignment, pytest.mark.benchmark(group="seconds to measure a study (not step time)")]
 
@@ -10,4 +9,4 @@ pytestmark = [pytest.mark.alignment, pytest.mark.benchmark(group="seconds to mea
 def test_study(case, benchmark, record, keep):
     row = benchmark.pedantic(record, args=(case,), rounds=1, iterations=1)
     keep(row)
-    assert {len(values) for values in fields(row.study).values()} == {row.case.steps}
+    assert {len(values) for values in structs.astuple(row.study)} == {row.case.steps}

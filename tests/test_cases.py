@@ -1,9 +1,9 @@
 """Cases have stable, readable ids; what is unknown or out of range is refused with the known ones."""
 
 import pytest
-from bench.memory import measure
 
 from bench.cases import MATRICES, Case, matrix
+from bench.memory import measure
 from bench.profiles import Profile, profile
 from bench.setup import draw_plan
 from methods.errors import InputError

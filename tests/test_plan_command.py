@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from bench.cases import Case
+from bench.memory import measure
 from bench.plan import __main__ as command
 from bench.plan import check, draws, levers, size
 from bench.plan.forecast import foretell, probes
 from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
 from bench.plan.simulator import Simulator
-from bench.memory import measure
 from bench.setup import draw_plan
 from methods.errors import InputError
 from methods.rollout import PHASES

@@ -3,12 +3,12 @@
 import json
 
 import pytest
+from bench.journal import Journal
+from bench.record import RecordError
 
 from bench import record
 from bench.cases import Case
-from bench.journal import Journal
 from bench.meters import simulated
-from bench.record import RecordError
 
 CASE = Case("drtune:k=2,m=3", backbone="mld-tiny", steps=6, batch=2, frames=4)
 

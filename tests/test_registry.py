@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, replace
 
 import pytest
 import torch
-from bench.memory import measure
 from bench_command import ROOT, bench
 
 from bench import compare, record, setup
 from bench.cases import Case
 from bench.claims import forecast
 from bench.gate import paired
+from bench.memory import measure
 from bench.plan.simulator import Simulator
 from bench.report import rows as pick
 from bench.reward_cases import RewardCase

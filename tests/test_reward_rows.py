@@ -4,11 +4,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from bench.memory import measure
 from bench_command import bench_here
 
 from bench import record, step_time, tables
 from bench.cases import Case
+from bench.memory import measure
 from bench.report.sections.reward_training import reward_training
 from bench.reward_cases import RewardCase, memory_matrix
 from methods.errors import InputError

@@ -15,16 +15,19 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from msgspec import structs
 
-from bench import step_time
+from bench import identity, step_time
 from bench.cases import Case
+from bench.lane import Desk
 from bench.records import Record, RecordError, RewardStepTimeRecord, StepTimeRecord, make, measured
 from bench.records.types import Against, Timing
+from bench.reward_cases import RewardCase
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("timed_worker.py")
@@ -99,9 +102,34 @@ def _archive(revision: str, *paths: str) -> bytes:
     return done.stdout
 
 
+@dataclass(frozen=True)
+class PairedJob:
+    """Times the updates of some cases, each paired with one of a revision."""
+
+    cases: tuple[Case | RewardCase, ...]
+    rounds: int
+    revision: str
+
+    kind: ClassVar[str] = "paired step time"
+    result: ClassVar = step_time.Records
+    alone: ClassVar[bool] = True
+
+    @property
+    def id(self) -> str:
+        return f"step time of {len(self.cases)} cases, paired with {self.revision}"
+
+    @property
+    def inputs(self) -> Mapping[str, str | None]:
+        """What the revision's name stands for today."""
+        return {"revision": identity.key(_archive(self.revision, "bench", "methods").hex())}
+
+    def run(self, desk: Desk) -> step_time.Records:
+        return measure([case for case in self.cases if isinstance(case, Case)], self.rounds, self.revision, desk.say)
+
+
 def measure(
     cases: Sequence[Case], rounds: int, revision: str, progress: Callable[[str], None] = lambda _: None
-) -> list[StepTimeRecord | RewardStepTimeRecord]:
+) -> step_time.Records:
     """The step-time records of `cases` at this tree, in their order, each with `timing.against`: how it compares with
     the revision."""
     with checkout(revision) as folder, contextlib.ExitStack() as stack:
