@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from unittest import mock
 
@@ -14,6 +15,7 @@ import pytest
 
 from bench.cases import Case
 from bench.memory import measure
+from bench.records import MemoryRecord
 
 ROOT = Path(__file__).parent.parent
 SCALE = ["--backbone", "mld-tiny", "--steps", "4", "--batch", "2", "--frames", "5"]
@@ -35,25 +37,32 @@ def bench(*arguments: object, folder: Path = ROOT, **environment: str) -> subpro
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def bench_here(*arguments: object, record: Callable[[Case], dict] = measure) -> subprocess.CompletedProcess:
-    """In this process: the same options, tests, output and exit status, but memory cases are measured by `record` (case
-    -> its row) in place of worker processes."""
+class InThisProcess(Executor):
+    """Stands in for bench.lane.Workers where what they do is of interest, and not that they do it elsewhere."""
 
-    class Here:
-        """Stands in for runner.Pool."""
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
 
-        def __init__(self, cases):
-            self.record = record
+    def submit(self, function, /, *arguments, **_) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
-        def close(self):
-            pass
+
+def bench_here(*arguments: object, record: Callable[[Case], MemoryRecord] = measure) -> subprocess.CompletedProcess:
+    """In this process: the same options, tests, output and exit status, but jobs are done here and now, and memory
+    cases are measured by `record` (case -> its record)."""
 
     # Capturing and fault handling of the outer run stay as they are.
     command = [*ALWAYS, "--capture=sys", "-p", "no:faulthandler", *map(str, arguments)]
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.chdir(ROOT),
-        mock.patch("bench.conftest.Pool", Here),
+        mock.patch("bench.lane.lane.Workers", InThisProcess),
+        mock.patch("bench.memory.measure", lambda case, enter: record(case)),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

@@ -2,10 +2,10 @@
 
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,20 +13,25 @@ import torch
 from alignment_worlds import untrained_world
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from bench import record, tables
+from bench import records, tables
 from bench.alignment import benchmark, reading
 from bench.alignment.benchmark import SIZES, AlignmentCase, compared, to_reach
-from bench.alignment.evaluate import METRICS, evaluate, evaluate_real
+from bench.alignment.evaluate import evaluate, evaluate_real
+from bench.motion.metrics import METRICS
+from bench.records import AlignmentRecord
+from bench.records.make import to_json
+from bench.records.types import Alignment, AlignmentMemory, Interval, Point, TriedRate
 from methods.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 
 
-def curve(*rewards: float, every: int = 2, seconds: float = 1.5) -> list[dict]:
+def curve(*rewards: float, every: int = 2, seconds: float = 1.5) -> list[Point]:
     """Points of a run that is measured every so many trajectories."""
     return [
-        {"trajectories": every * i, "cpu_seconds": every * i * seconds, "reward": reward}
+        Point(every * i, every * i, every * i, every * i * seconds, every * i * seconds, {"reward": reward})
         for i, reward in enumerate(rewards)
     ]
 
@@ -42,18 +47,18 @@ class TestReading:
 
     def test_what_is_never_reached_is_said(self):
         found = to_reach([curve(0.1, 0.2), curve(0.1, 0.4)], peak=5, target=0.31)
-        assert (found["trajectories"], found["seconds"], found["peak_bytes"]) == (None, None, None)
-        assert found["note"] == "never reached in 2 trajectories: 0.300 at best"
-        assert "draft was not run" in to_reach([curve(0.1, 0.2)], peak=5, target=None)["note"]
+        assert (found.trajectories, found.seconds, found.peak_bytes) == (None, None, None)
+        assert found.note == "never reached in 2 trajectories: 0.300 at best"
+        assert "draft was not run" in to_reach([curve(0.1, 0.2)], peak=5, target=None).note
 
     def test_what_is_reached_has_its_costs(self):
         found = to_reach([curve(0.1, 0.2), curve(0.1, 0.4)], peak=5, target=0.2)
-        assert (found["trajectories"], found["seconds"], found["peak_bytes"]) == (
+        assert (found.trajectories, found.seconds, found.peak_bytes) == (
             pytest.approx(1),
             pytest.approx(1.5),
             5,
         )
-        assert found["note"] is None
+        assert found.note is None
 
     def test_equal_time_is_read_off_the_curve_and_not_beyond_it(self):
         own = curve(0.1, 0.3, 0.7)
@@ -67,7 +72,7 @@ class TestReading:
         assert reading.choose(tried) == 1e-4
         assert reading.choose(tried, "reward") == 1e-3
         assert reading.choose({lr: {"mm_dist": 4.0} for lr in grid}) == 1e-5
-        assert reading.choose({1e-5: {"reason": 0.0}, 1e-4: {"mm_dist": 4.0}}) == 1e-4
+        assert reading.choose({1e-5: {}, 1e-4: {"mm_dist": 4.0}}) == 1e-4
         assert reading.choose({lr: {} for lr in grid}) is None
         assert [reading.edge(lr, grid) for lr in grid] == ["lowest", None, "highest"]
 
@@ -79,7 +84,7 @@ class TestReading:
         while rates := reading.untried(tried, grid, 1e-5):
             for lr in rates:
                 at = grid.index(lr)
-                tried[lr] = {"reason": "diverged"} if at > max(failing, best) else {"mm_dist": heights[at]}
+                tried[lr] = {} if at > max(failing, best) else {"mm_dist": heights[at]}
         assert reading.choose(tried) == grid[best]
         assert len(tried) <= max(3, abs(best - grid.index(1e-5)) + 3)
 
@@ -88,16 +93,16 @@ class TestReading:
         asked = []
         while rates := reading.untried(failed, benchmark.GRID, 1e-5):
             asked.append(rates)
-            failed |= {lr: {"reason": "diverged"} for lr in rates}
+            failed |= {lr: {} for lr in rates}
         assert asked == [[1e-5, 3e-5], [3e-6], [1e-6]]
 
     def test_intervals_over_seeds_are_students(self):
         values = [0.5, 0.6, 0.75]
         found = reading.over_seeds(values)
-        assert found["mean"] == pytest.approx(statistics.fmean(values))
-        assert found["half_width"] == pytest.approx(4.303 * statistics.stdev(values) / math.sqrt(3))
-        assert reading.over_seeds([0.5]) == {"mean": 0.5, "half_width": None}
-        assert reading.over_seeds([0.5, None]) == {"mean": None, "half_width": None}
+        assert found.mean == pytest.approx(statistics.fmean(values))
+        assert found.half_width == pytest.approx(4.303 * statistics.stdev(values) / math.sqrt(3))
+        assert reading.over_seeds([0.5]) == Interval(0.5, None)
+        assert reading.over_seeds([0.5, None]) == Interval(None, None)
 
     @pytest.mark.parametrize(
         ("changed", "worse"),
@@ -113,38 +118,47 @@ class TestReading:
     def test_reward_hacking(self, changed, worse):
         widths = {"reward": 0.05, "r1": 0.02, "fid": 0.1, "mm_dist": 0.2}
         gain = {**dict.fromkeys(widths, 0.0), "reward": 0.2, **changed}
-        assert reading.hacked({name: {"mean": gain[name], "half_width": widths[name]} for name in gain}) == worse
+        assert reading.hacked({name: Interval(gain[name], widths[name]) for name in gain}) == worse
 
 
-def row(method: str, **changed) -> dict:
+def row(method: str) -> AlignmentRecord:
     """A record of made-up runs."""
     case = AlignmentCase(method, "tiny", seeds=2)
-    own = dict.fromkeys(METRICS, 0.5)
-    found = {
-        "method": case.method,
-        "lr": 1e-5,
-        "grid": [1e-5, 1e-3],
-        "at_edge": "lowest",
-        "curves": [curve(0.1, 0.3), curve(0.1, 0.4)],
-        "finals": [own | {"reward": 0.8, "fid": 0.9}, own | {"reward": 0.81, "fid": 0.9}],
-        "bases": [own, own | {"reward": 0.52}],
-        "real": own | {"multimodality": None},
-        "memory": {"peak": 3 * 2**20, "resident": 1, "sampling": 2, "what": benchmark.MEMORY},
-        **changed,
-    }
-    return benchmark.make_record(case, Path("none"), "ok", alignment=found | compared(found, 0.35))
+    base = dict.fromkeys(METRICS, 0.5)
+    curves = [curve(0.1, 0.3), curve(0.1, 0.4)]
+    finals = [base | {"reward": 0.8, "fid": 0.9}, base | {"reward": 0.81, "fid": 0.9}]
+    bases = [base, base | {"reward": 0.52}]
+    result = Alignment(
+        method=case.method,
+        lr=1e-5,
+        grid=[1e-5, 1e-3],
+        at_edge="lowest",
+        lr_by_reward=1e-5,
+        selection=[TriedRate(1e-5, base), TriedRate(1e-3, {}, "diverged")],
+        seeds=[0, 1],
+        curves=curves,
+        finals=finals,
+        bases=bases,
+        real=base | {"multimodality": None},
+        motions=[],
+        memory=AlignmentMemory(3 * 2**20, 1, 2, benchmark.MEMORY),
+        clock=benchmark.CLOCK,
+        **compared(finals, bases),
+        to_reach=to_reach(curves, 3 * 2**20, 0.35),
+    )
+    return benchmark.made(case, Path("none"), "ok", alignment=result)
 
 
 def test_a_row_says_edge_gain_and_hacking_and_survives_json(tmp_path):
-    made = row("easytune")
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({"benchmarks": [{"extra_info": made}]}))
-    (loaded,) = record.load(path)
-    own = loaded["alignment"]
-    assert reading.hacked(own["gain"]) == ["fid"]
-    assert own["gain"]["reward"]["mean"] == pytest.approx(0.295)
-    assert own["to_reach"]["trajectories"] == pytest.approx(2)
-    failed = benchmark.make_record(AlignmentCase("refl:m=2", "tiny"), Path("none"), "failed", "no rate trains it")
+    path.write_text(json.dumps({"benchmarks": [{"extra_info": to_json(row("easytune"))}]}))
+    (loaded,) = records.load(path)
+    assert loaded == row("easytune")
+    result = loaded.alignment
+    assert reading.hacked(result.gain) == ["fid"]
+    assert result.gain["reward"].mean == pytest.approx(0.295)
+    assert result.to_reach.trajectories == pytest.approx(2)
+    failed = benchmark.made(AlignmentCase("refl:m=2", "tiny"), Path("none"), "failed", "no rate trains it")
     shown = tables.text(tables.alignment([loaded, failed]))
     for words in ("real data", "base", "1e-05 (lowest of the grid)", "0.805 ± 0.064", "FID", "no rate trains it"):
         assert words in shown
@@ -152,9 +166,9 @@ def test_a_row_says_edge_gain_and_hacking_and_survives_json(tmp_path):
 
 def test_an_edited_row_is_refused(tmp_path):
     path = tmp_path / "run.json"
-    path.write_text(json.dumps({"benchmarks": [{"extra_info": {**row("easytune"), "alignment": None}}]}))
-    with pytest.raises(record.RecordError, match="without its alignment"):
-        record.load(path)
+    path.write_text(json.dumps({"benchmarks": [{"extra_info": {**to_json(row("easytune")), "alignment": None}}]}))
+    with pytest.raises(records.RecordError, match="no figures"):
+        records.load(path)
 
 
 class TestMeasuring:
@@ -215,47 +229,45 @@ class TestCases:
         assert families == ["alignprop", "draft", "draft", "drtune", "easytune", "easytune", "refl"]
 
 
+def command(*arguments: object, path: str = "bench/test_alignment.py") -> list[str]:
+    return [sys.executable, "-m", "pytest", path, "-p", "no:cacheprovider", *map(str, arguments)]
+
+
 def bench(*arguments: object, path: str = "bench/test_alignment.py") -> subprocess.CompletedProcess:
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        path,
-        "-p",
-        "no:cacheprovider",
-        *map(str, arguments),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(*arguments, path=path), cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
 def test_the_command_at_a_tiny_size_and_its_resumption(tmp_path):
-    """One command, its table and record; an aborted run's row is kept, and serves the one that was not measured."""
+    """One command, its table and record; after a kill what was finished is kept, for rows that come later too."""
     weights, result = tmp_path / "world.safetensors", tmp_path / "run.json"
     untrained_world().save(weights)
     chosen = ["--align", "tiny", "--align-seeds", "1", "--align-world", weights]
     chosen += ["--method", "draft", f"--benchmark-json={result}"]
-    done = bench(*chosen)
+    partial = tmp_path / "run.json.partial"
+    with subprocess.Popen(command(*chosen), cwd=ROOT, stdout=subprocess.DEVNULL) as killed:
+        while not (partial.exists() and partial.stat().st_size) and killed.poll() is None:
+            time.sleep(0.05)
+        killed.kill()
+    finished = {json.loads(line)["id"] for line in partial.read_text().splitlines()}
+    assert finished
+    done = bench(*chosen, "--method", "refl:m=2", "--resume", "-v")
     assert done.returncode == 0, done.stdout + done.stderr
-    (found,) = record.load(result)
-    own = found["alignment"]
-    assert [point["trajectories"] for point in own["curves"][0]] == [0, 1, 2]
-    assert own["to_reach"]["reward"] == pytest.approx(reading.mean_curve(own["curves"])[-1]["reward"])
-    assert {entry["lr"] for entry in own["selection"]} == set(SIZES["tiny"].grid)
-    assert own["at_edge"]  # both of two
+    assert not partial.exists()
+    draft, refl = records.load(result)
+    own = draft.alignment
+    assert [point.trajectories for point in own.curves[0]] == [0, 1, 2]
+    assert own.to_reach.reward == pytest.approx(reading.mean_curve(own.curves)[-1].metrics["reward"])
+    assert {rate.lr for rate in own.selection} == set(SIZES["tiny"].grid)
+    assert own.at_edge  # both of two
     assert "of the grid)" in done.stdout
-    assert "runs, " in done.stdout  # progress
-
-    marked = {**found, "alignment": {**own, "clock": "kept"}}
-    result.with_name("run.json.partial").write_text(json.dumps(marked) + "\n")
-    again = bench(*chosen, "--method", "refl:m=2", "--resume")
+    assert refl.alignment.bases == own.bases
+    assert refl.alignment.to_reach.reward == own.to_reach.reward
+    for one, other in zip(refl.alignment.motions, own.motions, strict=True):
+        assert one == structs.replace(other, tuned=one.tuned)
+    again = bench(*chosen)
     assert again.returncode == 0, again.stdout + again.stderr
-    kept, new = record.load(result)
-    assert kept["alignment"]["clock"] == "kept"
-    assert new["alignment"]["bases"] == own["bases"]
-    assert new["alignment"]["to_reach"]["reward"] == own["to_reach"]["reward"]
-    for mine, theirs in zip(new["alignment"]["motions"], own["motions"], strict=True):
-        assert mine == {**theirs, "tuned": mine["tuned"]}
+    (whole,) = records.load(result)
+    assert whole.alignment.finals == own.finals, "as without the kill, to the last bit"
 
 
 def test_bad_options_are_refused_before_anything_runs():

@@ -2,13 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 from bench_command import ROOT, SCALE, TIME_SCALE, bench, bench_here
+from msgspec import structs
 
-from bench import record
+from bench import records
 from bench.alignment.benchmark import METHODS
+from bench.cases import Case
+from bench.lane import Kept, Lane
+from bench.memory import MemoryJob
+from bench.records.make import to_json
 
 README = (ROOT / "README.md").read_text()
 
@@ -18,24 +24,24 @@ def test_memory_and_time_of_chosen_methods_reach_the_json_and_the_terminal(tmp_p
     chosen = ["--method", "easytune", "--method", "draft:k=2", "--meter", "host"]
     done = bench(*SCALE, *TIME_SCALE, "--rounds", "2", *chosen, f"--benchmark-json={result}")
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = record.load(result)
-    assert [(row["kind"], row["case"]["method"], row["status"]) for row in rows] == [
+    rows = records.load(result)
+    assert [(row.kind, row.case.method, row.status) for row in rows] == [
         ("memory", "easytune", "ok"),
         ("memory", "draft:k=2", "ok"),
         ("step_time", "easytune", "ok"),
         ("step_time", "draft:k=2", "ok"),
     ]
-    assert all(row["reading"]["process"] > row["reading"]["peak"] for row in rows[:2])
+    assert all(row.reading.process > row.reading.peak for row in rows[:2])
     assert "memory, GiB" in done.stdout
     assert "step time, seconds" in done.stdout
     assert not result.with_name("run.json.partial").exists()
-    timing = rows[2]["timing"]
-    assert timing["rounds"] == len(timing["seconds_per_update"]) == 2
-    assert timing["per_optimiser_step"]["median"] == pytest.approx(timing["per_update"]["median"] / 4)
-    assert timing["per_sample"]["median"] == pytest.approx(timing["per_update"]["median"] / 2)
+    timing = rows[2].timing
+    assert timing.rounds == len(timing.seconds_per_update) == 2
+    assert timing.per_optimiser_step.median == pytest.approx(timing.per_update.median / 4)
+    assert timing.per_sample.median == pytest.approx(timing.per_update.median / 2)
     # pytest-benchmark's own statistics are of the same rounds.
     stats = json.loads(result.read_text())["benchmarks"][2]["stats"]
-    assert stats["data"] == pytest.approx(timing["seconds_per_update"])
+    assert stats["data"] == pytest.approx(timing.seconds_per_update)
 
 
 def test_a_case_that_cannot_be_measured_is_a_row_and_the_others_go_on(tmp_path, monkeypatch):
@@ -43,11 +49,11 @@ def test_a_case_that_cannot_be_measured_is_a_row_and_the_others_go_on(tmp_path, 
     result = tmp_path / "run.json"
     meters = ["--meter", "cuda", "--meter", "simulated"]
     done = bench_here(*SCALE, *meters, "-m", "memory", "--method", "refl:m=2", f"--benchmark-json={result}")
-    rows = record.load(result)
-    assert [(row["case"]["meter"], row["status"]) for row in rows] == [("cuda", "unavailable"), ("simulated", "ok")]
+    rows = records.load(result)
+    assert [(row.case.meter, row.status) for row in rows] == [("cuda", "unavailable"), ("simulated", "ok")]
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 skipped" in done.stdout
-    assert "no GPU" in rows[0]["reason"]
+    assert "no GPU" in rows[0].reason
 
 
 def readme_example(first_line: str) -> str:
@@ -63,22 +69,33 @@ def test_the_readmes_third_party_method_is_measured_without_touching_this_tree(t
     arguments = ["-p", "every_other", "--method", "every-other:offset=1", "-m", "memory", f"--benchmark-json={result}"]
     done = bench(*SCALE, *arguments, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    (row,) = record.load(result)
-    assert row["plan"]["updates"] == 2
-    assert row["reading"]["peak"] > row["reading"]["resident"]
+    (row,) = records.load(result)
+    assert row.plan.updates == 2
+    assert row.reading.peak > row.reading.resident
 
 
 def test_an_aborted_run_is_resumed(tmp_path, clean):
+    """What was measured is taken over, and nothing else: not a row that was cut, not one that was edited since."""
     result = tmp_path / "run.json"
-    chosen = [*SCALE, "-m", "memory", "--method", "easytune", "--method", "refl:m=2", f"--benchmark-json={result}"]
-    assert bench_here(*chosen, record=clean).returncode == 0
-    rows = record.load(result)
-    marked = {**rows[0], "reading": {**rows[0]["reading"], "peak": 123456789}}
-    result.with_name("run.json.partial").write_text(json.dumps(marked) + "\n" + json.dumps(rows[1])[:50])
+    methods = ("easytune", "refl:m=2", "draft:k=2")
+    chosen = [*SCALE, "-m", "memory", *(f"--method={m}" for m in methods), f"--benchmark-json={result}"]
+    cases = [Case(method, backbone="mld-tiny", steps=4, batch=2, frames=5) for method in methods]
+    partial = tmp_path / "run.json.partial"
+    kept, lane = Kept(partial), Lane()
+    for case, peak in zip(cases, (123456789, 234567891, 345678912), strict=True):
+        row = clean(case)
+        row = structs.replace(row, reading=replace(row.reading, peak=peak, owners=[], categories={}))
+        kept.add(lane.key(MemoryJob(case)), "memory", case.id, to_json(row))
+    lane.close()
+    kept.close()
+    first, second, third = partial.read_text().splitlines()
+    partial.write_text(f"{first}\n{second.replace('234567891', '234567892')}\n{third[:500]}")
     result.write_text("")
-    assert bench_here(*chosen, "--resume", record=clean).returncode == 0
-    peaks = {row["case"]["method"]: row["reading"]["peak"] for row in record.load(result)}
-    assert peaks == {"easytune": 123456789, "refl:m=2": rows[1]["reading"]["peak"]}
+    done = bench_here(*chosen, "--resume", record=clean)
+    assert done.returncode == 0, done.stdout + done.stderr
+    peaks = [row.reading.peak for row in records.load(result)]
+    assert peaks == [123456789, clean(cases[1]).reading.peak, clean(cases[2]).reading.peak]
+    assert not partial.exists()
 
 
 BAD = [

@@ -1,6 +1,7 @@
 """The cuda meter without a GPU: what it says then, and its arithmetic over counters that are faked."""
 
 import contextlib
+import dataclasses
 import os
 import sys
 import types
@@ -8,7 +9,7 @@ import types
 import pytest
 import torch
 
-from bench import runner
+from bench import memory
 from bench.cases import Case
 from bench.meters import MeterUnavailableError, cuda
 from bench.setup import build
@@ -22,9 +23,9 @@ needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machin
 def test_without_a_gpu_it_says_so_and_names_the_mend():
     with pytest.raises(MeterUnavailableError, match=r"found no GPU.*--meter simulated"):
         cuda.measure(CASE)
-    row = runner.measure(CASE)
-    assert row["status"] == "unavailable"
-    assert "no GPU" in row["reason"]
+    row = memory.measure(CASE)
+    assert row.status == "unavailable"
+    assert "no GPU" in row.reason
 
 
 class FakeAllocator:
@@ -93,7 +94,7 @@ def test_a_reading_leaves_the_workspace_out_of_the_peak_and_reports_it(allocator
     monkeypatch.setattr(cuda, "warm_libraries", lambda: allocator.allocate(workspace))
     monkeypatch.setattr(cuda, "nvml_memory", lambda: (123, 456))
     real_read = cuda.read
-    monkeypatch.setattr(cuda, "read", lambda case, device: real_read(case, "cpu"))
+    monkeypatch.setattr(cuda, "read", lambda case, device, enter: real_read(case, "cpu", enter=enter))
 
     def build_on_cpu(case, device):
         assert device == "cuda"
@@ -160,16 +161,47 @@ def test_a_driver_that_says_nothing_costs_only_its_figures(monkeypatch):
 
 
 def test_out_of_memory_is_a_row_with_its_reason(monkeypatch):
-    def no_room(case):
+    def no_room(case, enter):
+        enter("reward")
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setitem(runner.METERS, "cuda", no_room)
+    monkeypatch.setitem(memory.METERS, "cuda", no_room)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 8 * 2**30))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 * 2**30)
-    row = runner.measure(CASE)
-    assert row["status"] == "oom"
-    assert "does not fit" in row["reason"]
-    assert "8.00 GiB" in row["reason"]
+    row = memory.measure(CASE)
+    assert row.status == "oom"
+    assert "does not fit" in row.reason
+    assert "8.00 GiB" in row.reason
+    assert "in the phase reward" in row.reason
+
+
+PHASES = ("building", "warm-up", "sampling", "rollout", "decode", "reward", "backward", "optimiser")
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (torch.OutOfMemoryError("no room"), "oom"),
+        (MemoryError(), "oom"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate"), "oom"),
+        (RuntimeError("shapes do not match"), "failed"),
+        (SystemExit(3), "failed"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+)
+def test_whatever_happens_in_whichever_phase_is_a_row_that_names_it(phase, error, status, monkeypatch):
+    """Where there is no GPU too."""
+
+    def fail(case, enter):
+        enter(phase)
+        raise error
+
+    monkeypatch.setitem(memory.METERS, "host", fail)
+    row = memory.measure(dataclasses.replace(CASE, meter="host"))
+    assert row.status == status
+    assert f"in the phase {phase}" in row.reason
+    assert "\n" not in row.reason
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -1,14 +1,16 @@
 """The reward's own training as rows: ids and refusals, what a simulated row tells, and which runs have such rows."""
 
-import json
 from dataclasses import replace
 
 import pytest
 from bench_command import bench_here
 
-from bench import record, step_time, tables
+from bench import step_time, tables
 from bench.cases import Case
+from bench.lane import Desk
 from bench.memory import measure
+from bench.records import RewardMemoryRecord, decode
+from bench.records.make import to_json
 from bench.report.sections.reward_training import reward_training
 from bench.reward_cases import RewardCase, memory_matrix
 from methods.errors import InputError
@@ -18,10 +20,10 @@ TINY = RewardCase(reward="spm-tiny", batch=12, frames=16)
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, dict]:
+def rows() -> dict[str, RewardMemoryRecord]:
     """By training: simulated, as they are read back."""
     cases = [TINY, replace(TINY, spl=True), replace(TINY, spl=True, pool=48)]
-    return {case.method: json.loads(json.dumps(measure(case))) for case in cases}
+    return {case.method: decode(to_json(measure(case))) for case in cases}
 
 
 def test_ids_tell_the_cases_apart():
@@ -55,39 +57,39 @@ def test_a_row_is_like_every_other(rows):
     """Phases and categories of a whole step, adding up; a kind of its own, so that no claim or gate takes it for one
     of a method."""
     for row in rows.values():
-        assert (row["kind"], row["status"], row["plan"]) == ("reward_memory", "ok", None)
-        reading = row["reading"]
-        assert reading["peak"] == sum(reading["categories"].values()) == sum(own["bytes"] for own in reading["owners"])
-        assert reading["peak"] == max(reading["phases"].values())
-        assert [phase for phase in PHASES if not reading["phases"][phase]] == ["rollout"]
-        assert reading["sampling"] > reading["resident"] > reading["parameters"] > 0
-        assert reading["optimiser_state"] > reading["parameters"]
-    assert record.kind("memory", Case()) == "memory"
+        assert (row.kind, row.status) == ("reward_memory", "ok")
+        assert "plan" not in to_json(row)
+        reading = row.reading
+        assert reading.peak == sum(reading.categories.values()) == sum(owner.bytes for owner in reading.owners)
+        assert reading.peak == max(reading.phases.values())
+        assert [phase for phase in PHASES if not reading.phases[phase]] == ["rollout"]
+        assert reading.sampling > reading.resident > reading.parameters > 0
+        assert reading.optimiser_state > reading.parameters
 
 
 def test_spl_over_the_batch_is_nearly_free_and_a_pool_is_not(rows):
     """The pool's further motions go through the encoder; the decoder, which reads the pairs alone, is as before."""
-    plain, spl, pool = (own["reading"] for own in rows.values())
-    assert plain["peak"] <= spl["peak"] < 1.01 * plain["peak"]
-    assert pool["peak"] > 1.3 * spl["peak"]
+    plain, spl, pool = (row.reading for row in rows.values())
+    assert plain.peak <= spl.peak < 1.01 * plain.peak
+    assert pool.peak > 1.3 * spl.peak
 
 
 def test_the_simulation_is_near_a_real_run():
     """Without dropout; the CPU composes a few operations otherwise."""
     case = replace(TINY, spl=True, profile="paper+train_mode=false")
-    simulated, real = (measure(replace(case, meter=meter))["reading"] for meter in ("simulated", "host"))
-    assert simulated["peak"] == pytest.approx(real["peak"], rel=0.02)
-    assert simulated["resident"] == real["resident"]
+    simulated, real = (measure(replace(case, meter=meter)).reading for meter in ("simulated", "host"))
+    assert simulated.peak == pytest.approx(real.peak, rel=0.02)
+    assert simulated.resident == real.resident
 
 
-def test_steps_are_timed_as_updates_are():
+def test_steps_are_timed_as_updates_are(tmp_path):
     """Interleaved with a method's; one optimiser step an update."""
     cases = [Case("refl", "mld-tiny", steps=2, batch=2, frames=8, meter="host"), replace(TINY, meter="host")]
-    _, row = step_time.measure(cases, rounds=2)
-    assert (row["kind"], row["status"]) == ("reward_step_time", "ok")
-    timing = row["timing"]
-    assert timing["per_update"] == timing["per_optimiser_step"]
-    assert timing["per_sample"]["median"] == pytest.approx(timing["per_update"]["median"] / 12)
+    _, row = step_time.measure(cases, 2, Desk(tmp_path, print, print))
+    assert (row.kind, row.status) == ("reward_step_time", "ok")
+    timing = row.timing
+    assert timing.per_update == timing.per_optimiser_step
+    assert timing.per_sample.median == pytest.approx(timing.per_update.median / 12)
 
 
 def test_the_table_and_the_section(rows):

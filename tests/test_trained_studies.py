@@ -3,7 +3,7 @@
 The world here is the committed one with few clips: making the features of all 10,000 takes longer than the studies.
 """
 
-import json
+import contextlib
 import math
 import os
 import shutil
@@ -11,21 +11,26 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bench_command import ALWAYS, ROOT, bench_here, heed_interrupts
+from bench_command import ALWAYS, ROOT, InThisProcess, bench_here, heed_interrupts
 
-from bench import record
+from bench import records
 from bench.alignment import studies
-from bench.alignment.evaluate import METRICS, evaluate
+from bench.alignment.evaluate import evaluate
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.studies import jobs
-from bench.alignment.studies.jobs import Jobs, Training, Tuning
+from bench.alignment.studies.jobs import Jobs, Shelf, StudyJob, Training, Tuned, Tuning
 from bench.alignment.studies.trained import LATER, SCALES
+from bench.lane import Kept, Lane
+from bench.motion.metrics import METRICS
+from bench.records import StudyRecord, decode
+from bench.records.make import to_json
+from bench.records.types import Metrics, Retrieval, TrainedReward
 from bench.world import data, load
 from bench.world.content import Embedded
 from methods.finetune import FinetuneError
@@ -36,24 +41,32 @@ TINY = SCALES["tiny"]
 SHORT = Tuning(steps=2, batch=2, prompts=4, validation=4, test=32, repeats=1)
 
 
-class Inline:
-    """Stands in for ProcessPoolExecutor: starting its workers takes longer than tiny jobs do."""
-
-    def __init__(self, *arguments, **options):
-        pass
-
-    def submit(self, call, *arguments) -> Future:
-        future: Future = Future()
-        future.set_result(call(*arguments))
-        return future
-
-    def shutdown(self, **options) -> None:
-        pass
-
-
 @pytest.fixture
 def inline(monkeypatch):
-    monkeypatch.setattr(jobs, "ProcessPoolExecutor", Inline)
+    """Starting workers takes longer than tiny jobs do."""
+    monkeypatch.setattr("bench.lane.lane.Workers", InThisProcess)
+
+
+@contextlib.contextmanager
+def lane(folder: Path | None = None):
+    kept = Kept(folder and folder / "results.jsonl")
+    made = Lane(kept)
+    try:
+        yield made
+    finally:
+        made.close()
+        kept.close()
+
+
+def run(folder: Path, weights: Path, work: Sequence[Training | Tuning]) -> jobs.Results:
+    with lane(folder) as made:
+        return Jobs(made, folder, weights).run(work)
+
+
+def study(name: str, folder: Path, weights: Path) -> StudyRecord:
+    case = studies.StudyCase(name, "tiny")
+    with lane(folder) as made:
+        return studies.StudyRuns(made, [case], folder, weights).record(case)
 
 
 @pytest.fixture
@@ -80,112 +93,91 @@ def place(tmp_path_factory) -> Path:
 
 
 class TestJobs:
-    def counted(self, monkeypatch) -> list[Tuning]:
+    def counted(self, monkeypatch, **changed) -> list[Tuning]:
         """The fine-tuning runs that are really run."""
         ran: list[Tuning] = []
 
-        def tune(job: Tuning, *_) -> dict:
-            ran.append(job)
-            return {"curve": [], "final": {"reward": job.seed}}
+        def tune(work: Tuning, shelf, desk) -> Tuned:
+            ran.append(work)
+            return Tuned(**{"curve": [], "final": {"reward": float(work.seed)}, **changed})
 
-        monkeypatch.setattr(jobs, "_tune", tune)
+        monkeypatch.setattr(Tuning, "run", tune)
         return ran
 
     def test_a_result_is_kept_and_not_run_again(self, tmp_path, no_world, inline, monkeypatch):
         ran = self.counted(monkeypatch)
         one, two = Tuning(seed=1), Tuning(seed=2)
-        first = Jobs(tmp_path / "work", no_world).run([one, one])
-        both = Jobs(tmp_path / "work", no_world).run([two, one])
+        assert run(tmp_path, no_world, [one, one]).final([one]) == [{"reward": 1.0}]
+        assert run(tmp_path, no_world, [two, one]).final([one, two]) == [{"reward": 1.0}, {"reward": 2.0}]
         assert ran == [one, two]
-        assert both == {**first, two: {"curve": [], "final": {"reward": 2}}}
 
     def test_two_recipes_never_train_the_stage_they_share_at_once(self, tmp_path, no_world, monkeypatch):
         """Side by side they would write one checkpoint."""
-        pools: list[list[str]] = []
+        begun: list[list[str]] = []
+        real = Lane.submit_all
 
-        class Watched(Inline):
-            def __init__(self, *arguments, **options):
-                pools.append([])
-
-            def submit(self, call, job, *arguments) -> Future:
-                pools[-1].append(str(job.reward.stage_one()))
-                return super().submit(call, job, *arguments)
+        def watched(self, submitted):
+            begun.append([str(job.work.reward.stage_one()) for job in submitted])
+            return real(self, submitted)
 
         self.stand_in_for_rewards(monkeypatch)
-        monkeypatch.setattr(jobs, "ProcessPoolExecutor", Watched)
+        monkeypatch.setattr("bench.lane.lane.Workers", InThisProcess)
+        monkeypatch.setattr(Lane, "submit_all", watched)
         recipes = [RewardConfig(seed=seed, spl=spl) for seed in (0, 1) for spl in (False, True)]
-        Jobs(tmp_path / "work", no_world).run([Training(own) for own in recipes])
-        assert [len(own) for own in pools] == [2, 2]
-        assert set(pools[0]) == set(pools[1])
+        run(tmp_path, no_world, [Training(recipe) for recipe in recipes])
+        assert [len(stages) for stages in begun] == [2, 4, 0]
+        assert set(begun[0]) == set(begun[1])
 
     def stand_in_for_rewards(self, monkeypatch) -> None:
         """Rewards are not trained, and no clips are read for them."""
-        monkeypatch.setattr(jobs, "_train", lambda *_: {"retrieval": {}, "levels": [], "training": {}})
+        nothing = TrainedReward(Retrieval(1, {}, None), [], None)
+        monkeypatch.setattr(Training, "run", lambda work, shelf, desk: nothing)
         monkeypatch.setattr(jobs.world, "load", lambda _: SimpleNamespace(content=None))
         monkeypatch.setattr(jobs.data, "cached", lambda *_: None)
 
-    def test_a_result_that_was_cut_off_is_not_read(self, tmp_path, no_world, monkeypatch):
-        self.counted(monkeypatch)
-
-        def cut(path: Path, text: str) -> None:
-            path.write_bytes(text[: len(text) // 2].encode())
-            raise KeyboardInterrupt
-
-        with monkeypatch.context() as killed:
-            killed.setattr(Path, "write_text", cut)
-            with pytest.raises(KeyboardInterrupt):
-                jobs.do(Tuning(), tmp_path, no_world)
-        assert jobs.read(tmp_path, no_world, Tuning()) is None
-        kept = jobs.do(Tuning(), tmp_path, no_world)
-        assert jobs.read(tmp_path, no_world, Tuning()) == kept
-
-    def test_a_result_is_of_one_job_with_all_its_fields_and_of_one_worlds_bytes(self, tmp_path, no_world, monkeypatch):
+    def test_a_result_is_of_one_job_with_all_its_fields_and_of_one_worlds_bytes(self, tmp_path, no_world):
         reward = RewardConfig(seed=3)
         changed = {"method": "refl", "reward": reward, "second": reward, "measured": (1,)}
-        self.counted(monkeypatch)
-        jobs.do(Tuning(), tmp_path, no_world)
-        for field in fields(Tuning):
-            other = changed.get(field.name, field.default + 1 if isinstance(field.default, int | float) else None)
-            assert other is not None, f"say how {field.name} is to change"
-            assert jobs.read(tmp_path, no_world, replace(Tuning(), **{field.name: other})) is None, field.name
-        monkeypatch.setattr(jobs, "_train", lambda *_: {})
-        jobs.do(Training(reward), tmp_path, no_world)
-        changed = (replace(reward, **own) for own in ({"refine": 9}, {"seed": 4}, {"noised": "features"}))
-        for job in (Training(reward, (1,)), Training(reward, noised="features"), *map(Training, changed)):
-            assert jobs.read(tmp_path, no_world, job) is None
-        same, another = tmp_path / "same", tmp_path / "another"
-        same.write_bytes(b"one")
-        another.write_bytes(b"two")
-        assert jobs.read(tmp_path, same, Tuning()) is not None
-        assert jobs.read(tmp_path, another, Tuning()) is None
+        with lane() as made:
 
-    def test_without_a_method_the_base_is_measured(self, place, tmp_path):
-        found = jobs.do(SHORT, tmp_path, place / "world.safetensors")
+            def key(work: Training | Tuning, weights: Path = no_world) -> str:
+                return made.key(StudyJob(Shelf(tmp_path, weights), work))
+
+            keys = [key(Tuning()), key(Training(reward))]
+            for field in fields(Tuning):
+                other = changed.get(field.name, field.default + 1 if isinstance(field.default, int | float) else None)
+                assert other is not None, f"say how {field.name} is to change"
+                keys.append(key(replace(Tuning(), **{field.name: other})))
+            recipes = (replace(reward, **own) for own in ({"refine": 9}, {"seed": 4}, {"noised": "features"}))
+            keys += map(key, (Training(reward, (1,)), Training(reward, noised="features"), *map(Training, recipes)))
+            assert len(set(keys)) == len(keys)
+            no_world.write_bytes(b"two")
+            assert key(Tuning()) not in keys, "another world under the same name"
+
+    def test_without_a_method_the_base_is_measured(self, place, tmp_path, inline):
+        result = run(tmp_path, place / "world.safetensors", [SHORT]).tuned[SHORT]
         base = evaluate(load(place / "world.safetensors"), "test", SHORT.test, SHORT.repeats, SHORT.seed, SHORT.steps)
-        assert found["final"] == {name: own.mean for name, own in base.items() if not math.isnan(own.mean)}
-        assert {"reward", "r1", "fid"} <= set(found["final"])
-        assert found["curve"] == []
+        assert result.final == {name: own.mean for name, own in base.items() if not math.isnan(own.mean)}
+        assert {"reward", "r1", "fid"} <= set(result.final)
+        assert result.curve == []
 
-    def test_a_run_that_its_numbers_stop_is_kept_and_told_by_its_label(self, place, tmp_path, inline):
-        job = replace(SHORT, method="draft:k=1", lr=1e30, warm_up=0, trajectories=2)
-        work, world = tmp_path / "work", place / "world.safetensors"
+    def test_a_run_that_its_numbers_stop_is_kept_and_named_by_its_label(self, place, tmp_path, inline, monkeypatch):
+        work = replace(SHORT, method="draft:k=1", lr=1e30, warm_up=0, trajectories=2)
         for _ in range(2):
             with pytest.raises(FinetuneError, match=r"^draft:k=1, lr 1e\+30, seed 0: [^\n]*lower lr[^\n]*not finite"):
-                Jobs(work, world).run([job])
-        assert set(jobs.read(work, world, job)) == {"reason"}
+                run(tmp_path, place / "world.safetensors", [work])
+            monkeypatch.setattr(Tuning, "run", lambda *_: pytest.fail("it was kept"))
 
     @pytest.mark.parametrize("name", [name for name in studies.TRAINED if name not in ("retrieval", "feature_noise")])
     def test_every_study_with_a_stopped_run_is_a_failed_row_of_one_sentence(
         self, name, tmp_path, no_world, inline, monkeypatch
     ):
         """Of every study that fine-tunes."""
-        ran = []
         self.stand_in_for_rewards(monkeypatch)
-        monkeypatch.setattr(jobs, "_tune", lambda job, *_: ran.append(job) or {"reason": "it is not finite, lower lr"})
-        row = studies.train(name, "tiny", tmp_path / "work", no_world)
-        assert row["status"] == "failed"
-        assert row["reason"] == f"{ran[0].label}: it is not finite, lower lr"
-        assert "study" not in row
+        ran = self.counted(monkeypatch, reason="it is not finite, lower lr")
+        row = study(name, tmp_path, no_world)
+        assert (row.status, row.study) == ("failed", None)
+        assert row.reason == f"{ran[0].label}: it is not finite, lower lr"
 
 
 @dataclass
@@ -198,7 +190,7 @@ class Interrupted:
     kept: int
     """Results after the first."""
     again: subprocess.CompletedProcess
-    row: dict
+    row: StudyRecord
     """Of the second."""
 
 
@@ -206,8 +198,16 @@ class Interrupted:
 def work(place, tmp_path_factory) -> Path:
     """Where the command keeps its results."""
     folder = tmp_path_factory.mktemp("kept")
-    shutil.copy(place / "data.safetensors", folder)
+    kept = Shelf(folder, place / "world.safetensors").data
+    kept.parent.mkdir()
+    shutil.copy(place / "data.safetensors", kept)
     return folder
+
+
+def finished(folder: Path) -> int:
+    """How many results a work folder has."""
+    path = folder / "results.jsonl"
+    return path.read_text().count("\n") if path.exists() else 0
 
 
 @pytest.fixture(scope="module")
@@ -219,39 +219,34 @@ def interrupted(place, work) -> Interrupted:
     options = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
     output_to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, preexec_fn=heed_interrupts, **output_to, **options) as first:
-        while not list(work.glob("*.json")) and first.poll() is None:
+        while not finished(work) and first.poll() is None:
             time.sleep(0.05)
         first.send_signal(signal.SIGINT)
         output, _ = first.communicate(timeout=900)
-    kept = len(list(work.glob("*.json")))
+    kept = finished(work)
     again = subprocess.run(command, capture_output=True, timeout=900, **options)
     assert again.returncode == 0, again.stdout + again.stderr
-    (row,) = record.load(result)
+    (row,) = records.load(result)
     return Interrupted(first.returncode, output, kept, again, row)
 
 
 def test_an_interrupted_study_keeps_its_results_and_goes_on(interrupted, work):
-    every = len(list(work.glob("*.json")))
+    every = finished(work)
     assert interrupted.status != 0
     assert "KeyboardInterrupt" in interrupted.output
     assert 1 <= interrupted.kept < every
-    told = [line.split() for line in interrupted.again.stdout.splitlines() if " of " in line and "s left" in line]
-    assert len(told) == every - interrupted.kept, interrupted.again.stdout
-    assert interrupted.row["status"] == "ok"
+    assert interrupted.row.ok
 
 
 @pytest.fixture(scope="module")
-def rows(interrupted, place, work) -> dict[str, dict]:
-    """Every study's row, as JSON; what the command has kept is not run again."""
+def rows(interrupted, place, work) -> dict[str, StudyRecord]:
+    """Every study's row, as it is read back; what the command has kept is not run again."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "ProcessPoolExecutor", Inline)
-        return {
-            name: json.loads(json.dumps(studies.train(name, "tiny", work, place / "world.safetensors")))
-            for name in studies.TRAINED
-        }
+        patch.setattr("bench.lane.lane.Workers", InThisProcess)
+        return {name: decode(to_json(study(name, work, place / "world.safetensors"))) for name in studies.TRAINED}
 
 
-def is_measured(results: list[dict], seeds: int) -> bool:
+def is_measured(results: list[Metrics], seeds: int) -> bool:
     """Whether these are test metrics over so many seeds."""
     told = set(METRICS) - {"multimodality"}  # which one repeat cannot tell
     return len(results) == seeds and all(told == set(own) for own in results)
@@ -260,75 +255,73 @@ def is_measured(results: list[dict], seeds: int) -> bool:
 class TestTheStudies:
     def test_each_is_a_row(self, rows, interrupted):
         for name, row in rows.items():
-            assert row["status"] == "ok", row["reason"]
-            assert row["case"]["id"] == f"{name}-tiny"
-        assert rows["retrieval"]["study"] == interrupted.row["study"]
+            assert row.ok, row.reason
+            assert row.case.id == f"{name}-tiny"
+        assert rows["retrieval"].study == interrupted.row.study
 
     def test_retrieval_is_of_the_rewards_of_spl(self, rows):
-        own, of_spl = (rows[name]["study"]["rewards"] for name in ("retrieval", "spl"))
+        own, of_spl = (rows[name].study.rewards for name in ("retrieval", "spl"))
         assert own == {arm: of_spl[arm][: TINY.seeds] for arm in of_spl if arm != "released"}
 
     def test_spl(self, rows):
-        found = rows["spl"]["study"]
-        assert set(found["rewards"]) == {"pretrained", "control", "spl", "released", "k1"}
-        for arm, own in found["rewards"].items():
-            assert len(own) == TINY.reward_seeds
-            assert all(
-                (result["training"]["mined"] is not None) == (arm in ("spl", "released", "k1")) for result in own
-            )
-            assert all(0 <= result["retrieval"]["all"]["text_to_motion"]["R@1"] <= 100 for result in own)
-        assert set(found["runs"]) == {"control", "spl"}
-        assert all(is_measured(own, TINY.reward_seeds) for own in (*found["runs"].values(), found["base"]))
-        assert found["runs"]["control"] != found["runs"]["spl"] != found["base"]
+        result = rows["spl"].study
+        assert set(result.rewards) == {"pretrained", "control", "spl", "released", "k1"}
+        for arm, trained in result.rewards.items():
+            assert len(trained) == TINY.reward_seeds
+            assert all((one.training.mined is not None) == (arm in ("spl", "released", "k1")) for one in trained)
+            assert all(0 <= one.retrieval.all["text_to_motion"]["R@1"] <= 100 for one in trained)
+        assert set(result.runs) == {"control", "spl"}
+        assert all(is_measured(runs, TINY.reward_seeds) for runs in (*result.runs.values(), result.base))
+        assert result.runs["control"] != result.runs["spl"] != result.base
 
     def test_windows(self, rows):
-        found = rows["windows"]["study"]
-        assert found["windows"] == [list(window) for window in TINY.windows]
-        for own in found["runs"].values():
-            assert len(own) == len(TINY.windows)
-            assert all(is_measured(window, TINY.seeds) for window in own)
-        assert found["runs"]["x0-hat"] != found["runs"]["noisy"]
-        assert set(found["rewards"]) == {"clean", "aware"}
-        assert all(len(own["levels"]) == len(found["levels"]) for own in found["rewards"].values())
-        assert is_measured(found["base"], TINY.seeds)
+        result = rows["windows"].study
+        assert result.windows == list(TINY.windows)
+        for runs in result.runs.values():
+            assert len(runs) == len(TINY.windows)
+            assert all(is_measured(window, TINY.seeds) for window in runs)
+        assert result.runs["x0-hat"] != result.runs["noisy"]
+        assert set(result.rewards) == {"clean", "aware"}
+        assert all(len(trained.levels) == len(result.levels) for trained in result.rewards.values())
+        assert is_measured(result.base, TINY.seeds)
 
     def test_feature_noise(self, rows):
         """The reward trained on clean motion is that of windows; only the noisy motions differ."""
-        found = rows["feature_noise"]["study"]
-        assert [set(own) for own in found["rewards"].values()] == [{"features", "states"}] * 2
-        own, other = (found["rewards"]["clean"][noised][0] for noised in ("states", "features"))
-        assert own == rows["windows"]["study"]["rewards"]["clean"]
-        assert own["retrieval"] == other["retrieval"]
-        assert own["levels"] != other["levels"]
+        result = rows["feature_noise"].study
+        assert [set(by_noise) for by_noise in result.rewards.values()] == [{"features", "states"}] * 2
+        own, other = (result.rewards["clean"][noised][0] for noised in ("states", "features"))
+        assert own == rows["windows"].study.rewards["clean"]
+        assert own.retrieval == other.retrieval
+        assert own.levels != other.levels
 
     def test_strength(self, rows):
-        found = rows["strength"]["study"]
-        named = [(row["share"], row["spl"]) for row in found["rewards"]]
+        result = rows["strength"].study
+        named = [(row.share, row.spl) for row in result.rewards]
         assert named == [(share, spl) for share in TINY.shares for spl in (False, True)]
-        for row in (*found["rewards"], found["own"]):
-            assert set(row["runs"]) == {LATER, "draft:k=10"}
-            assert all(is_measured(own, TINY.seeds) for own in row["runs"].values())
-        assert is_measured(found["base"], TINY.seeds)
+        for row in (*result.rewards, result.own):
+            assert set(row.runs) == {LATER, "draft:k=10"}
+            assert all(is_measured(runs, TINY.seeds) for runs in row.runs.values())
+        assert is_measured(result.base, TINY.seeds)
 
     def test_gaming(self, rows):
-        runs = rows["gaming"]["study"]["runs"]
+        runs = rows["gaming"].study.runs
         ((method, (lr, trajectories)),) = TINY.long.items()
-        assert [(run["method"], run["lr"], run["pull"]) for run in runs] == [(method, lr, 0.0), (method, lr, 100.0)]
+        assert [(run.method, run.lr, run.pull) for run in runs] == [(method, lr, 0.0), (method, lr, 100.0)]
         for run in runs:
-            assert len(run["curves"]) == TINY.long_seeds
-            for curve in run["curves"]:
-                assert [point["trajectories"] for point in curve] == [0, trajectories // 2, trajectories]
-                assert all({"reward", "second", "fid", "r1"} <= set(point) for point in curve)
-                assert all(point["second"] != point["reward"] for point in curve)
-        assert runs[0]["curves"] != runs[1]["curves"]
+            assert len(run.curves) == TINY.long_seeds
+            for curve in run.curves:
+                assert [point.trajectories for point in curve] == [0, trajectories // 2, trajectories]
+                assert all({"reward", "second", "fid", "r1"} <= set(point.metrics) for point in curve)
+                assert all(point.metrics["second"] != point.metrics["reward"] for point in curve)
+        assert runs[0].curves != runs[1].curves
 
-    def test_a_second_call_finds_everything_kept(self, rows, place, work, monkeypatch):
-        for name in ("_train", "_tune", "ProcessPoolExecutor"):
-            monkeypatch.delattr(jobs, name)
+    def test_a_second_call_finds_everything_kept(self, rows, place, work, inline, monkeypatch):
+        for kind in (Training, Tuning):
+            monkeypatch.setattr(kind, "run", lambda *_: pytest.fail("it was kept"))
         for name, row in rows.items():
-            again = studies.train(name, "tiny", work, place / "world.safetensors")
-            assert again["status"] == "ok", again["reason"]
-            assert json.loads(json.dumps(again["study"])) == row["study"]
+            again = study(name, work, place / "world.safetensors")
+            assert again.ok, again.reason
+            assert decode(to_json(again)).study == row.study
 
 
 class TestOptions:
