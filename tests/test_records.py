@@ -165,9 +165,7 @@ def test_a_journal_that_was_cut_keeps_its_whole_rows(row, tmp_path):
     partial, whole = tmp_path / "run.json.partial", make.to_json(row)
     partial.write_text(lines(whole) + '{"schema": 2, "ki')  # a kill
     assert records.load(partial) == [row]
-    partial.write_text(
-        lines(whole) + lines(whole)[:50] + "\n" + lines({"key": "a run's own result"}, whole)
-    )  # full disk
+    partial.write_text(lines(whole) + lines(whole)[:50] + "\n" + lines(whole))  # a full disk
     assert records.load(partial) == [row, row]
     partial.write_text('{"schema": 2, "ki')
     with pytest.raises(RecordError, match="no whole record"):
@@ -176,7 +174,9 @@ def test_a_journal_that_was_cut_keeps_its_whole_rows(row, tmp_path):
 
 def test_a_journal_of_results_by_job_gives_those_that_are_records(row, tmp_path):
     partial = tmp_path / "run.json.partial"
-    partial.write_text(lines({"key": "k", "result": make.to_json(row)}, {"key": "l", "result": {"value": 3}}))
+    others = ({"value": 3}, 3.0, None, "schema", ["schema"])
+    kept = [{"key": "k", "result": result} for result in (make.to_json(row), *others)]
+    partial.write_text(lines(*kept))
     assert records.load(partial) == [row]
 
 

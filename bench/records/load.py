@@ -134,8 +134,9 @@ def from_journal(text: str) -> list[dict[str, Any]]:
             row = parse(line) if line.strip() else None
         except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and "schema" in row.get("result", row):
-            rows.append(row.get("result", row))
+        result = row.get("result", row) if isinstance(row, dict) else None
+        if isinstance(result, dict) and "schema" in result:
+            rows.append(result)
     return rows
 
 
