@@ -232,6 +232,12 @@ def test_an_old_alignment_row_has_its_metrics_apart_from_its_totals():
         assert record.alignment.gain["r1"].mean == old["alignment"]["gain"]["r1"]["mean"]
 
 
+def test_an_old_row_of_a_rewards_training_names_the_reward():
+    rows = [pair for name in ("memory", "step_time") for pair in published(name)]
+    trained = [(old, record) for old, record in rows if record.kind.startswith("reward_")]
+    assert {(old["case"]["backbone"], record.case.reward) for old, record in trained} == {("mld", "spm")}
+
+
 def test_an_old_study_has_its_name_and_its_world():
     names = {record.case.id: record.case.name for _, record in [*published("studies"), *published("real_rewards_cmu")]}
     assert names["spl"] == "spl"

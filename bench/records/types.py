@@ -134,7 +134,7 @@ class RewardTrainingCase(Struct, frozen=True):
     method: str
     spl: bool
     pool: int | None
-    backbone: str
+    reward: str
     batch: Count
     frames: Count
     profile: str
