@@ -136,7 +136,7 @@ class RewardTrainingCase(Struct, frozen=True):
     method: str
     spl: bool
     pool: Integer | None
-    backbone: str
+    reward: str
     batch: Count
     frames: Count
     profile: str

@@ -15,6 +15,8 @@ def upgrade(row: dict[str, Any]) -> dict[str, Any]:
         return _alignment(row)
     if row.get("kind") == "study":
         return _study(row)
+    if row.get("kind") in ("reward_memory", "reward_step_time"):
+        return _reward_training(row)
     return row
 
 
@@ -33,6 +35,15 @@ def _alignment(row: dict[str, Any]) -> dict[str, Any]:
 def _of_world(case: Any) -> Any:
     """The world stood as the backbone."""
     return {**case, "world": case["backbone"]} if isinstance(case, dict) and "backbone" in case else case
+
+
+def _reward_training(row: dict[str, Any]) -> dict[str, Any]:
+    """The backbone of the same size stood for the reward."""
+    case = row.get("case")
+    if not isinstance(case, dict) or "backbone" not in case:
+        return row
+    reward = {"mld": "spm", "mld-tiny": "spm-tiny"}.get(case["backbone"], case["backbone"])
+    return {**row, "case": {**case, "reward": reward}}
 
 
 def _study(row: dict[str, Any]) -> dict[str, Any]:
