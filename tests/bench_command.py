@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from bench.cases import Case
-from bench.runner import measure
+from bench.memory import measure
 
 ROOT = Path(__file__).parent.parent
 SCALE = ["--backbone", "mld-tiny", "--steps", "4", "--batch", "2", "--frames", "5"]

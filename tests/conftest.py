@@ -1,12 +1,12 @@
 """For every test here: one torch thread. The models are small, and on a busy machine threads only wait for others."""
 
-import json
-
 import pytest
 import torch
 
 from bench.cases import Case
-from bench.runner import measure
+from bench.memory import measure
+from bench.records import MemoryRecord, decode
+from bench.records.make import to_json
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -20,12 +20,12 @@ def one_thread():
 @pytest.fixture(scope="session")
 def clean():
     """case -> its memory row, measured from the unchanged code, once for all tests."""
-    rows: dict[Case, dict] = {}
+    rows: dict[Case, MemoryRecord] = {}
 
-    def row(case: Case) -> dict:
+    def row(case: Case) -> MemoryRecord:
         if case not in rows:
-            rows[case] = json.loads(json.dumps(measure(case)))
-            assert rows[case]["status"] == "ok", rows[case]["reason"]
+            rows[case] = decode(to_json(measure(case)))
+            assert rows[case].ok, rows[case].reason
         return rows[case]
 
     return row

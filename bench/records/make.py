@@ -159,7 +159,7 @@ def _allocator_settings() -> dict | str:
 def environment(with_gpu: bool = False) -> Environment:
     """Where this process measures: versions, code, device."""
     host = Environment(
-        torch=torch.__version__,
+        torch=str(torch.__version__),  # a class of its own, which JSON does not know
         python=platform.python_version(),
         machine=platform.machine(),
         system=platform.system(),
