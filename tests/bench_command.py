@@ -14,6 +14,7 @@ import pytest
 
 from bench.cases import Case
 from bench.memory import measure
+from bench.records import MemoryRecord
 
 ROOT = Path(__file__).parent.parent
 SCALE = ["--backbone", "mld-tiny", "--steps", "4", "--batch", "2", "--frames", "5"]
@@ -35,25 +36,22 @@ def bench(*arguments: object, folder: Path = ROOT, **environment: str) -> subpro
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def bench_here(*arguments: object, record: Callable[[Case], dict] = measure) -> subprocess.CompletedProcess:
+def bench_here(*arguments: object, record: Callable[[Case], MemoryRecord] = measure) -> subprocess.CompletedProcess:
     """In this process: the same options, tests, output and exit status, but memory cases are measured by `record` (case
-    -> its row) in place of worker processes."""
+    -> its record) in place of worker processes."""
 
     class Here:
-        """Stands in for runner.Pool."""
+        """Stands in for bench.memory.MemoryRuns."""
 
-        def __init__(self, cases):
+        def __init__(self, lane, cases):
             self.record = record
-
-        def close(self):
-            pass
 
     # Capturing and fault handling of the outer run stay as they are.
     command = [*ALWAYS, "--capture=sys", "-p", "no:faulthandler", *map(str, arguments)]
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.chdir(ROOT),
-        mock.patch("bench.conftest.Pool", Here),
+        mock.patch("bench.options.MemoryRuns", Here),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
