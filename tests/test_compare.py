@@ -1,17 +1,20 @@
 """`python -m bench.compare`: two files of memory rows, as markdown for a pull request."""
 
+import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from bench_command import ROOT
-from gate_cases import TINY, changed
+from gate_cases import TINY, changed, elsewhere
 
 from bench.cases import Case
 from bench.compare import main
 from bench.gate import baseline
+from bench.records.make import to_json
 
 
 @pytest.fixture(scope="module")
@@ -19,17 +22,17 @@ def results(tmp_path_factory, clean) -> dict[str, Path]:
     """Files of rows: a result, one that grew, one of another torch, and a baseline of the first."""
     folder = tmp_path_factory.mktemp("compare")
     rows = [clean(Case("easytune", **TINY)), clean(Case("draft", **TINY))]
-    owners = [dict(o) for o in rows[1]["reading"]["owners"]]
-    at = next(i for i, o in enumerate(owners) if o["module"].startswith("reward.motion_encoder") and o["where"])
-    owners[at]["bytes"] += 2**20
-    grown = changed(rows[1], peak=rows[1]["reading"]["peak"] + 2**20, owners=owners)
-    older = [{**row, "environment": {**row["environment"], "torch": "2.6.0"}} for row in rows]
-    files = {"old": rows, "new": [rows[0], grown], "other": older}
+    owners = list(rows[1].reading.owners)
+    at = next(i for i, o in enumerate(owners) if o.module.startswith("reward.motion_encoder") and o.where)
+    owners[at] = dataclasses.replace(owners[at], bytes=owners[at].bytes + 2**20)
+    grown = changed(rows[1], peak=rows[1].reading.peak + 2**20, owners=owners)
+    files = {"old": rows, "new": [rows[0], grown], "other": [elsewhere(row, torch="2.6.0") for row in rows]}
+    files["same"] = rows
     paths = {name: folder / f"{name}.json" for name in files}
     for name, content in files.items():
-        paths[name].write_text(json.dumps({"benchmarks": [{"extra_info": row} for row in content]}))
+        paths[name].write_text(json.dumps({"benchmarks": [{"extra_info": to_json(row)} for row in content]}))
     paths["baseline"] = folder / "baseline.json"
-    baseline.save(paths["baseline"], baseline.updated([], rows))
+    baseline.save(paths["baseline"], map(baseline.cut_down, rows))
     return paths
 
 
@@ -39,9 +42,9 @@ def test_compare_prints_markdown_with_the_culprit_and_the_ratio(old, results, cl
     printed = capsys.readouterr().out
     assert printed.startswith("### Memory: 1 grew, 1 same")
     table = [line for line in printed.splitlines() if line.startswith("| draft-")]
-    easytune, draft = (clean(Case(method, **TINY))["reading"] for method in ("easytune", "draft"))
-    ratio = (draft["peak"] - draft["resident"]) / (easytune["peak"] - easytune["resident"])
-    grown = (draft["peak"] + 2**20 - draft["resident"]) / (easytune["peak"] - easytune["resident"])
+    easytune, draft = (clean(Case(method, **TINY)).reading for method in ("easytune", "draft"))
+    ratio = (draft.peak - draft.resident) / (easytune.peak - easytune.resident)
+    grown = (draft.peak + 2**20 - draft.resident) / (easytune.peak - easytune.resident)
     cells = [cell.strip() for cell in table[0].strip("|").split("|")]
     assert cells[1] == "grew"
     assert cells[5:7] == [f"{ratio:.3f}", f"{grown:.3f}"]
@@ -51,14 +54,32 @@ def test_compare_prints_markdown_with_the_culprit_and_the_ratio(old, results, cl
 
 
 def test_compare_of_equal_files_is_0_and_of_unlike_ones_2(results, capsys):
-    """The unlike ones in a process of their own: what a CI step sees."""
     assert main([str(results["old"]), str(results["baseline"])]) == 0
-    command = [sys.executable, "-m", "bench.compare", results["old"], results["other"]]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = in_a_process(results["old"], results["other"])
     assert done.returncode == 2
-    assert "torch (" in done.stderr
-    assert "2.6.0" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert b"torch (" in done.stderr
+    assert b"2.6.0" in done.stderr
+    assert done.stderr.count(b"\n") == 1
+
+
+def in_a_process(*files: Path, **environment: str) -> subprocess.CompletedProcess:
+    """What a CI step sees."""
+    command = [sys.executable, "-m", "bench.compare", *files]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_terminal_of_another_encoding_changes_no_exit_status(encoding, results):
+    """Letters that it lacks (GiB → GiB) are written as escapes: 1 means that something changed, and nothing else."""
+    for new, status in (("same", 0), ("new", 1), ("other", 2)):
+        done = in_a_process(results["old"], results[new], PYTHONIOENCODING=encoding, PYTHONUTF8="0")
+        assert done.returncode == status, done.stderr
+        assert b"Traceback" not in done.stderr
+        if status < 2:
+            assert b"### Memory: " in done.stdout
+            assert b"\\u2192" in done.stdout  # the arrow
+            done.stdout.decode(encoding)
 
 
 @pytest.mark.parametrize("bad", ["missing.json", "empty.json"])

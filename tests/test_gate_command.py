@@ -4,9 +4,13 @@ import pytest
 import torch
 from bench_command import ROOT, bench, bench_here
 from bench_command import SCALE as OF_CASES
-from gate_cases import shifted
+from gate_cases import TINY, changed, shifted
+from msgspec import structs
 
+from bench.cases import Case
+from bench.gate import baseline
 from bench.gate.judge import EXIT_STATUS, NOTHING_MEASURED, Outcome
+from bench.memory import measure
 
 SCALE = ["-m", "memory", *OF_CASES]
 
@@ -48,16 +52,54 @@ def test_a_case_that_failed_otherwise_keeps_pytests_own_status(committed, clean,
     """Even beside one that grew: the gate's status says that nothing but memory is wrong."""
     path = tmp_path / "baseline.json"
     path.write_text(shifted(committed.read_text(), -1024))
-    failed = {"status": "failed", "reason": "no such luck", "reading": None}
 
     def measured(case):
-        return {**clean(case), **(failed if case.method == "draft" else {})}
+        if case.method != "draft":
+            return clean(case)
+        return structs.replace(clean(case), status="failed", reason="no such luck", reading=None)
 
     methods = ["--method", "easytune", "--method", "draft"]
     done = bench_here(*SCALE, *methods, "--memory-baseline", path, record=measured)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "no such luck" in done.stdout
     assert "1 memory grew" in done.stdout
+
+
+def test_rows_of_a_gpu_that_a_machine_without_one_skips_are_missing(committed, tmp_path, monkeypatch, clean):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    (row,) = baseline.load(committed)
+    of_gpu = structs.replace(row.case, meter="cuda", id=row.case.id.replace("simulated", "cuda"))
+    path = tmp_path / "baseline.json"
+    baseline.save(path, [row, structs.replace(row, case=of_gpu)])
+    options = ["--method", "easytune", "--meter", "simulated", "--meter", "cuda", "--memory-baseline", path]
+    done = bench_here(*SCALE, *options, record=lambda case: clean(case) if case.meter == "simulated" else measure(case))
+    assert done.returncode == EXIT_STATUS[Outcome.MISSING], done.stdout
+    assert "1 passed, 1 skipped" in done.stdout
+    assert "1 missing" in done.stdout
+    assert "1 within their margins" in done.stdout
+
+
+def test_a_run_that_stops_at_its_first_failure_says_what_it_did_not_reach(tmp_path, clean):
+    """Not the gate's status, which says of a whole run that nothing but memory is wrong; and not 0."""
+    path = tmp_path / "baseline.json"
+    methods = ("easytune", "draft", "refl:m=2")
+    cases = [Case(method, **TINY) for method in methods]
+    baseline.save(path, [baseline.cut_down(clean(case)) for case in cases])
+    path.write_text(path.read_text().replace('"margin": 0.0', '"margin": 0.5'))
+
+    def measured(case):
+        record = clean(case)
+        peak = 3 * record.reading.peak if case.method == "draft" else record.reading.peak
+        return changed(record, peak=peak)
+
+    options = [word for method in methods for word in ("--method", method)]
+    done = bench_here(*SCALE, *options, "--memory-baseline", path, "-x", record=measured)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    section = done.stdout.partition("memory gate")[2]
+    assert "1 memory grew" in section
+    assert "1 within their margins" in section
+    assert "1 not reached" in section
+    assert "missing" not in section
 
 
 def test_an_update_is_refused_while_cases_fail_and_leaves_the_file_alone(committed, tmp_path, monkeypatch):

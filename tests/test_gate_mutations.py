@@ -5,6 +5,7 @@ import torch
 from gate_cases import LARGE
 
 from bench.cases import Case
+from bench.gate.baseline import cut_down
 from bench.gate.growth import changes
 from bench.gate.judge import Outcome, compare
 from bench.memory import measure
@@ -68,16 +69,17 @@ def test_a_mutation_is_caught_and_attributed(mutation, case, phase, category, mo
     mutation(monkeypatch)
     after = measure(case)
     monkeypatch.undo()
-    finding = compare(clean(case), after)
+    old, new = cut_down(clean(case)), cut_down(after)
+    finding = compare(old, new)
     assert finding.outcome is Outcome.GREW
-    first = changes(clean(case)["reading"]["owners"], after["reading"]["owners"])[0]
+    first = changes(old.owners, new.owners)[0]
     assert (first.phase, first.category) == (phase, category)
     assert first.module.startswith(module)
     assert first.where.startswith("methods/") or mutation is float_dropout_masks
     assert str(first) in finding.lines[1]
     # What the list adds up to is what the peak grew by.
-    total = sum(c.bytes for c in changes(clean(case)["reading"]["owners"], after["reading"]["owners"]))
-    assert total == after["reading"]["peak"] - clean(case)["reading"]["peak"] > 0
+    total = sum(c.bytes for c in changes(old.owners, new.owners))
+    assert total == new.peak - old.peak > 0
 
 
 @pytest.mark.parametrize(
@@ -86,7 +88,7 @@ def test_a_mutation_is_caught_and_attributed(mutation, case, phase, category, mo
 )
 def test_one_more_tensor_kept_alive_is_caught_even_of_a_thousandth(network, phase, module, clean, monkeypatch):
     case = Case(**LARGE)
-    size = clean(case)["reading"]["peak"] // 1000
+    size = clean(case).reading.peak // 1000
     kept = []
     forward = LearnedPositions.forward
 
@@ -102,9 +104,10 @@ def test_one_more_tensor_kept_alive_is_caught_even_of_a_thousandth(network, phas
     _watch_from_the_update_on(monkeypatch, owner, position)
     after = measure(case)
     monkeypatch.undo()
-    finding = compare(clean(case), after)
+    old, new = cut_down(clean(case)), cut_down(after)
+    finding = compare(old, new)
     assert finding.outcome is Outcome.GREW
-    (change,) = changes(clean(case)["reading"]["owners"], after["reading"]["owners"])
+    (change,) = changes(old.owners, new.owners)
     assert (change.phase, change.category, change.module, change.operator) == (phase, "activations", module, "empty")
     assert change.bytes == pytest.approx(size, abs=512)
     assert change.where.startswith("tests/test_gate_mutations.py:")

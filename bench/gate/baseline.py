@@ -6,6 +6,7 @@ versions, devices or settings: each row says which it belongs to.
 """
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -97,7 +98,7 @@ def cut_down(record: MemoryRecord) -> Row:
 def load(path: Path) -> list[Row]:
     """The rows of a baseline. RecordError for a file that is missing, empty, cut off, of another schema version, or
     edited to nonsense."""
-    if not path.exists():
+    if not os.path.exists(path):  # also where the name cannot be one
         raise RecordError(f"there is no baseline {path}: {MAKE}")
     document = read_json(path, f"the baseline {path}", f"restore it, or {RENEW}")
     if not is_baseline(document):

@@ -1,0 +1,181 @@
+"""Damaged results, journals and baselines: each is read, or refused in one sentence that names it."""
+
+import functools
+import json
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+import pytest
+from bench_command import ROOT
+from damage import damaged, damaged_lines
+
+from bench import compare, records
+from bench.gate import baseline
+from bench.records.make import to_json
+
+TRIES = 300
+
+
+@functools.cache
+def rows() -> list[dict]:
+    """A record of each kind and study of the committed results, in the schema of the file and in today's; what is long
+    in them is short here."""
+    by_kind: dict[tuple, dict] = {}
+    for path in sorted((ROOT / "reports" / "reference" / "cpu").glob("*.json")):
+        for benchmark in json.loads(path.read_text())["benchmarks"]:
+            row = _short(benchmark["extra_info"])
+            today = to_json(records.decode(row))
+            if len(json.dumps(row)) < 20_000:
+                by_kind.setdefault((row["kind"], today["case"].get("name")), row)
+    return [version for row in by_kind.values() for version in (row, to_json(records.decode(row)))]
+
+
+def _short(row: dict) -> dict:
+    if reading := row.get("reading"):
+        reading |= {"owners": reading["owners"][:4], "timeline": reading["timeline"][:6]}
+    if alignment := row.get("alignment"):
+        alignment["motions"] = [{**motion, "real": ""} for motion in alignment["motions"][:1]]
+    return row
+
+
+def memory_row() -> dict:
+    return next(row for row in rows() if row["kind"] == "memory")
+
+
+def result(random: Random) -> str:
+    """Two rows or three, of them one of memory, for the compare."""
+    chosen = [memory_row(), *random.sample(rows(), random.randint(1, 2))]
+    return json.dumps({"version": "5", "benchmarks": [{"name": "x", "extra_info": row} for row in chosen]})
+
+
+def journal(random: Random) -> str:
+    """Rows as a journal of the first version has them, and as entries that name their result."""
+    lines = [random.choice((row, {"key": "memory:x", "result": row})) for row in random.sample(rows(), 3)]
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
+@functools.cache
+def _baseline_row() -> dict:
+    """The first of the committed baseline, with the owners of two phases."""
+    row = json.loads((ROOT / "reports" / "baselines" / "simulated.json").read_text())["rows"][0]
+    rest = row["peak"] - row["resident"]
+    owners = [
+        ["resident", "parameters", "a", "empty", row["resident"], 2],
+        ["reward", "activations", "b", "mul", rest, 1],
+    ]
+    return {**row, "owners": owners}
+
+
+def baseline_file(random: Random) -> str:
+    row = _baseline_row()
+    other = {**row, "environment": {"torch": "2.6.0"}}
+    return json.dumps({"kind": "memory baseline", "schema": 1, "rows": [row, other]})
+
+
+def attempt(read, path: Path) -> str:
+    """How reading a file ended: "read" or "refused"; an error that is not one sentence about the file is passed on."""
+    try:
+        read(path)
+    except records.RecordError as error:
+        sentence = str(error)
+        assert str(path) in sentence
+        assert sentence.isprintable()  # on one line, without a terminal's controls
+        assert len(sentence) < 1500
+        return "refused"
+    return "read"
+
+
+KINDS = {
+    "result": (result, damaged, "run.json", records.load),
+    "journal": (journal, damaged_lines, "run.json.partial", records.load),
+    "baseline": (baseline_file, damaged, "baseline.json", baseline.load),
+}
+
+
+def outcomes(kind: str, seeds: range, folder: Path) -> Counter:
+    """What came of damaged files of a kind, by reading them and by comparing them with whole ones."""
+    write, damage, name, read = KINDS[kind]
+    path, whole = folder / name, folder / "whole.json"
+    whole.write_text(baseline_file(Random(0)))
+    counted: Counter = Counter()
+    for seed in seeds:
+        random = Random(f"{kind} {seed}")
+        path.write_bytes(damage(write(random), random))
+        counted[attempt(read, path)] += 1
+        files = [str(path), str(whole)]
+        random.shuffle(files)
+        counted[f"compare {compare.main(files)}"] += 1
+    return counted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whole_files_are_read(kind, tmp_path):
+    write, _, name, read = KINDS[kind]
+    (tmp_path / name).write_text(write(Random(1)))
+    assert attempt(read, tmp_path / name) == "read"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_is_refused_in_a_sentence_or_harmless(kind, tmp_path, capsys):
+    counted = outcomes(kind, range(TRIES), tmp_path)
+    assert counted["read"] + counted["refused"] == TRIES
+    assert counted["refused"] > TRIES / 4
+    assert set(counted) <= {"read", "refused", "compare 0", "compare 1", "compare 2"}
+
+
+FIGURES = ["NaN", "-1", "true", "1e999", "0.5", '"7"', "null", "9" * 400, "18446744073709551616"]
+
+
+@pytest.mark.parametrize("value", FIGURES)
+@pytest.mark.parametrize("figure", ["peak", "resident", "sampling", "decode", "bytes"])
+def test_a_figure_that_is_no_number_of_bytes_is_refused(figure, value, tmp_path, capsys):
+    """Wherever it stands, in a result and in a baseline; a comparison with it ends with 2."""
+    row = json.loads(json.dumps(memory_row()))
+    of_result = row["reading"]
+    of_baseline = json.loads(baseline_file(Random(0)))
+    for reading, owner in ((of_result, of_result["owners"][0]), (of_baseline["rows"][0], None)):
+        if figure == "bytes":
+            if owner is None:
+                reading["owners"][0][4] = "?"
+            else:
+                owner["bytes"] = "?"
+        else:
+            (reading["phases"] if figure == "decode" else reading)[figure] = "?"
+    files = {"run.json": {"benchmarks": [{"extra_info": row}]}, "baseline.json": of_baseline}
+    for name, document in files.items():
+        (tmp_path / name).write_text(json.dumps(document).replace('"?"', value))
+    assert attempt(records.load, tmp_path / "run.json") == "refused"
+    assert attempt(baseline.load, tmp_path / "baseline.json") == "refused"
+    (tmp_path / "whole.json").write_text(baseline_file(Random(0)))
+    for name in files:
+        assert compare.main([str(tmp_path / name), str(tmp_path / "whole.json")]) == 2
+
+
+JOURNALS = {
+    "a result that is null": ('{"key": "x", "result": null}\n', 0),
+    "a result that is text": ('{"key": "x", "result": "a schema"}\n', 0),
+    "a result that is a list": ('{"result": ["schema"]}\n', 0),
+    "no objects": ('null\n[1]\n"schema"\n7\n', 0),
+    "a torn line in the middle": ('{row}\n{"schema": 1, "ki{row}\n{row}\n', 2),
+    "a torn first line": ('a": 1}\n{row}\n', 1),
+    "a part of a row": ('{"key": "x", "result": {"seconds": [1.0]}}\n{row}\n', 1),
+}
+
+
+@pytest.mark.parametrize("name", JOURNALS)
+def test_a_journal_gives_its_whole_rows(name, tmp_path):
+    text, whole = JOURNALS[name]
+    path = tmp_path / "run.json.partial"
+    path.write_text(text.replace("{row}", json.dumps(rows()[0])))
+    if whole:
+        assert len(records.load(path)) == whole
+    else:
+        assert attempt(records.load, path) == "refused"
+
+
+@pytest.mark.parametrize("path", ["\0", "no\ud800thing.json", "x" * 5000, "."], ids=["nul", "half", "long", "folder"])
+def test_a_path_that_leads_to_no_file_is_refused(path, tmp_path):
+    for read in (records.load, lambda path: baseline.load(Path(path))):
+        with pytest.raises(records.RecordError):
+            read(path)
