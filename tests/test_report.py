@@ -14,7 +14,7 @@ import pytest
 from markupsafe import escape
 from matplotlib.figure import Figure
 from msgspec import structs, to_builtins
-from test_claims import CALL, FLOOR, read, row, rows, timed
+from test_claims import CALL, FLOOR, raised, read, row, rows, timed
 
 from bench import cases, claims
 from bench.cases import TABLE, Case
@@ -252,6 +252,53 @@ def test_drtune_is_drawn_as_a_line_with_a_fifth_of_the_steps_and_with_a_fixed_k(
     lines = pick.lines(rows(swept))
     held = {name: [r.plan.held for r in of] for name, of in lines.items()}
     assert held == {"drtune, a fifth": [2, 4, 10], "drtune": [10, 10, 10]}
+
+
+# Sentences are computed from the rows that they stand beside.
+
+
+def test_what_freezing_changes_is_read_off_the_peaks():
+    same = [row(Case(m, profile=p), peak=peak * GIB) for m in TABLE[:2] for p, peak in (("paper", 30), ("frozen", 26))]
+    assert sections.peaks(same).see.endswith("Freezing the reward changes the peak by -4.00 GiB (2 methods).")
+    apart = [*same[:3], row(Case(TABLE[1], profile="frozen"), peak=31 * GIB)]
+    assert "changes the peak by -4.00 to +1.00 GiB (2 methods)" in sections.peaks(apart).see
+    assert "reezing" not in sections.peaks(same[:1]).see
+
+
+def test_shares_of_easytunes_peak_add_up():
+    see = sections.split([row(Case("easytune"))]).see
+    shares = [float(share) for share in re.findall(r"(\d+\.\d)%", see.partition("EasyTune's peak:")[2])]
+    assert len(shares) == 4  # rollout, decode, reward, resident: what is 0.0% is not named
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+
+
+def test_how_often_the_reward_is_read_is_counted():
+    see = sections.timeline(rows(cases.published())).see
+    assert see.endswith("The reward is read once by DRaFT-50, AlignProp, DRTune, ReFL; 50 times by EasyTune.")
+
+
+def test_a_share_that_does_not_fall_with_the_base_is_not_said_to():
+    made = [row(Case("draft"), peak=20 * GIB), row(Case("easytune"), peak=22 * GIB)]
+    assert "beyond a base does not fall" in sections.base(made).see
+
+
+def test_times_that_were_not_interleaved_are_not_said_to_be():
+    made = [timed(method, [1.0, 2.0]) for method in TABLE]
+    assert "interleaved" in sections.step_time(made).see
+    alone = [structs.replace(r, timing=structs.replace(r.timing, interleaved=False)) for r in made]
+    assert "interleaved" not in sections.step_time(alone).see
+    with style.look():
+        words = [text.get_text() for text in sections.step_time(alone).figure().legends[0].get_texts()]
+    assert words[1] == "least to most of 2 rounds"
+
+
+@pytest.mark.parametrize("extra", [0, 5 * GIB])
+def test_memory_is_alike_for_every_method_only_where_the_plans_predict_it(extra):
+    made = [row(case) for case in cases.steps()]
+    made[0] = raised(made[0], extra)
+    with style.look():
+        figure = figures.steps(made)
+    assert any("alike for every method" in text for text in texts_of(figure)) == (extra == 0)
 
 
 def test_plans_are_read_cell_by_cell():
