@@ -23,7 +23,7 @@ from bench.report import figures, page, sections, style
 
 NASTY = 'a</script><img src=x onerror="alert(1)">\n# owned\n|b|`c`[d](http://e)'
 FORMULA = '=HYPERLINK("http://e")'
-MATHS = r"$\frac{$ costs $5"
+MATHS = r"$\frac{$ costs 5"
 
 
 def of_method(method: str, **case) -> MemoryRecord:
