@@ -11,8 +11,8 @@ _NUMBER = re.compile(r"[+-]\d+(\.\d+)?%?( ± \d+(\.\d+)?%?)?")
 
 def markdown(value: object) -> str:
     """On one line, without tags, links or code: for a sentence, and for a cell of a table."""
-    line = _LINE_ENDS.sub(" ", str(value))
-    return _ENTITY.sub("&amp;", _MARKS.sub(lambda mark: "&lt;" if mark[0] == "<" else f"\\{mark[0]}", line))
+    line = _ENTITY.sub("&amp;", _LINE_ENDS.sub(" ", str(value)))
+    return _MARKS.sub(lambda mark: "&lt;" if mark[0] == "<" else f"\\{mark[0]}", line)
 
 
 def csv(cell: object) -> object:

@@ -11,13 +11,14 @@ from bench import cases, claims, options
 from bench.cases import Case
 from bench.claims import Outcome, forecast, published
 from bench.claims.published import GB
-from bench.meters.reading import Reading
+from bench.meters.reading import CATEGORIES, Reading
 from bench.profiles import profile
 from bench.records import MemoryRecord, Record, StepTimeRecord
 from bench.records.make import described
 from bench.records.types import Environment, HeldOverDraws, PlanSummary, Settings, Spread, Timing
 from bench.setup import draw_plan
 from bench.units import GIB
+from methods.rollout import PHASES
 
 CALL, FLOOR, RESIDENT, SAMPLING = 2**28, 19 * GIB, GIB // 2, GIB
 """Of the made-up rows: bytes of one denoiser call, of everything else at the peak, and the two bases."""
@@ -59,7 +60,7 @@ def where(**environment) -> Environment:
 
 def reading(held: int, peak: int | None = None) -> Reading:
     peak = peak or FLOOR + held * CALL
-    decode, reward = 6 * GIB, FLOOR - 6 * GIB - RESIDENT
+    alive = {"rollout": held * CALL, "decode": 6 * GIB, "reward": FLOOR - 6 * GIB - RESIDENT}
     return Reading(
         peak=peak,
         resident=RESIDENT,
@@ -68,11 +69,7 @@ def reading(held: int, peak: int | None = None) -> Reading:
         optimiser_state=RESIDENT // 4,
         phases={"rollout": GIB, "decode": 8 * GIB, "reward": peak, "backward": peak - GIB, "optimiser": GIB},
         categories={},
-        split={
-            "rollout": {"activations": held * CALL, "other": 0},
-            "decode": {"activations": decode, "other": 0},
-            "reward": {"activations": reward, "other": 0},
-        },
+        split={phase: dict.fromkeys(CATEGORIES, 0) | {"activations": alive.get(phase, 0)} for phase in PHASES},
         timeline=[(0.0, RESIDENT, "rollout"), (0.4, GIB, "rollout"), (0.5, peak, "reward"), (0.99, GIB, "backward")],
     )
 

@@ -5,13 +5,16 @@ import re
 
 import numpy as np
 import pytest
-from test_claims_alignment import row
+from msgspec import to_builtins
+from test_claims_alignment import changed, row
 
 from bench import claims
 from bench.alignment import motions
 from bench.alignment.motions import KINDS, pack, unpack
 from bench.motion.clip import DataError
 from bench.motion.skeleton import T2M
+from bench.records import AlignmentRecord
+from bench.records.types import ShownMotion
 from bench.report import __main__ as command
 from bench.report import page, sections, stick, style
 from bench.world import World, load
@@ -88,27 +91,24 @@ def test_the_picture_shows_left_on_the_right_and_up_as_up():
     assert T2M.joints[stick.HEAD] == "head"
 
 
-def rows() -> list[dict]:
+def rows() -> list[AlignmentRecord]:
     """Two methods' rows with motions of two of the three kinds."""
-    made = [row("draft", 2.0), row("easytune", 1.0)]
-    for n, own in enumerate(made):
-        own["plan"] = None
-        own["alignment"]["motions"] = [
-            {
-                "kind": kind,
-                "text": 'a <person> & "so on"',
-                "fps": 10,
-                "real": pack(body(20, 2.0)),
-                "base": pack(body(20)),
-                "tuned": pack(body(20, 1.0 + n)),
-            }
-            for kind in ("place", "way")
-        ]
-    return made
+    return [
+        changed(
+            row(method, 2.0),
+            motions=[
+                ShownMotion(
+                    kind, 'a <person> & "so on"', 10, pack(body(20, 2.0)), pack(body(20)), pack(body(20, 1.0 + n))
+                )
+                for kind in ("place", "way")
+            ],
+        )
+        for n, method in enumerate(("draft", "easytune"))
+    ]
 
 
 def test_the_strip_has_a_row_for_real_motion_base_and_each_method():
-    section = sections.way(rows())
+    section = sections.travelling(rows())
     with style.look():
         figure = section.figure()
     (axes,) = figure.axes
@@ -134,7 +134,7 @@ def test_the_page_moves_the_rows_motions_and_loads_nothing():
         assert (places[..., 0] < corner[0] + width).all()
         assert (places[..., 1] < corner[1]).all()
     assert text.count("<canvas") == text.count('role="img"') == 8
-    assert text.count('aria-label="EasyTune: stick figure, “a &lt;person&gt; &amp; &quot;so on&quot;”"') == 2
+    assert text.count('aria-label="EasyTune: stick figure, “a &lt;person&gt; &amp; &#34;so on&#34;”"') == 2
     assert "prefers-reduced-motion" in text
     assert text.count('"use strict"') == 1
     rest = re.sub(r"<script type=.*?</script>|base64,[^\"]+", "", text)
@@ -142,15 +142,15 @@ def test_the_page_moves_the_rows_motions_and_loads_nothing():
 
 
 def test_rows_without_motions_leave_the_sections_with_their_command():
-    for make in (sections.place, sections.way, sections.turn):
+    for make in (sections.in_place, sections.travelling, sections.turning):
         section = make([row("draft", 2.0)])
-        assert (section.see, section.animation, section.command) == ("", "", claims.ALIGN_COMMAND)
+        assert (section.see, section.animation, section.command) == ("", None, claims.ALIGN_COMMAND)
         assert section.title.startswith("Before and after")
-    assert not sections.turn(rows()).see  # a world without a prompt of the kind
+    assert not sections.turning(rows()).see  # a world without a prompt of the kind
 
 
 def test_a_row_whose_motion_was_edited_is_refused_in_a_sentence(tmp_path, capsys):
-    made = rows()
+    made = [to_builtins(record) for record in rows()]
     made[0]["alignment"]["motions"][0]["real"] = "AAAA"
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"benchmarks": [{"extra_info": own} for own in made]}))

@@ -11,11 +11,17 @@ from pathlib import Path
 import matplotlib.image
 import pandas as pd
 import pytest
+from markupsafe import escape
 from matplotlib.figure import Figure
-from test_claims import CALL, FLOOR, row, rows, timed
+from msgspec import structs, to_builtins
+from test_claims import CALL, FLOOR, raised, read, row, rows, timed
 
 from bench import cases, claims
 from bench.cases import TABLE, Case
+from bench.labels import method_label
+from bench.meters.reading import Owner
+from bench.records import MemoryRecord, Record
+from bench.records.types import HeldOverDraws
 from bench.report import __main__ as command
 from bench.report import figures, output, page, sections, style
 from bench.report import rows as pick
@@ -26,14 +32,14 @@ ROOT = Path(__file__).parent.parent
 FIGURES = {"peaks", "base", "steps", "split", "timeline", "plans", "step_time"}
 
 
-def sample() -> list[dict]:
+def sample() -> list[Record]:
     """Every row of the default matrix, and step times."""
     seconds = {"draft": 2.0, "easytune": 20.0}
     return [*rows(cases.default()), *(timed(method, [seconds.get(method, 1.0)] * 3) for method in TABLE)]
 
 
-def save(path: Path, records: list[dict], written: str = "2026-01-01T00:00:00+00:00") -> Path:
-    path.write_text(json.dumps({"benchmarks": [{"extra_info": r} for r in records], "datetime": written}))
+def save(path: Path, records: list[Record], written: str = "2026-01-01T00:00:00+00:00") -> Path:
+    path.write_text(json.dumps({"benchmarks": [{"extra_info": to_builtins(r)} for r in records], "datetime": written}))
     return path
 
 
@@ -93,8 +99,8 @@ def test_the_page_holds_everything_and_loads_nothing(made):
     for attribute, target in re.findall(r'(src|href)="([^"]*)"', rest):
         assert target.startswith("#") if attribute == "href" else target.startswith("data:")
     for claim in claims.CLAIMS:
-        assert page.html.escape(claim.text) in text
-        assert page.html.escape(claim.command) in text
+        assert str(escape(claim.text)) in text
+        assert str(escape(claim.command)) in text
     for anchor in re.findall(r'href="#([^"]+)"', text):
         assert f'id="{anchor}"' in text
 
@@ -152,7 +158,7 @@ def test_simulated_figures_say_so_in_their_titles(monkeypatch):
 # Any subset of records.
 
 
-def report_of(records: list[dict]) -> tuple[dict[str, sections.Section], dict[str, bytes]]:
+def report_of(records: list[Record]) -> tuple[dict[str, sections.Section], dict[str, bytes]]:
     report = sections.build(records)
     return {s.name: s for s in report.sections}, page.render(report)
 
@@ -195,28 +201,27 @@ def test_rows_that_did_not_fit_are_drawn_and_listed():
 
 
 def texts_of(figure: Figure) -> set[str]:
-    found = {text.get_text() for axes in figure.axes for text in axes.texts}
-    return found | {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()}
+    texts = {text.get_text() for axes in figure.axes for text in axes.texts}
+    return texts | {label.get_text() for axes in figure.axes for label in axes.get_yticklabels()}
 
 
-def test_random_methods_get_the_distribution_that_their_draws_foretell():
+def test_random_methods_get_the_distribution_that_their_draws_predict():
     uniform = row(Case("alignprop"))
-    uniform["plan"]["held_over_draws"] = {"draws": 1000, "least": 1, "quartiles": [13, 26, 38], "most": 50}
+    draws = HeldOverDraws(1000, 1, (13, 26, 38), 50)
+    uniform = structs.replace(uniform, plan=structs.replace(uniform.plan, held_over_draws=draws))
     found, files = report_of([uniform, row(Case("easytune"))])
     assert "figures/random.png" in files
-    assert "foretold" in found["random"].see
+    assert "predicted" in found["random"].see
     table = found["random"].table.iloc[0]
-    assert table["foretold GiB, median"] == (FLOOR + 26 * CALL) / GIB
+    assert table["predicted GiB, median"] == (FLOOR + 26 * CALL) / GIB
     assert table["held, most"] == 50
 
 
-def measured(case: Case) -> dict:
+def measured(case: Case) -> MemoryRecord:
     """The CUDA row of a case: 1% more than simulated, and what lies around it."""
-    found = row(case, device="a GPU", torch="2.13.0+cu130", cuda="13.0")
-    peak = found["reading"]["peak"]
-    found["reading"] |= {"peak": int(1.01 * peak), "tracked": peak, "requested": peak, "process": 40 * GIB}
-    found["reading"] |= {"reserved": 36 * GIB, "workspace": 2**25}
-    return found
+    simulated = row(case, device="a GPU", torch="2.13.0+cu130", cuda="13.0")
+    peak, around = simulated.reading.peak, {"process": 40 * GIB, "reserved": 36 * GIB, "workspace": 2**25}
+    return read(simulated, peak=int(1.01 * peak), tracked=peak, requested=peak, **around)
 
 
 def test_simulated_and_measured_rows_of_a_case_are_compared():
@@ -231,30 +236,76 @@ def test_simulated_and_measured_rows_of_a_case_are_compared():
     assert table["simulated / tracked"].tolist() == [1, 1, 1]
     assert table["process"].tolist() == [40, 40, 40]
     # Everything else is drawn from the measured rows alone.
-    assert {r["case"]["meter"] for r in pick.table(records)} == {"cuda"}
-    for record in records[:3]:
-        record["environment"]["torch"] = "2.12.0+cpu"
-    assert not report_of(records)[0]["meters"].see
+    assert {r.case.meter for r in pick.table(records)} == {"cuda"}
+    older = [row(Case(m, profile=p), torch="2.12.0+cpu") for m, p in pairs]
+    assert not report_of([*older, *records[3:]])[0]["meters"].see
 
 
-def test_a_figure_never_mixes_places():
+def test_a_figure_never_mixes_versions():
     records = [row(case, torch=torch) for torch in ("2.12.0", "2.13.0") for case in cases.default()]
     for chosen in (pick.table(records), pick.sweeps(records)):
-        assert len({r["environment"]["torch"] for r in chosen}) == 1
+        assert len({r.environment.torch for r in chosen}) == 1
 
 
 def test_drtune_is_drawn_as_a_line_with_a_fifth_of_the_steps_and_with_a_fixed_k():
     swept = [Case(f"drtune:k={k}", steps=t) for k, t in ((2, 10), (4, 20), (10, 50), (10, 20), (10, 10))]
     lines = pick.lines(rows(swept))
-    held = {name: [r["plan"]["held"] for r in of] for name, of in lines.items()}
+    held = {name: [r.plan.held for r in of] for name, of in lines.items()}
     assert held == {"drtune, a fifth": [2, 4, 10], "drtune": [10, 10, 10]}
+
+
+# Sentences are computed from the rows that they stand beside.
+
+
+def test_what_freezing_changes_is_read_off_the_peaks():
+    same = [row(Case(m, profile=p), peak=peak * GIB) for m in TABLE[:2] for p, peak in (("paper", 30), ("frozen", 26))]
+    assert sections.peaks(same).see.endswith("Freezing the reward changes the peak by -4.00 GiB (2 methods).")
+    apart = [*same[:3], row(Case(TABLE[1], profile="frozen"), peak=31 * GIB)]
+    assert "changes the peak by -4.00 to +1.00 GiB (2 methods)" in sections.peaks(apart).see
+    assert "reezing" not in sections.peaks(same[:1]).see
+
+
+def test_shares_of_easytunes_peak_add_up():
+    see = sections.split([row(Case("easytune"))]).see
+    shares = [float(share) for share in re.findall(r"(\d+\.\d)%", see.partition("EasyTune's peak:")[2])]
+    assert len(shares) == 4  # rollout, decode, reward, resident: what is 0.0% is not named
+    assert sum(shares) == pytest.approx(100, abs=0.2)
+
+
+def test_how_often_the_reward_is_read_is_counted():
+    see = sections.timeline(rows(cases.published())).see
+    assert see.endswith("The reward is read once by DRaFT-50, AlignProp, DRTune, ReFL; 50 times by EasyTune.")
+
+
+def test_a_share_that_does_not_fall_with_the_base_is_not_said_to():
+    made = [row(Case("draft"), peak=20 * GIB), row(Case("easytune"), peak=22 * GIB)]
+    assert "beyond a base does not fall" in sections.base(made).see
+
+
+def test_times_that_were_not_interleaved_are_not_said_to_be():
+    made = [timed(method, [1.0, 2.0]) for method in TABLE]
+    assert "interleaved" in sections.step_time(made).see
+    alone = [structs.replace(r, timing=structs.replace(r.timing, interleaved=False)) for r in made]
+    assert "interleaved" not in sections.step_time(alone).see
+    with style.look():
+        words = [text.get_text() for text in sections.step_time(alone).figure().legends[0].get_texts()]
+    assert words[1] == "least to most of 2 rounds"
+
+
+@pytest.mark.parametrize("extra", [0, 5 * GIB])
+def test_memory_is_alike_for_every_method_only_where_the_plans_predict_it(extra):
+    made = [row(case) for case in cases.steps()]
+    made[0] = raised(made[0], extra)
+    with style.look():
+        figure = figures.steps(made)
+    assert any("alike for every method" in text for text in texts_of(figure)) == (extra == 0)
 
 
 def test_plans_are_read_cell_by_cell():
     assert cells("..|#U") == [".", ".", "|#", "U"]
     assert cells("..~S~U") == [".", ".", "~S", "~U"]
     for record in sample():
-        assert len(cells(record["plan"]["grid"])) == record["plan"]["calls"]
+        assert len(cells(record.plan.grid)) == record.plan.calls
 
 
 @pytest.mark.parametrize(
@@ -271,7 +322,7 @@ def test_plans_are_read_cell_by_cell():
     ],
 )
 def test_methods_are_named_as_papers_name_them(method, label):
-    assert style.label({"case": {"method": method, "steps": 50}}) == label
+    assert method_label(method, 50) == label
 
 
 # Input and output of no use.
@@ -294,7 +345,7 @@ def refused(capsys):
 def test_the_command_ends_with_2_and_one_sentence():
     done = run("nowhere.json")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "bench.report: cannot read nowhere.json: No such file or directory\n"
+    assert done.stderr == "bench.report: cannot read nowhere.json: No such file or directory; check the path\n"
 
 
 @pytest.mark.parametrize(
@@ -373,15 +424,12 @@ def test_the_files_a_report_may_have_are_all_known():
 
 
 def test_the_owners_of_easytunes_peak_add_up_to_it():
+    line = "methods/transformer.py:75"
     owners = [
-        {"phase": "reward", "category": "activations", "module": f"reward.layer{n % 20}.linear", "operator": "addmm"}
+        Owner("reward", "activations", f"reward.layer{n % 20}.linear", "addmm", line, (n + 1) * GIB, 1)
         for n in range(40)
     ]
-    owners = [
-        {**o, "where": "methods/transformer.py:75", "bytes": (n + 1) * GIB, "tensors": 1} for n, o in enumerate(owners)
-    ]
-    record = row(Case("easytune"))
-    record["reading"] = {**record["reading"], "owners": owners, "peak": sum(o["bytes"] for o in owners)}
+    record = read(row(Case("easytune")), owners=owners, peak=sum(o.bytes for o in owners))
     section = sections.owners([record])
     assert len(section.table) == sections.OWNERS + 1
     assert section.table["GiB"].sum() == pytest.approx(sum(range(1, 41)))

@@ -5,20 +5,28 @@ import re
 
 import made_studies
 import pytest
+from msgspec import structs
+from test_claims_alignment import changed, interval, moved
 from test_claims_alignment import row as aligned
 
-from bench import record
+from bench import records
+from bench.meters.reading import Reading
+from bench.records import Record, RewardMemoryRecord, RewardStepTimeRecord, StudyRecord
+from bench.records.make import described
+from bench.records.types import Environment, Settings, Spread, Timing
 from bench.report import figures, page, sections, style
+from bench.reward_cases import RewardCase
+from methods.rollout import PHASES
 
 NAMES = ("noise", "windows", "feature_noise", "spl", "strength", "gaming", "reviewers")
 TRAINED = NAMES[1:-1]
 
 
-def section(name: str, records: list[dict]) -> sections.Section:
+def section(name: str, records: list[Record]) -> sections.Section:
     return next(make(records) for make in sections.SECTIONS if make.__name__ == name)
 
 
-def every() -> list[dict]:
+def every() -> list[StudyRecord]:
     return [getattr(made_studies, name)() for name in NAMES[:-1]]
 
 
@@ -32,7 +40,7 @@ def report() -> sections.Report:
 
 
 def test_all_is_shown_after_the_similarity_in_order(report):
-    order = [s.name for s in report.sections if s.name not in ("own_rewards", "reward_training")]
+    order = [s.name for s in report.sections if s.name not in ("real_rewards", "reward_training")]
     start = order.index("similarity") + 1
     assert tuple(order[start : start + len(NAMES)]) == NAMES
     shown = {s.name: s for s in report.sections}
@@ -74,9 +82,9 @@ def test_the_noise_section_says_up_to_where_each_is_clear():
 
 def test_a_gap_ends_the_reach_and_nan_reaches_nothing():
     record = made_studies.noise()
-    at = record["study"]["timestep"]
-    record["study"]["within_aware"][at.index(101)] = 0.1
-    record["study"]["within_clean"] = [float("nan")] * len(at)
+    at = record.study.timestep
+    record.study.within_aware[at.index(101)] = 0.1
+    record.study.within_clean[:] = [float("nan")] * len(at)
     see = section("noise", [record]).see
     assert "with its timestep up to timestep 51, without it at no timestep" in see
 
@@ -85,7 +93,7 @@ def test_the_trained_rewards_join_the_noise_section_where_they_are():
     records = [made_studies.noise(), made_studies.windows()]
     see = section("noise", records).see
     assert "the noise-aware one does so up to timestep 901" in see
-    assert re.search(r"furthest ahead at timestep 401, with \d\d\.\d% of R@1 against \d\d\.\d%", see)
+    assert re.search(r"in favour of the first at timestep 401, \d\d\.\d% against \d\d\.\d%", see)
     with style.look():
         lines = {len(figures.noise(records[0], other).axes[1].lines) for other in (None, records[1])}
     assert lines == {3, 5}
@@ -95,11 +103,13 @@ def test_noise_on_features_is_told_apart_from_noise_on_states():
     """Pools make twice the R@1 among all. The least gain on states is the best there: at the first timestep, none."""
     found = section("feature_noise", [made_studies.feature_noise()])
     gain = 80 * (math.exp(-901 / 3000) - math.exp(-901 / 900))
-    told = re.search(r"of 32 is at best \+(\d+\.\d) ± \d\.\d points higher \(timestep 901\)", found.see)
+    told = re.search(r"of 32 is at most \+(\d+\.\d) ± \d\.\d points higher \(timestep 901\)", found.see)
     assert told is not None
     assert float(told[1]) == pytest.approx(gain, abs=2)
-    assert re.search(r"released noise goes, to timestep 500, \+.* points higher \(timestep 401\)", found.see)
-    assert re.search(r"scores, it is at best [+-]0\.\d ± \d\.\d points higher", found.see)
+    assert re.search(
+        r"up to timestep 500, where the released noise ends, \+.* points higher \(timestep 401\)", found.see
+    )
+    assert re.search(r"scores, it is at most [+-]0\.\d ± \d\.\d points higher", found.see)
     assert "3 seeds" in found.see
     assert len(found.table) == 2 * len(made_studies.LEVELS)
 
@@ -109,12 +119,12 @@ def test_noise_on_features_is_told_apart_from_noise_on_states():
 
 def test_strength_says_what_the_strongest_reward_gains_over_the_weakest():
     found = section("strength", [made_studies.strength()])
-    assert "from the weakest reward" in found.see
+    assert "From the weakest reward" in found.see
     gain = re.search(r"first = 10 ([+-]\d\.\d+)", found.see)
     assert gain is not None
     assert float(gain[1]) == pytest.approx(0.036, abs=0.01)
     assert len(found.table) == 1 + 12 + 2
-    assert found.table.iloc[-1]["reward of"] == "the world's own"
+    assert found.table.iloc[-1]["reward of"] == "the world"
     assert found.table.iloc[0]["method"] == "base"
 
 
@@ -127,26 +137,26 @@ def test_gaming_stops_each_seed_by_the_second_reward_and_counts_what_follows():
     assert found.see.count("the reward rose and R@1 fell in 0 of 2 seeds") == 2
     assert "The pull to the base changes the end of EasyTune by +0.000 of reward, +0.180 of R@1" in found.see
     table = found.table.set_index(["run", "at"])
-    free = record["study"]["runs"][0]["curves"]
-    assert table.loc[("EasyTune, free", "stop"), "R@1"] == pytest.approx(sum(c[4]["r1"] for c in free) / 2)
+    free = record.study.runs[0].curves
+    assert table.loc[("EasyTune, free", "stop"), "R@1"] == pytest.approx(sum(c[4].metrics["r1"] for c in free) / 2)
     assert len(table) == 3 * 4
 
 
 def test_seeds_stop_at_their_own_points():
     record = made_studies.gaming(peak=4)
-    late = record["study"]["runs"][0]["curves"][1]
-    late[7]["second"] = 5.0  # comes after two measurements below: the run was stopped by then
+    late = record.study.runs[0].curves[1]
+    late[7] = moved(late[7], second=5.0)  # comes after two measurements below: the run was stopped by then
     table = section("gaming", [record]).table.set_index(["run", "at"])
     assert table.loc[("EasyTune, free", "stop"), "updates"] == 240
-    late[6]["second"] = 4.0  # after one below: waited for, and 7 after it
-    late[7]["second"] = 3.0
+    late[6] = moved(late[6], second=4.0)  # after one below: waited for, and 7 after it
+    late[7] = moved(late[7], second=3.0)
     table = section("gaming", [record]).table.set_index(["run", "at"])
     assert table.loc[("EasyTune, free", "stop"), "updates"] == (240 + 360) / 2
 
 
 def test_a_single_run_without_a_pull_says_nothing_of_pulls():
     record = made_studies.gaming(seeds=1)
-    record["study"]["runs"] = record["study"]["runs"][:1]
+    del record.study.runs[1:]
     see = section("gaming", [record]).see
     assert "pull to the base" not in see
     assert "1 seed)" in see
@@ -158,7 +168,7 @@ def test_a_single_run_without_a_pull_says_nothing_of_pulls():
 
 
 def test_the_reviewers_get_three_answers_with_numbers_and_figures():
-    see = section("reviewers", [*every(), aligned("draft", 2.0), {**aligned("refl", 2.0)}]).see
+    see = section("reviewers", [*every(), aligned("draft", 2.0), aligned("refl", 2.0)]).see
     for name in ("strength", "gaming", "spl"):
         assert f"(figure {name}" in see
     assert "2 of 2 (EasyTune, free), 0 of 2 (EasyTune, pulled)" in see
@@ -168,7 +178,7 @@ def test_the_reviewers_get_three_answers_with_numbers_and_figures():
 
 def test_flagged_methods_are_named():
     flagged = aligned("draft:k=10", 2.0)
-    flagged["alignment"]["gain"]["fid"] = {"mean": 1.0, "half_width": 0.1}
+    flagged = changed(flagged, gain=flagged.alignment.gain | {"fid": interval(1.0)})
     see = section("reviewers", [made_studies.gaming(), flagged]).see
     assert "1 of 1 methods are flagged (figure paths: DRaFT-10)" in see
 
@@ -179,57 +189,52 @@ def test_an_answer_that_is_missing_names_its_command():
         assert f"On the study {name} nothing can be said yet: pytest bench/ -m study --study {name} " in see
     assert "(figure spl)" in see
     see = section("reviewers", [made_studies.gaming()]).see
-    assert "the benchmark's own runs are not in these records (pytest bench/ -m alignment" in see
+    assert "the benchmark's runs are not in these records (pytest bench/ -m alignment" in see
+
+
+def stepped(spl: bool, batch: int = 10, device: str = "a CPU", **figure: float) -> Record:
+    """A row of a step of the reward's training: its `peak`, or its `seconds`."""
+    common = {
+        "status": "ok",
+        "case": described(RewardCase(spl=spl, batch=batch, meter="host")),
+        "settings": Settings(False, True, "explicit", "fp32", "AdamW"),
+        "environment": Environment(device=device, torch="2.13.0"),
+    }
+    if "peak" in figure:
+        reading = Reading(figure["peak"], 1, 1, 1, 1, dict.fromkeys(PHASES, 1), {})
+        return RewardMemoryRecord(**common, simulated=False, reading=reading)
+    spread = Spread(figure["seconds"], figure["seconds"], figure["seconds"], 0.0)
+    return RewardStepTimeRecord(**common, timing=Timing(1, True, [figure["seconds"]], spread, spread, spread))
 
 
 def test_the_cost_of_spl_is_read_off_the_rows_of_the_rewards_training():
-    def cost(kind: str, method: str, **measured) -> dict:
-        case = {"method": method, "batch": 10, "frames": 196, "meter": "host", "id": method}
-        where = {"device": "a CPU", "torch": "2.13.0"}
-        return {
-            "kind": f"reward_{kind}",
-            "case": case,
-            "status": "ok",
-            "settings": {},
-            "environment": where,
-            **measured,
-        }
-
-    rows = [
-        *(cost("memory", method, reading={"peak": peak}) for method, peak in (("reward", 100), ("reward:spl", 150))),
-        *(
-            cost("step_time", method, timing={"per_update": {"median": seconds}})
-            for method, seconds in (("reward", 1.0), ("reward:spl", 2.5))
-        ),
-    ]
+    rows = [stepped(False, peak=100), stepped(True, peak=150), stepped(False, seconds=1.0), stepped(True, seconds=2.5)]
     make = next(make for make in sections.SECTIONS if make.__name__ == "reviewers")
     assert "for 1.500 times the memory and 2.500 times the time of a step" in make([made_studies.spl(), *rows]).see
     assert "for 1.500 times the memory of a step" in make([made_studies.spl(), *rows[:3]]).see
-    unlike = {"environment": {"device": "another", "torch": "2.13.0"}}, {"case": {**rows[1]["case"], "batch": 64}}
-    for change in unlike:
-        assert "for 120 steps after 400" in make([made_studies.spl(), rows[0], {**rows[1], **change}]).see
+    for unlike in (stepped(True, peak=150, device="another"), stepped(True, peak=150, batch=64)):
+        assert "for 120 steps after 400" in make([made_studies.spl(), rows[0], unlike]).see
 
 
 def test_rewards_on_real_motion_stand_beside_the_embedded_worlds():
     walks = made_studies.own_retrieval("walks")
-    shown = section("own_rewards", [made_studies.spl(), walks])
+    shown = section("real_rewards", [made_studies.spl(), walks])
     assert list(dict.fromkeys(shown.table["motion"])) == ["embedded", "walks"]
     assert set(shown.table["arm"]) == {"pretrained", "control", "spl", "released", "k1"}
     assert re.search(r"embedded \(1000 clips, in pools of 32\): R@1 6\d\.\d ± .*% without", shown.see)
     assert re.search(r"walks \(1000 clips, in pools of 32\): R@1 4\d\.\d ± .*K = 1 by .* \(40%\)\.", shown.see)
     few = made_studies.own_retrieval("few")
-    assert len(record.merge([[walks], [few]])) == 2
-    for own in few["study"]["rewards"].values():
-        for reward in own:
-            reward["retrieval"]["pools"] = None
-    assert "few (1000 clips, among all)" in section("own_rewards", [few]).see
+    assert len(records.merge([[walks], [few]])) == 2
+    for rewards in few.study.rewards.values():
+        rewards[:] = [structs.replace(r, retrieval=structs.replace(r.retrieval, pools=None)) for r in rewards]
+    assert "few (1000 clips, among all)" in section("real_rewards", [few]).see
 
 
 def test_a_world_of_real_motion_is_not_the_embedded_one():
     other = made_studies.spl()
-    other["case"]["backbone"] = "walks"
+    other = structs.replace(other, case=structs.replace(other.case, world="walks"))
     assert section("spl", [other]).command
-    assert "--study retrieval --align-world mine.safetensors" in section("own_rewards", [made_studies.spl()]).command
+    assert "--study retrieval --align-world mine.safetensors" in section("real_rewards", [made_studies.spl()]).command
 
 
 def test_tiny_rows_say_so_in_sections_and_figures():

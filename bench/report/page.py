@@ -22,13 +22,6 @@ SUFFIXES = {"tables": ("md", "csv"), "figures": ("png", "svg")}
 
 TITLE = "Memory of differentiable-reward fine-tuning"
 
-_TONES = {
-    Outcome.HOLDS: "#006b4f",
-    Outcome.IN_PART: "#8a5a00",
-    Outcome.FAILS: "#a63a00",
-    Outcome.NOT_JUDGED: "#6b7075",
-}
-
 
 def render(report: Report) -> dict[str, bytes]:
     """Path inside the report's folder -> content. The same report gives the same bytes."""
@@ -108,7 +101,6 @@ def page(report: Report, figures: Mapping[str, bytes]) -> str:
             sections=report.sections,
             pictures={name: base64.b64encode(svg).decode() for name, svg in pictures.items() if svg},
             moves=any(section.animation for section in report.sections),
-            tones=_TONES,
             cells=tables.cells,
             asset=_asset,
             zip=zip,

@@ -1,4 +1,4 @@
-"""What "additional memory" hangs on: the share over every base."""
+"""What "additional memory" depends on: the share over every base."""
 
 from collections.abc import Sequence
 
@@ -43,7 +43,7 @@ def base(pairs: Sequence[tuple[MemoryRecord, MemoryRecord]]) -> Figure:
     axes.set_xlabel("base that is subtracted from both peaks, GiB")
     axes.set_ylabel("EasyTune's share of DRaFT-50")
     axes.grid(axis="y")
-    text = "The published share hangs on what is called base memory"
+    text = "The published share depends on what is called base memory"
     style.title(figure, headline(text, easytune), where(easytune))
     handles = [
         Line2D([], [], color=style.tint(style.COLOURS["easytune"], shade), linewidth=2, label=f"profile {name}")

@@ -1,4 +1,4 @@
-"""The studies of the reward: what it sees under noise, what SPL adds, how much hangs on it, how it is gamed."""
+"""The studies of the reward: what it sees under noise, what SPL adds, how much depends on it, how it is gamed."""
 
 import statistics
 from collections.abc import Sequence
@@ -151,10 +151,10 @@ def spl(record: StudyRecord) -> Figure:
 
 
 def strength(record: StudyRecord) -> Figure:
-    """The evaluator's R@1 and MM-Dist after fine-tuning against the reward's own retrieval, a line a method, with 95%
+    """The evaluator's R@1 and MM-Dist after fine-tuning against the reward's retrieval, a line a method, with 95%
     intervals over seeds by Student's t; the base's is the band."""
     study = study_of(record, StrengthStudy)
-    title = "How much hangs on the reward's retrieval"
+    title = "How much depends on the reward's retrieval"
     figure, (panels,) = _panels(title, record, 1, 2, 3.2, seeds=len(study.base))
     ordered = sorted(study.rewards, key=own_recall)
     methods = list(ordered[0].runs)

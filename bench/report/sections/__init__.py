@@ -10,7 +10,7 @@ alignment  who aligns best, and at what cost
 real_motion fine-tuning and rewards on worlds of real motion
 motions    what a prompt's motion was before fine-tuning, and is after
 studies    the gradient along the chain, and what the reward sees under noise
-rewards    the reward's studies: noise, windows of steps, SPL, how much hangs on the reward, how it is gamed
+rewards    the reward's studies: noise, windows of steps, SPL, how much depends on the reward, how it is gamed
 reward_training  what a step of the reward's own training costs
 meters     simulated against measured
 """

@@ -44,7 +44,7 @@ def _saved_by_freezing(rows: Sequence[MemoryRecord]) -> str:
 
 
 def base(records: Records) -> Section:
-    title, rows = 'What "additional memory" hangs on', pick.good(pick.table(records))
+    title, rows = 'What "additional memory" depends on', pick.good(pick.table(records))
     pairs = [pair for profile in ("paper", "frozen") if (pair := _draft_and_easytune(rows, profile))]
     if not pairs or pairs[0][0].case.profile != "paper" or pick.scale(rows[0].case) != pick.PUBLISHED_SCALE:
         return Section("base", title, command=claims.command("--matrix published --profile paper --profile frozen"))

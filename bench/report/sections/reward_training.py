@@ -1,4 +1,4 @@
-"""What the reward's own training costs."""
+"""What the reward's training costs."""
 
 from bench import claims, tables
 from bench.records import RewardMemoryRecord

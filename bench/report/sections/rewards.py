@@ -1,4 +1,4 @@
-"""The studies of the reward: what it sees under noise, which steps to optimise, SPL, how much hangs on the
+"""The studies of the reward: what it sees under noise, which steps to optimise, SPL, how much depends on the
 reward, and how it is gamed; then what the paper's reviewers asked."""
 
 from collections.abc import Callable, Sequence
@@ -166,7 +166,7 @@ def _judged(
 
 
 def strength(records: Records) -> Section:
-    title, record = "How much hangs on the reward", _trained(records, "strength")
+    title, record = "How much depends on the reward", _trained(records, "strength")
     if record is None:
         return Section("strength", title, command=claims.study_command("strength"))
     study = study_of(record, StrengthStudy)
@@ -314,7 +314,7 @@ def reviewers(records: Records) -> Section:
     title = "Three questions of the paper's reviewers"
     if all(_trained(records, name) is None for name in REVIEWERS):
         return Section("reviewers", title, command=claims.study_command(*REVIEWERS))
-    answers = (_how_much_hangs, _is_gamed, _is_worth)
+    answers = (_how_much_depends, _is_gamed, _is_worth)
     see = " ".join(_answered(records, name, answer) for name, answer in zip(REVIEWERS, answers, strict=True))
     return Section("reviewers", title, see)
 
@@ -326,9 +326,9 @@ def _answered(records: Records, name: str, answer: Callable[[Records, StudyRecor
     return answer(records, record)
 
 
-def _how_much_hangs(_: Records, record: StudyRecord) -> str:
+def _how_much_depends(_: Records, record: StudyRecord) -> str:
     return (
-        "How much hangs on the retrieval model that the reward starts from (figure strength)? "
+        "How much depends on the retrieval model that the reward starts from (figure strength)? "
         f"{_strength(record)}{_tiny(record)}."
     )
 
