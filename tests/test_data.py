@@ -73,7 +73,7 @@ def write_arrays(folder, frames=(50, 60), **changes):
     content = {"joints": joints, "offsets": np.cumsum([0, *frames]), "ids": np.array(["a", "b"]), **changes}
     np.savez(folder / "joints.npz", **{name: value for name, value in content.items() if value is not None})
     rows = [
-        {"id": "a", "split": "train", "captions": [{"text": "walks", "f_tag": 0.0, "to_tag": float("nan")}]},
+        {"id": "a", "split": "train", "captions": [{"text": "walks", "f_tag": 0.0, "to_tag": 0.0}]},
         {"id": "b", "split": "test", "captions": [{"text": "runs", "f_tag": 0.5, "to_tag": 2, "meaning": "run"}]},
     ]
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
@@ -94,7 +94,7 @@ BAD_ARRAYS = {
     "has no array": {"offsets": None},
     "must be [frames, joints, 3]": {"joints": np.zeros((110, 66), np.float32)},
     "do not divide": {"offsets": np.array([0, 50, 100])},
-    "is not a whole npz of plain arrays": {"ids": np.array(["a", None], dtype=object)},
+    "not a plain array of numbers or text, but object": {"ids": np.array(["a", None], dtype=object)},
     "clip b is not in joints.npz": {"ids": np.array(["a", "c"])},
 }
 
@@ -205,7 +205,7 @@ def test_humanml3d_bad_folders(tmp_path):
     with pytest.raises(DataError, match=r"000001\.npy has values that are not finite"):
         humanml3d.load(tmp_path, "val")[0]
     np.save(tmp_path / "new_joint_vecs" / "000001.npy", np.array([{}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"000001\.npy is not a whole plain array"):
+    with pytest.raises(DataError, match=r"000001\.npy: not a plain array"):
         humanml3d.load(tmp_path, "val")
     np.save(tmp_path / "new_joint_vecs" / "000001.npy", np.zeros((60, 251), np.float32))
     with pytest.raises(DataError, match=re.escape("has shape [60, 251], Mean.npy has width 263")):
