@@ -110,7 +110,7 @@ def test_bad_values_are_found_when_the_clip_is_asked_for(tmp_path):
     joints = np.zeros((110, 22, 3), np.float32)
     joints[53, 2, 1] = np.nan
     write_arrays(tmp_path, joints=joints)
-    with pytest.raises(DataError, match=r"clip b .* not finite, first in frame 3"):
+    with pytest.raises(DataError, match=r"clip b .* not finite or too large, first in frame 3"):
         arrays.load(tmp_path, "test")[0]
 
 

@@ -28,6 +28,7 @@ from bench.motion.clip import (
     shown,
     source,
     upright,
+    usable,
 )
 
 KINDS = {"joints": "iuf", "offsets": "iu", "ids": "SUiu", "fps": "iuf"}
@@ -38,7 +39,7 @@ def load(folder: Path | str, split: str, conventions: Conventions = AS_THEY_ARE)
     """The clips of one split, at the files' frame rate. The array is read at once; clips are views of it.
 
     DataError for a file that is missing or broken, arrays that do not fit each other, two clips of one id, a caption
-    without a clip, and, when a clip is asked for, values in it that are not finite.
+    without a clip, and, when a clip is asked for, values in it that are not finite or too large.
     """
     check_split(split)
     folder, notes = Path(folder), Notes()
@@ -62,15 +63,7 @@ def load(folder: Path | str, split: str, conventions: Conventions = AS_THEY_ARE)
 
 
 def _joints(motion: NDArray[np.float32], where: str, conventions: Conventions) -> NDArray[np.float32]:
-    return finite(upright(motion, conventions), where)
-
-
-def finite(motion: NDArray[np.float32], where: str) -> NDArray[np.float32]:
-    """The motion itself; DataError if it holds NaN or infinite values."""
-    if not np.isfinite(motion).all():
-        frame = int(np.argmin(np.isfinite(motion).reshape(len(motion), -1).all(axis=1)))
-        raise DataError(f"{where} has values that are not finite, first in frame {frame}: remove the clip")
-    return motion
+    return usable(upright(motion, conventions), where)
 
 
 def _arrays(path: Path, notes: Notes) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str], float]:

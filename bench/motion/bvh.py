@@ -33,6 +33,7 @@ from bench.motion.clip import (
     check_split,
     shown,
     source,
+    usable,
 )
 from bench.motion.lines import decoded, read_lines, split_lines
 
@@ -449,7 +450,7 @@ def joints(bvh: Bvh, conventions: Conventions = AS_THEY_ARE) -> NDArray[np.float
 
     The families have y up and left at +x already, in a unit of their own, unless `conventions` say otherwise; heading
     and horizontal place are the file's. A T-pose before the motion is dropped. The floor is put at the 1st percentile
-    of the lowest joint. DataError for an unknown skeleton, or positions that no number can hold.
+    of the lowest joint. DataError for an unknown skeleton, or positions too large for a body.
     """
     known, up = naming(bvh), conventions.up or "y"
     place = {name: joint for joint, name in enumerate(bvh.names)}
@@ -463,9 +464,7 @@ def joints(bvh: Bvh, conventions: Conventions = AS_THEY_ARE) -> NDArray[np.float
         motion = (conventions.scale or known.metres) * between
         motion[..., 1] -= np.percentile(motion[..., 1].min(axis=1), 1)
         motion = motion.astype(np.float32)
-    if not np.isfinite(motion).all():
-        raise DataError(f"{bvh.path} has offsets or positions too large for a body: export it again")
-    return motion
+    return usable(motion, str(bvh.path))
 
 
 def load(folder: Path | str, split: str, conventions: Conventions = AS_THEY_ARE) -> Clips:

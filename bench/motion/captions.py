@@ -98,9 +98,10 @@ def read_captions(path: Path, split: str, notes: Notes) -> list[Row]:
                 if before and (before.file, before.fps) != (row.file, row.fps):
                     raise ValueError(f"clip {shown(row.id)} has another file or fps in {before.where}")
             except (ValueError, RecursionError) as error:
+                said = one_line(str(error))[:200]
                 raise DataError(
-                    f"{where} is no usable caption line ({one_line(str(error))}): it must be a JSON object with id or "
-                    "file, split, and captions, a list of objects with text"
+                    f"{where} is no usable caption line ({said}): it must be a JSON object with id or file, split, and "
+                    "captions, a list of objects with text"
                 ) from None
             if before:
                 of_line.changed.add("lines of a clip that has a line before, joined to it", f"{path.name}, {number}")
@@ -118,6 +119,8 @@ def _row(line: str, where: str, place: str, notes: Notes) -> Row:
     """ValueError, or RecursionError for too deep a nesting, for a line of no use."""
     try:
         given = msgspec.convert(json.loads(line), _Line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg}, at character {error.pos + 1}") from None
     except (msgspec.ValidationError, OverflowError) as error:
         raise ValueError(str(error)) from None
     check_split(given.split)

@@ -92,6 +92,19 @@ def upright(joints: NDArray[np.float32], conventions: Conventions) -> NDArray[np
     return joints
 
 
+LARGEST = 1e7
+"""No number of a motion is as large, in any unit: what is overflows later."""
+
+
+def usable(motion: NDArray[np.float32], where: str) -> NDArray[np.float32]:
+    """The motion itself; DataError if it holds NaN, infinite or other values of LARGEST and more."""
+    fine = np.abs(motion) < LARGEST
+    if not fine.all():
+        frame = int(np.argmin(fine.reshape(len(motion), -1).all(axis=1)))
+        raise DataError(f"{where} has values that are not finite or too large, first in frame {frame}: remove the clip")
+    return motion
+
+
 class Tally:
     """How many clips, captions or files something was done to, by reason, each with where it was first."""
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.motion import npy
-from bench.motion.arrays import finite
 from bench.motion.captions import caption
 from bench.motion.clip import (
     AS_THEY_ARE,
@@ -28,6 +27,7 @@ from bench.motion.clip import (
     check_split,
     shown,
     source,
+    usable,
 )
 from bench.motion.lines import CONTROLS, read_lines
 
@@ -129,7 +129,7 @@ def _frames(path: Path, width: int) -> int | None:
 
 
 def _features(path: Path) -> NDArray[np.float32]:
-    return finite(_read(path), str(path))
+    return usable(_read(path), str(path))
 
 
 def _captions(path: Path, notes: Notes) -> tuple[Caption, ...]:

@@ -107,10 +107,12 @@ def _header(file: IO[bytes], size: int, where: str) -> Header:
         version = npy.read_magic(file)
         shape, _, dtype = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version](file)
         start = file.tell()
+        if min(shape, default=0) < 0:
+            raise ValueError
     except Exception:  # it is parsed as Python: tokens, syntax, memory, recursion, ...
         raise DataError(f"{where}: not a whole plain array (its header cannot be read): make it again") from None
     head = Header(shape, dtype, start)
-    if dtype.kind not in "biufSU" or dtype.itemsize == 0 or any(length < 0 for length in shape):
+    if dtype.kind not in "biufSU" or dtype.itemsize == 0:
         raise DataError(f"{where}: not a plain array of numbers or text, but {dtype}: make it again")
     if start + head.bytes != size:
         raise DataError(

@@ -27,7 +27,6 @@ from bench.motion.clip import (
     Conventions,
     DataError,
     Entry,
-    long_enough,
 )
 from bench.motion.representation import MotionError, bone_offsets, features, joints_from_features
 from bench.motion.text import CachedTable, words
@@ -105,7 +104,7 @@ def read(kind: str, folder: Path | str, conventions: Conventions = AS_THEY_ARE, 
                 f"{folder} has motion at {clips.rate:g} frames per second: the world's networks read HumanML3D's "
                 f"features at {FPS:g}, so bring it to that rate as arrays"
             )
-    found = _apart(read_splits)
+    found = _apart(read_splits, folder)
     first = found["train"].entries[0].clip()
     remark = ""
     if first.joints is None:
@@ -130,7 +129,7 @@ def read(kind: str, folder: Path | str, conventions: Conventions = AS_THEY_ARE, 
     return OwnClips(kind, folder, entries, left_out, changed, conventions, remark)
 
 
-def _apart(found: Mapping[str, Clips]) -> dict[str, Clips]:
+def _apart(found: Mapping[str, Clips], folder: Path) -> dict[str, Clips]:
     """The splits in their order, each without the motions of those before it, which are counted."""
     apart: dict[str, Clips] = {}
     seen: set[str] = set()
@@ -138,7 +137,9 @@ def _apart(found: Mapping[str, Clips]) -> dict[str, Clips]:
         entries = sorted((entry for entry in clips.entries if _recording(entry) not in seen), key=_place)
         again = [entry.id for entry in clips.entries if _recording(entry) in seen]
         if not entries:
-            raise DataError(f"every clip of the split {split} is in an earlier split too: divide the clips otherwise")
+            raise DataError(
+                f"{folder}: every clip of the split {split} is in an earlier one too: divide them otherwise"
+            )
         reason = f"clips whose motion an earlier split has (the first: {min(again, default='')})"
         left_out = {**clips.left_out, reason: len(again)} if again else clips.left_out
         apart[split] = replace(clips, entries=tuple(entries), left_out=left_out)
@@ -151,10 +152,9 @@ def _recording(entry: Entry) -> str:
 
 
 def _checked(clips: Clips, folder: Path, conventions: Conventions) -> str:
-    """What `plausible.check` says of the first clips that can be used, of lengths that will be if there are any."""
-    entries = [entry for entry in clips.entries if long_enough(entry.frames)] or clips.entries
+    """What `plausible.check` says of the first clips, of any length (a wrong rate would choose among them)."""
     sample, made = [], False
-    for entry in entries[:SAMPLE]:
+    for entry in clips.entries[:SAMPLE]:
         with contextlib.suppress(DataError):  # named when the clip itself is needed
             clip = entry.clip()
             made = clip.joints is None
