@@ -46,8 +46,8 @@ def bvh_folder(folder: Path) -> None:
 
 
 def moving(path: Path) -> None:
-    """Bandai's figure, which nods, turns and goes."""
-    figure(path, BANDAI, frames=FRAMES * 3 // 2, seconds="0.0333333")
+    """Bandai-Namco's figure, which nods, turns and goes, for 44 frames at 20 per second."""
+    figure(path, BANDAI, frames=66, seconds="0.0333333")
     head, *rows = path.read_text().partition("Frame Time")
     time, *frames = "".join(rows).splitlines()
     swung = [

@@ -30,6 +30,7 @@ from bench.motion.clip import (
     upright,
     usable,
 )
+from bench.motion.lines import CONTROLS, HALF
 
 KINDS = {"joints": "iuf", "offsets": "iu", "ids": "SUiu", "fps": "iuf"}
 """What each array may be of, by numpy's letters."""
@@ -95,10 +96,12 @@ def _names(ids: NDArray, path: Path, notes: Notes) -> list[str]:
         notes.changed.add("ids that are numbers, read as their digits", f"{path.name}, {ids[0]}", len(ids))
     try:
         names = [name.decode() if isinstance(name, bytes) else str(name) for name in ids.tolist()]
-    except UnicodeDecodeError:
-        raise DataError(f"{path} has ids that are not UTF-8 text: write them again") from None
+    except (UnicodeDecodeError, SystemError):  # SystemError: of characters that Unicode does not have
+        raise DataError(f"{path} has ids that are not text: write them again") from None
     seen: set[str] = set()
     for name in names:
+        if CONTROLS.search(name) or HALF.search(name):
+            raise DataError(f"{path}: {shown(name)} cannot be an id: give the clip another")
         if name in seen:
             raise DataError(f"{path} has two clips with the id {shown(name)}: give each its own")
         seen.add(name)

@@ -105,13 +105,13 @@ def read(kind: str, folder: Path | str, conventions: Conventions = AS_THEY_ARE, 
                 f"features at {FPS:g}, so bring it to that rate as arrays"
             )
     found = _apart(read_splits, folder)
-    first = found["train"].entries[0].clip()
+    first = next((entry for entry in found["train"].entries if entry.frames), found["train"].entries[0]).clip()
     remark = ""
     if first.joints is None:
         if checked:
             remark = _checked(found["train"], folder, conventions)
     else:
-        offsets = _described(partial(bone_offsets, first.joints[0]), first.id, folder)
+        offsets = _described(partial(_body, first.joints), first.id, folder)
         found = {split: _at_the_worlds_rate(clips) for split, clips in found.items()}
         if checked:
             remark = _checked(found["train"], folder, conventions)
@@ -127,6 +127,13 @@ def read(kind: str, folder: Path | str, conventions: Conventions = AS_THEY_ARE, 
     changed = {f"{split}, {why}": count for split, own in kept.items() for why, count in own.changed.items()}
     entries = tuple(entry for own in kept.values() for entry in own.entries)
     return OwnClips(kind, folder, entries, left_out, changed, conventions, remark)
+
+
+def _body(joints: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Bone offsets of the first frame; MotionError if there is none, or it is of no use."""
+    if not len(joints):
+        raise MotionError("it has no frames: leave it out")
+    return bone_offsets(joints[0])
 
 
 def _apart(found: Mapping[str, Clips], folder: Path) -> dict[str, Clips]:
