@@ -30,7 +30,7 @@ from bench.motion.clip import (
     upright,
     usable,
 )
-from bench.motion.lines import CONTROLS, HALF
+from bench.motion.lines import is_name
 
 KINDS = {"joints": "iuf", "offsets": "iu", "ids": "SUiu", "fps": "iuf"}
 """What each array may be of, by numpy's letters."""
@@ -100,7 +100,7 @@ def _names(ids: NDArray, path: Path, notes: Notes) -> list[str]:
         raise DataError(f"{path} has ids that are not text: write them again") from None
     seen: set[str] = set()
     for name in names:
-        if CONTROLS.search(name) or HALF.search(name):
+        if not is_name(name):
             raise DataError(f"{path}: {shown(name)} cannot be an id: give the clip another")
         if name in seen:
             raise DataError(f"{path} has two clips with the id {shown(name)}: give each its own")

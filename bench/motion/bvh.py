@@ -139,6 +139,7 @@ def _hierarchy(
     offsets: list[list[float]] = []
     channels: list[tuple[str, ...]] = []
     open_joints: list[int] = []
+    known: set[str] = set()
     words = iter(tokens)
     line = 1
 
@@ -153,8 +154,9 @@ def _hierarchy(
             if word in ("ROOT", "JOINT", "End"):
                 (name,) = take(1)
                 parent = open_joints[-1] if open_joints else -1
-                if word != "End" and name in names:
+                if word != "End" and name in known:
                     raise DataError(f"{path}, line {line}: there are two joints {shown(name)}: rename one")
+                known.add(name)
                 names.append(f"{names[parent]}_end" if word == "End" else name)
                 parents.append(parent)
                 offsets.append([0.0, 0.0, 0.0])

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from bench.motion.clip import Caption, DataError, Notes, check_split, plausible_rate, shown
-from bench.motion.lines import CONTROLS, HALF, one_line, read_lines
+from bench.motion.lines import HALF, is_name, one_line, read_lines
 from bench.motion.text import words
 
 
@@ -131,9 +131,11 @@ def _row(line: str, where: str, place: str, notes: Notes) -> Row:
     if isinstance(given.id, int):
         notes.changed.add("ids that are numbers, read as their digits", place)
     name = str(given.id) if given.id not in (None, "") else Path(given.file or "").stem
-    if not name or CONTROLS.search(name):
+    if not is_name(name):
         raise ValueError(f"{shown(name)} cannot be an id")
-    if any(HALF.search(text) for text in (name, given.file or "", *_texts(given))):
+    if given.file is not None and not is_name(given.file):
+        raise ValueError(f"{shown(given.file)} cannot be a file")
+    if any(HALF.search(text) for said in given.captions for text in (said.text, said.meaning or "")):
         raise ValueError("it has half a character (a lone surrogate)")
     captions = []
     for said in given.captions:
@@ -143,7 +145,3 @@ def _row(line: str, where: str, place: str, notes: Notes) -> Row:
         except OverflowError as error:
             raise ValueError(str(error)) from None
     return Row(where, name, given.split, tuple(c for c in captions if c), given.file, given.fps)
-
-
-def _texts(line: _Line) -> list[str]:
-    return [text for said in line.captions for text in (said.text, said.meaning or "")]

@@ -29,7 +29,7 @@ from bench.motion.clip import (
     source,
     usable,
 )
-from bench.motion.lines import CONTROLS, read_lines
+from bench.motion.lines import is_name, read_lines
 
 LAYOUT = "a HumanML3D or KIT-ML folder has new_joint_vecs/, texts/, train.txt, val.txt, test.txt, Mean.npy and Std.npy"
 RATES = {263: FPS, 251: KIT_FPS}
@@ -81,16 +81,17 @@ def _ids(path: Path, notes: Notes) -> list[str]:
         lines = read_lines(path, notes.changed)
     except FileNotFoundError:
         raise DataError(f"there is no {path}: {LAYOUT}") from None
-    places: dict[str, int] = {}
+    names: dict[str, None] = {}
     for number, line in enumerate(lines, 1):
         name = line.strip()
-        if CONTROLS.search(name) or len(name) > 200:
+        if not name:
+            continue
+        if not is_name(name):
             raise DataError(f"{path}, line {number}: {shown(name)} cannot be an id: give one a line")
-        if name in places:
+        if name in names:
             notes.left_out.add("ids that are listed again", f"{name}, {path.name}, line {number}")
-        elif name:
-            places[name] = number
-    return list(places)
+        names[name] = None
+    return list(names)
 
 
 def statistics(folder: Path | str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

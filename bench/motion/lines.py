@@ -23,6 +23,11 @@ HALF = re.compile("[\ud800-\udfff]")
 """Half a character: JSON can write one alone, no text can hold it."""
 
 
+def is_name(text: str) -> bool:
+    """Whether a clip or a file can be called so."""
+    return 0 < len(text) <= 200 and not CONTROLS.search(text) and not HALF.search(text)
+
+
 def read_lines(path: Path, changed: Tally) -> list[str]:
     """The lines of a text file, without their ends; an encoding other than UTF-8 is counted in `changed`.
 

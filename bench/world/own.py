@@ -161,7 +161,7 @@ def _recording(entry: Entry) -> str:
 def _checked(clips: Clips, folder: Path, conventions: Conventions) -> str:
     """What `plausible.check` says of the first clips, of any length (a wrong rate would choose among them)."""
     sample, made = [], False
-    for entry in clips.entries[:SAMPLE]:
+    for entry in [entry for entry in clips.entries if entry.frames > 2][:SAMPLE]:
         with contextlib.suppress(DataError):  # named when the clip itself is needed
             clip = entry.clip()
             made = clip.joints is None
