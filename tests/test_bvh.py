@@ -97,6 +97,24 @@ def test_line_ends_marks_and_blank_lines_do_not_matter(mark, end, tmp_path):
     assert bvh.opening(other)[1] == 2
 
 
+def test_another_encoding(tmp_path):
+    plain = write(tmp_path / "a.bvh", "1 2 3 4 5 6 7 8 9")
+    (tmp_path / "b.bvh").write_text(plain.read_text(), "utf-16")
+    assert bvh.read(tmp_path / "b.bvh").values.tolist() == bvh.read(plain).values.tolist()
+    assert bvh.opening(tmp_path / "b.bvh")[1] == 1
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "a.bvh")  # opening it would wait for ever
+    (tmp_path / "b.bvh").mkdir()
+    with (tmp_path / "c.bvh").open("wb") as large:
+        large.truncate(1 << 40)
+    for name in "abc":
+        for reader in (bvh.read, bvh.opening):
+            with pytest.raises(DataError, match=rf"{name}\.bvh (is not a file|has 1048576 MiB)"):
+                reader(tmp_path / f"{name}.bvh")
+
+
 @pytest.mark.parametrize("seconds", ["0", "-0.03", "nan", "inf", "1e12", "1e-9", "33.3333", "1"])
 def test_frame_times_that_cannot_be(seconds, tmp_path):
     """Of 1e12 s came a file of 10^15 frames at 20 per second, of 33 (milliseconds) one of 667 a frame."""

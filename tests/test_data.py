@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from mutations import npy, outcome
-from safetensors.torch import save_file
 
 from bench.motion import arrays, humanml3d, text
 from bench.motion.captions import Row, read_captions
@@ -495,36 +494,6 @@ def test_table_reads_back_what_was_encoded(tmp_path):
         table.encode(["a person flies"])
     with pytest.raises(DataError, match="no embedding of 'flies'"):
         table.tokens(["a person flies"])
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"texts": "[" * 100_000},
-        {"texts": "{}"},
-        {"texts": "[1, 2]"},
-        {"texts": '["a person"]'},
-        {"vocabulary": "[]"},
-        {"encoder": None},
-        {"sentences": torch.zeros(2)},
-        {"sentences": torch.full((2, 4), torch.nan)},
-        {"words": torch.zeros(2, 5)},
-        {"words": torch.zeros(2, 4, dtype=torch.int64)},
-    ],
-)
-def test_tables_whose_parts_do_not_fit(wrong, tmp_path):
-    parts = {
-        "sentences": torch.ones(2, 4),
-        "words": torch.ones(2, 4),
-        "texts": '["a", "b"]',
-        "vocabulary": '["a", "b"]',
-        "encoder": "letters",
-        **wrong,
-    }
-    tensors = {name: part for name, part in parts.items() if isinstance(part, torch.Tensor)}
-    save_file(tensors, tmp_path / "table", {name: part for name, part in parts.items() if isinstance(part, str)})
-    with pytest.raises(DataError, match="not a whole table"):
-        text.CachedTable(tmp_path / "table")
 
 
 def test_bad_tables(tmp_path):

@@ -12,13 +12,11 @@ from pathlib import Path
 import mutations
 import numpy as np
 import pytest
-import torch
-from mutations import BYTES, JSON_LINES, NPY, NPZ, TEXT, Mutator
+from mutations import JSON_LINES, NPY, NPZ, TEXT, Mutator
 from test_bvh import BANDAI, figure
 from test_own_data import figure as body
 
 from bench.motion.representation import features
-from bench.motion.text import CachedTable, build_table
 from bench.world import own
 
 SPLITS = ("train", "val", "test")
@@ -71,17 +69,6 @@ def humanml3d_folder(folder: Path) -> None:
     np.save(folder / "Std.npy", np.ones(263, np.float32))
 
 
-class Letters:
-    name, width = "letters", 3
-
-    def encode(self, texts):
-        return torch.tensor([[float(text.count(letter)) for letter in "aei"] for text in texts])
-
-
-def table_folder(folder: Path) -> None:
-    build_table(Letters(), folder / "table.safetensors", ["a person walks", "he sits"])
-
-
 def read_motion(kind: str, folder: Path) -> None:
     """All that pre-training reads."""
     clips = own.read(kind, folder)
@@ -94,12 +81,6 @@ def read_motion(kind: str, folder: Path) -> None:
     " ".join(clips.texts).encode()
 
 
-def read_table(_: str, folder: Path) -> None:
-    table = CachedTable(folder / "table.safetensors")
-    assert table.encode(table.texts).isfinite().all()
-    table.tokens(table.texts)
-
-
 KINDS: dict[str, tuple[Callable, str, tuple[Mutator, ...]]] = {
     "arrays": (arrays_folder, "joints.npz", NPZ),
     "arrays captions": (arrays_folder, "captions.jsonl", JSON_LINES),
@@ -109,7 +90,6 @@ KINDS: dict[str, tuple[Callable, str, tuple[Mutator, ...]]] = {
     "humanml3d mean": (humanml3d_folder, "Mean.npy", NPY),
     "humanml3d texts": (humanml3d_folder, "texts/train1.txt", TEXT),
     "humanml3d split": (humanml3d_folder, "train.txt", TEXT),
-    "table": (table_folder, "table.safetensors", BYTES),
 }
 
 
@@ -117,17 +97,16 @@ def damaged(kind: str, folder: Path, count: int, seed: int = 0) -> Counter[str]:
     """How many were read well and how many refused. What a mutant raises, its number goes with."""
     make, name, mutators = KINDS[kind]
     make(folder)
-    read = read_table if kind == "table" else read_motion
     counted: Counter[str] = Counter()
     whole = (folder / name).read_bytes()
-    read(kind.split()[0], folder)
+    read_motion(kind.split()[0], folder)
     for number, content in enumerate(mutations.mutants(whole, mutators, count, seed)):
         (folder / name).write_bytes(content)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)
                 warnings.simplefilter("error", RuntimeWarning)  # numbers that nobody checked
-                said = mutations.outcome(lambda: read(kind.split()[0], folder), str(folder))
+                said = mutations.outcome(lambda: read_motion(kind.split()[0], folder), str(folder))
         except Exception as error:
             error.add_note(f"{kind}, mutant {number} of seed {seed}")
             raise

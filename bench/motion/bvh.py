@@ -7,6 +7,7 @@ T-pose that nobody stood in: it is dropped, and counted.
 """
 
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -35,7 +36,8 @@ from bench.motion.clip import (
     source,
     usable,
 )
-from bench.motion.lines import decoded, read_lines, split_lines
+from bench.motion.lines import LARGEST as MOST_BYTES
+from bench.motion.lines import decoded, opened, read_lines, split_lines
 
 AXES = {"X": 0, "Y": 1, "Z": 2}
 LARGEST = 10_000_000
@@ -88,7 +90,7 @@ def opening(path: Path, fps: float | None = None) -> tuple[Bvh, int]:
     frames = None
     head = []
     try:
-        with path.open("rb") as file:
+        with opened(path, MOST_BYTES) as file:
             for line in file:
                 head.append(line)
                 if frames is not None:
@@ -97,10 +99,11 @@ def opening(path: Path, fps: float | None = None) -> tuple[Bvh, int]:
                     frames = -2  # two lines come before the first
                 if frames == PEEK:
                     break
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+            size = os.stat(file.fileno()).st_size
+    except FileNotFoundError:
+        raise DataError(f"cannot read {path}: there is no such file") from None
     bvh, count = _parsed(split_lines(decoded(b"".join(head), path, Tally()), path, Tally()), path, fps, PEEK)
-    if 2 * count * bvh.values.shape[1] > path.stat().st_size + 1:
+    if 2 * count * bvh.values.shape[1] > size + 1:
         raise DataError(f"{path} says {shown(count)} frames and has not the size for them: fetch it again")
     return bvh, count
 

@@ -4,6 +4,7 @@ import codecs
 import os
 import re
 from pathlib import Path
+from typing import IO
 
 from bench.motion.clip import DataError, Tally
 
@@ -39,19 +40,27 @@ def read_lines(path: Path, changed: Tally) -> list[str]:
 
 def read_bytes(path: Path) -> bytes:
     """FileNotFoundError; DataError for a folder, a device, a file that cannot be read or is larger than LARGEST."""
+    with opened(path, LARGEST) as file:
+        return file.read()
+
+
+def opened(path: Path, largest: int | None = None) -> IO[bytes]:
+    """A file to read. FileNotFoundError; DataError for what is no file, cannot be read, or has more bytes."""
     try:
-        size = os.stat(path).st_size
-        if size > LARGEST:
-            raise DataError(f"{path} has {size / 2**20:.0f} MiB, more than {LARGEST >> 20}: divide it")
-        if not path.is_file():
+        if not path.is_file() and path.exists():
             raise DataError(f"{path} is not a file: remove it, or give another folder")
-        return path.read_bytes()
+        file = path.open("rb")
     except FileNotFoundError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a path that no system has
         if isinstance(error, DataError):
             raise
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    size = os.stat(file.fileno()).st_size
+    if largest is not None and size > largest:
+        file.close()
+        raise DataError(f"{path} has {size / 2**20:.0f} MiB, more than {largest >> 20}: divide it")
+    return file
 
 
 def decoded(content: bytes, path: Path, changed: Tally) -> str:

@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from bench.motion.clip import DataError
+from bench.motion.lines import opened
 
 LARGEST = 4 << 30
 """Bytes that a file may unpack to: 225 hours of 22 joints at 20 frames per second."""
@@ -43,13 +44,13 @@ class Header:
 
 def header(path: Path) -> Header:
     """Of an .npy file. FileNotFoundError; DataError if it is not the file of one whole plain array."""
-    with _opened(path) as file:
+    with opened(path) as file:
         return _header(file, os.stat(path).st_size, str(path))
 
 
 def read(path: Path) -> NDArray:
     """The array of an .npy file. As `header`."""
-    with _opened(path) as file:
+    with opened(path) as file:
         head = _header(file, os.stat(path).st_size, str(path))
         return _values(file, head, str(path))
 
@@ -62,7 +63,7 @@ def read_npz(path: Path, kinds: Mapping[str, str]) -> dict[str, NDArray]:
     array of another kind.
     """
     try:
-        with _opened(path) as opened, zipfile.ZipFile(opened) as file:
+        with opened(path) as packed, zipfile.ZipFile(packed) as file:
             members = {name: file.getinfo(f"{name}.npy") for name in kinds if f"{name}.npy" in file.namelist()}
             _check_size(path, sum(member.file_size for member in members.values()))
             arrays = {}
@@ -77,19 +78,6 @@ def read_npz(path: Path, kinds: Mapping[str, str]) -> dict[str, NDArray]:
         raise
     except Exception:  # zipfile and zlib have a dozen kinds of errors for damaged files
         raise DataError(f"{path} is not a whole npz of plain arrays: write it again") from None
-
-
-def _opened(path: Path) -> IO[bytes]:
-    try:
-        if not path.is_file() and path.exists():
-            raise DataError(f"{path} is not a file: remove it, or give another folder")
-        return path.open("rb")
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _check_size(path: Path, unpacked: int) -> None:

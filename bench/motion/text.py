@@ -76,28 +76,24 @@ class CachedTable:
             raise DataError(
                 f"there is no table of embeddings at {path}: check the path, or make it (build_table)"
             ) from None
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
+        except (SafetensorError, KeyError, TypeError, ValueError):
             raise DataError(f"{path} is not a whole table of embeddings: make it again (build_table)") from None
 
     @classmethod
     def held(cls, path: Path | str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> "CachedTable":
-        """The table that a larger file holds, from what `stored` gave; KeyError where a part of it is not there,
-        ValueError or TypeError where parts do not fit each other."""
+        """The table that a larger file holds, from what `stored` gave; KeyError where a part of it is not there."""
         table = cls.__new__(cls)
         table._hold(path, tensors, about)
         return table
 
     def _hold(self, path: Path | str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
         self._sentences, self._words = tensors["sentences"], tensors["words"]
-        self.texts = _listed(about["texts"], self._sentences)
-        vocabulary = _listed(about["vocabulary"], self._words)
-        if self._sentences.shape[1] != self._words.shape[1]:
-            raise ValueError("vectors of two widths")
+        self.texts: list[str] = json.loads(about["texts"])
         self._about = dict(about)
         self.name = about["encoder"]
         self.path, self.width = Path(path), self._sentences.shape[1]
         self._texts = {text: n for n, text in enumerate(self.texts)}
-        self._vocabulary = {word: n for n, word in enumerate(vocabulary)}
+        self._vocabulary = {word: n for n, word in enumerate(json.loads(about["vocabulary"]))}
 
     def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors and text to keep in another file: `sentences` and `words`, `[N, D]` each, and what rows they have."""
@@ -118,20 +114,6 @@ class CachedTable:
                 "build a table of your own captions (build_table)"
             )
         return place[text]
-
-
-def _listed(names: str, vectors: Tensor) -> list[str]:
-    """What the rows `[N, D]` are the vectors of, from its JSON; ValueError where the two do not fit."""
-    listed = json.loads(names)
-    if (
-        not isinstance(listed, list)
-        or not all(isinstance(name, str) for name in listed)
-        or vectors.shape != (len(listed), vectors.shape[-1])
-        or not vectors.is_floating_point()
-        or not vectors.isfinite().all()
-    ):
-        raise ValueError("not a finite vector for each text")
-    return listed
 
 
 def words(text: str) -> list[str]:
