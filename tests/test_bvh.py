@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from bench.motion import bvh
-from bench.motion.clip import DataError
+from bench.motion.bvh import Bvh
+from bench.motion.clip import Conventions, DataError
 
 MOTION_DATA = os.environ.get("MOTION_DATA")
 
@@ -86,6 +87,46 @@ def test_resampling_keeps_bones_and_takes_whole_frames_as_they_are(tmp_path):
     assert place[:, 0, 0] == pytest.approx([0, 1.5, 3, 4.5, 6], abs=1e-3)
 
 
+@pytest.mark.parametrize(("mark", "end"), [("", "\r\n"), ("", "\r"), ("\ufeff", "\n"), ("", "\n\n"), ("\n", "\n \n")])
+def test_line_ends_marks_and_blank_lines_do_not_matter(mark, end, tmp_path):
+    rows = ["1 2 3 4 5 6 7 8 9", "2 3 4 5 6 7 8 9 10"]
+    plain = write(tmp_path / "a.bvh", *rows)
+    other = tmp_path / "b.bvh"
+    other.write_bytes((mark + plain.read_text().replace("\n", end)).encode())
+    assert bvh.read(other).values.tolist() == bvh.read(plain).values.tolist()
+    assert bvh.opening(other)[1] == 2
+
+
+def test_another_encoding(tmp_path):
+    plain = write(tmp_path / "a.bvh", "1 2 3 4 5 6 7 8 9")
+    (tmp_path / "b.bvh").write_text(plain.read_text(), "utf-16")
+    assert bvh.read(tmp_path / "b.bvh").values.tolist() == bvh.read(plain).values.tolist()
+    assert bvh.opening(tmp_path / "b.bvh")[1] == 1
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "a.bvh")  # opening it would wait for ever
+    (tmp_path / "b.bvh").mkdir()
+    with (tmp_path / "c.bvh").open("wb") as large:
+        large.truncate(1 << 40)
+    for name in "abc":
+        for reader in (bvh.read, bvh.opening):
+            with pytest.raises(DataError, match=rf"{name}\.bvh (is not a file|has 1048576 MiB)"):
+                reader(tmp_path / f"{name}.bvh")
+
+
+@pytest.mark.parametrize("seconds", ["0", "-0.03", "nan", "inf", "1e12", "1e-9", "33.3333", "1"])
+def test_frame_times_that_cannot_be(seconds, tmp_path):
+    """Of 1e12 s came a file of 10^15 frames at 20 per second, of 33 (milliseconds) one of 667 a frame."""
+    path = write(tmp_path / "a.bvh", *["0 0 0 0 0 0 0 0 0"] * 3, seconds=seconds)
+    for reader in (bvh.read, bvh.opening):
+        with pytest.raises(DataError, match=r"a\.bvh, line 18: a frame time of \S+ s cannot be") as error:
+            reader(path)
+        assert "\n" not in str(error.value)
+    assert bvh.read(path, fps=60).fps == 60
+    assert bvh.opening(path, fps=60)[0].fps == 60
+
+
 BROKEN = {
     "not a BVH file": "solid cube\n",
     "cut off before MOTION": HEADER.replace("MOTION\n", ""),
@@ -93,6 +134,15 @@ BROKEN = {
     "broken hierarchy at joint Arm": HEADER.replace("OFFSET 0 2 0", "OFFSET 0 two 0"),
     "unknown channel 'Wrotation' at joint Arm": HEADER.replace("3 Yrotation", "3 Wrotation"),
     "cut off after MOTION": HEADER,
+    "line 18: broken or cut off after MOTION (no Frame Time": HEADER + "Frames: 1\n0 0 0 0 0 0 0 0 0\n",
+    "line 17: broken or cut off after MOTION (no Frames": HEADER + f"Frames: {'9' * 400}\nFrame Time: 0.05\n",
+    "says 900000 frames of 3 joints, more than 1000000": HEADER + "Frames: 900000\nFrame Time: 0.05\n",
+    "line 6: there are two joints 'Hips'": HEADER.replace("JOINT Arm", "JOINT Hips"),
+    "line 5: broken hierarchy at joint Hips": HEADER.replace("CHANNELS 6", "CHANNELS 600"),
+    "line 9: broken hierarchy at joint Arm": HEADER.replace("CHANNELS 3", "CHANNELS 1e3"),
+    "line 8: broken hierarchy at joint Arm": HEADER.replace("OFFSET 0 2 0", "OFFSET 0 nan 0"),
+    "no frames, or joints without channels": HEADER + "Frames: 0\nFrame Time: 0.05\n",
+    "values that are not finite in line 19": HEADER + "Frames: 1\nFrame Time: 0.05\n0 0 0 0 1e999 0 0 0 0\n",
     "cut off in frame 2 (line 20)": HEADER + "Frames: 2\nFrame Time: 0.05\n0 0 0 0 0 0 0 0 0\n0 0 0 0\n",
     "8 values in line 19, its joints have 9 channels": HEADER
     + "Frames: 2\nFrame Time: 0.05\n0 0 0 0 0 0 0 0\n0 0 0 0 0 0 0 0 0\n",
@@ -103,7 +153,8 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("said", BROKEN)
-def test_broken_files(said, tmp_path):
+def test_broken_files(said, tmp_path, monkeypatch):
+    monkeypatch.setattr(bvh, "LARGEST", 1_000_000)
     path = tmp_path / "broken.bvh"
     path.write_text(BROKEN[said])
     with pytest.raises(DataError, match=re.escape(said)) as error:
@@ -193,6 +244,89 @@ def test_cgspeed_gets_its_thorax_and_forearms_back(tmp_path):
     assert found[0, 16] - pelvis == pytest.approx([3, 4 + 2 + 1.5, 0], abs=1e-5)  # 2: the upper back's length again
     assert found[0, 20] - found[0, 18] == pytest.approx([4.5, 0, 0], abs=1e-5)
     assert found[0, 15] - pelvis == pytest.approx([0, 4 + 2 + 3.2 + 1, 0], abs=1e-5)
+
+
+def swinging(path: Path, *first: str, count: int = 25) -> Path:
+    """The MotionBuilder figure at 120 frames per second: it goes ahead, its arms down, a leg swinging."""
+    figure(path, MOTIONBUILDER)
+    header = path.read_text().partition("Frames:")[0]
+    names = [line.split()[1] for line in header.splitlines() if line.split()[0] in ("ROOT", "JOINT")]
+    rows = []
+    for n in range(count):
+        turned = {"Hips": (0, 0, 30), "LeftArm": (-70, 0, 0), "RightArm": (70, 0, 0), "LeftUpLeg": (0, 0.5 * n, 0)}
+        rows.append(" ".join(map(str, [0, 16, 0.05 * n, *(v for name in names for v in turned.get(name, (0, 0, 0)))])))
+    return write(path, *(first or ()), *rows, header=header, seconds="0.00833333")
+
+
+def zeros(path: Path, place: str = "0 16 0") -> str:
+    return " ".join([place, *["0"] * (len(swinging(path).read_text().splitlines()[-1].split()) - 3)])
+
+
+class TestTPose:
+    """CMU's MotionBuilder release puts a frame of zero rotations before every motion."""
+
+    @pytest.mark.parametrize("place", ["0 16 0", "0 0 0"])
+    def test_it_is_dropped(self, place, tmp_path):
+        plain = bvh.joints(bvh.read(swinging(tmp_path / "plain.bvh")))
+        pose = zeros(tmp_path / "x.bvh", place)
+        posed = bvh.read(swinging(tmp_path / "posed.bvh", pose))
+        assert len(posed.values) == 26
+        assert np.array_equal(bvh.joints(posed), plain)
+        assert len(plain) == 5
+
+    def test_clips_count_it_and_have_the_length_of_the_motion(self, tmp_path):
+        pose = zeros(tmp_path / "x.bvh")
+        (tmp_path / "x.bvh").unlink()
+        swinging(tmp_path / "a.bvh", count=31)
+        swinging(tmp_path / "b.bvh", pose, count=30)  # 31 with the pose: a frame more at 20 per second
+        rows = [{"id": name, "split": "train", "captions": [{"text": "he goes"}]} for name in "ab"]
+        (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        with pytest.warns(UserWarning, match="changed 1 T-poses before the motion, dropped"):
+            clips = bvh.load(tmp_path, "train")
+        assert clips.changed == {"T-poses before the motion, dropped (the first: b.bvh)": 1}
+        assert [entry.frames for entry in clips.entries] == [clip.frames for clip in clips] == [6, 5]
+
+    def test_motion_that_begins_at_zero_is_kept(self, tmp_path):
+        still = bvh.read(figure(tmp_path / "still.bvh", MOTIONBUILDER, frames=9))
+        assert bvh.without_t_pose(still) is still
+        begins = bvh.read(write(tmp_path / "a.bvh", *(f"0 0 0 0 0 0 {n * n} 0 0" for n in range(5))))
+        assert bvh.without_t_pose(begins) is begins
+
+    @pytest.mark.skipif(MOTION_DATA is None, reason="MOTION_DATA does not name a folder of real motion")
+    def test_of_real_motion(self, tmp_path):
+        """A step of 0.264 m stood where 0.045 is."""
+        text = (Path(str(MOTION_DATA)) / "raw" / "cmu_bvh" / "131_01.bvh").read_text()
+        head, _, tail = text.partition("MOTION")
+        rows = tail.strip().splitlines()[2:363]
+        pose = " ".join([*rows[0].split()[:3], *["0"] * (len(rows[0].split()) - 3)])
+        plain, posed = (
+            bvh.joints(bvh.read(write(tmp_path / "a.bvh", *first, *rows, header=head + "MOTION\n", seconds=".0083333")))
+            for first in ([], [pose])
+        )
+        assert np.array_equal(plain, posed)
+        assert len(plain) == 61
+        assert np.linalg.norm(plain[1] - plain[0], axis=-1).max() == pytest.approx(0.045, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("up", "turn"), [("z", lambda p: p[..., [0, 2, 1]] * [1, -1, 1]), ("-y", lambda p: p * [1, -1, -1])]
+)
+@pytest.mark.parametrize("outline", ["BANDAI", "MOTIONBUILDER"])
+def test_another_axis_and_unit(up, turn, outline, tmp_path):
+    """A figure whose every offset is turned and scaled gives the same motion, thorax and all."""
+    plain = bvh.read(figure(tmp_path / "a.bvh", globals()[outline]))
+    known = bvh.naming(plain)
+    turned = Bvh(
+        plain.path, plain.names, plain.parents, turn(plain.offsets) / 7, plain.channels, plain.values / 7, plain.fps
+    )
+    turned.values[:, :3] = turn(turned.values[:, :3])
+    conventions = Conventions(scale=7 * known.metres, up=up)
+    assert bvh.joints(turned, conventions) == pytest.approx(bvh.joints(plain), abs=1e-6)
+
+
+def test_a_file_that_says_more_frames_than_it_has_room_for(tmp_path):
+    with pytest.raises(DataError, match="says 900000 frames and has not the size for them"):
+        bvh.opening(write(tmp_path / "a.bvh", "0 0 0 0 0 0 0 0 0", count=900_000))
 
 
 def test_folder_with_captions(tmp_path):

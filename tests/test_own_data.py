@@ -8,18 +8,21 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from test_bvh import BANDAI
+from test_bvh import figure as bvh_figure
 from test_world import TINY, TINY_PLAN
 
 from bench.alignment import pretrain, rewards
 from bench.alignment.evaluate import evaluate, evaluate_real
 from bench.alignment.finetune import main as finetune
-from bench.motion.clip import DataError
-from bench.motion.representation import joints_from_features
+from bench.motion.clip import UPWARD, Conventions, DataError
+from bench.motion.representation import features, joints_from_features
 from bench.motion.skeleton import T2M
 from bench.motion.text import CachedTable, build_table
 from bench.world import check, content, data, load, own, world
@@ -47,19 +50,25 @@ class Letters:
 def figure(frames: int, number: int) -> np.ndarray:
     """Joints of a figure of its own size, wider at the shoulders than at the hips, that swings its arms."""
     joints = np.zeros((frames, 22, 3))
-    joints[:, 0, 1] = 1
     size = 0.15 + 0.01 * (number % 5)
+    joints[:, 0, 1] = 2 * size
     for joint, parent in T2M.bones:
         wide = 1.5 if joint in (13, 14) else 1.0
         joints[:, joint] = joints[:, parent] + size * wide * np.array(T2M.directions[joint])
-    swing = np.sin(np.arange(frames) * (0.1 + 0.02 * (number % 3)) + number)
+    swing = np.sin(np.arange(frames) * (0.3 + 0.06 * (number % 3)) + number)
     joints[:, 18:, 2] += 0.1 * swing[:, None]
     return joints.astype(np.float32)
 
 
-def write(folder: Path, counts: dict[str, int] = COUNTS, fps: float = 20.0, **changed: np.ndarray) -> Path:
+def write(
+    folder: Path,
+    counts: dict[str, int] = COUNTS,
+    fps: float | None = 20.0,
+    change: Callable[[np.ndarray], np.ndarray] = lambda joints: joints,
+    **changed: np.ndarray,
+) -> Path:
     """A folder of arrays: clip 0 of each split has 200 frames (199 features: the most there may be), the last two of
-    training too few and too many. `changed`: joints by name of the clip."""
+    training too few and too many. `change`: of every clip's joints; `changed`: joints by name of the clip."""
     folder.mkdir(parents=True, exist_ok=True)
     clips, rows = {}, []
     for split, count in counts.items():
@@ -69,10 +78,11 @@ def write(folder: Path, counts: dict[str, int] = COUNTS, fps: float = 20.0, **ch
             clips[name] = figure(frames, number)
             said = [{"text": text} for text in CAPTIONS[number % 3]]
             rows.append({"id": name, "split": split, "captions": said})
-    clips |= changed
+    clips = {name: change(joints) for name, joints in clips.items()} | changed
     joints = np.concatenate(list(clips.values()))
     offsets = np.cumsum([0, *map(len, clips.values())])
-    np.savez(folder / "joints.npz", joints=joints, offsets=offsets, ids=np.array(list(clips)), fps=fps)
+    rate = {} if fps is None else {"fps": fps}
+    np.savez(folder / "joints.npz", joints=joints, offsets=offsets, ids=np.array(list(clips)), **rate)
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
     return folder
 
@@ -80,6 +90,18 @@ def write(folder: Path, counts: dict[str, int] = COUNTS, fps: float = 20.0, **ch
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     return write(tmp_path_factory.mktemp("own") / "motion")
+
+
+def stretched(joints: np.ndarray, by: int = 6) -> np.ndarray:
+    """As a recording at so many times the rate, smooth: the swing of `figure` goes on in finer steps."""
+    times = np.arange(len(joints) * by) / by
+    nodes = np.arange(len(joints))
+    flat = joints.reshape(len(joints), -1)
+    fine = np.stack([np.interp(times, nodes, column) for column in flat.T], axis=1)
+    kernel = np.hanning(4 * by + 1)[1:-1]
+    padded = np.pad(fine, ((2 * by - 1, 2 * by - 1), (0, 0)), mode="edge")
+    smooth = np.stack([np.convolve(column, kernel / kernel.sum(), mode="valid") for column in padded.T], axis=1)
+    return smooth.reshape(-1, *joints.shape[1:]).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +157,6 @@ class TestClips:
         [
             ({"counts": {**COUNTS, "train": 20}}, "has 20 usable clips in its split train, and 96 are needed"),
             ({"counts": {**COUNTS, "test": 31}}, "has 31 usable clips in its split test, and 32 are needed"),
-            ({"fps": 30.0}, "has motion at 30 frames per second"),
         ],
     )
     def test_folders_of_no_use(self, written, said, tmp_path):
@@ -156,7 +177,7 @@ class TestClips:
             names = [f"{split}{number}" for number in range(count)]
             (tmp_path / f"{split}.txt").write_text("\n".join(names))
             for name in names:
-                motion[name] = np.random.default_rng(len(motion)).normal(size=(42, 263)).astype(np.float32)
+                motion[name] = features(figure(43, len(motion)))
                 np.save(tmp_path / "new_joint_vecs" / f"{name}.npy", motion[name])
                 (tmp_path / "texts" / f"{name}.txt").write_text("he waves#he/PRON wave/VERB#0.0#0.0\n")
         np.save(tmp_path / "Mean.npy", np.zeros(263, np.float32))
@@ -183,6 +204,159 @@ class TestClips:
             own.read("video", tmp_path)
         with pytest.raises(DataError, match="there is no folder"):
             own.read("arrays", tmp_path / "none")
+
+
+class TestConventions:
+    """Motion in another unit, along another axis, at another rate: said with the option that mends it, which does."""
+
+    UNITS = (("centimetres", 0.01), ("millimetres", 0.001), ("inches", 0.0254), ("feet", 0.3048))
+
+    @staticmethod
+    def alike(folder: Path, other: Path, conventions: Conventions) -> bool:
+        clips, mended = own.read("arrays", folder), own.read("arrays", other, conventions)
+        assert [entry.id for entry in mended.entries] == [entry.id for entry in clips.entries]
+        return all(
+            np.allclose(one.decode(), two.decode(), atol=1e-4)
+            for one, two in list(zip(clips.entries, mended.entries, strict=True))[::10]
+        )
+
+    @pytest.mark.parametrize(("unit", "metres"), UNITS)
+    def test_units(self, unit, metres, folder, tmp_path):
+        other = write(tmp_path, change=lambda joints: joints / np.float32(metres))
+        with pytest.raises(DataError, match=f"the files seem to be in {unit}: add --scale {metres:g}"):
+            own.read("arrays", other)
+        assert self.alike(folder, other, Conventions(scale=metres))
+        own.read("arrays", other, Conventions(scale=1.0))  # what is said is not doubted
+
+    @pytest.mark.parametrize("up", ["x", "z", "-x", "-y", "-z"])
+    def test_axes(self, up, folder, tmp_path):
+        back = np.array(UPWARD[up], dtype=np.float32)
+        assert np.linalg.det(back) == pytest.approx(1), "a rotation: no side is mirrored"
+        other = write(tmp_path, change=lambda joints: joints @ back)
+        with pytest.raises(
+            DataError, match=f"not above feet along y in most clips: they are along {up}, so .*--up={up}"
+        ):
+            own.read("arrays", other)
+        assert self.alike(folder, other, Conventions(up=up))
+
+    def test_a_rate_that_the_file_does_not_say(self, tmp_path):
+        other = write(tmp_path, fps=None, change=stretched)
+        with pytest.raises(DataError, match=r"read at 20 frames per second, .* times as slowly as people do: .*--fps"):
+            own.read("arrays", other)
+        clips = own.read("arrays", other, Conventions(fps=120.0))
+        assert {entry.frames for entry in clips.entries} == {*range(40, 49), 199}
+        assert sum(count for reason, count in clips.changed.items() if "at 120 frames per second" in reason) == 143
+
+    def test_a_rate_that_the_file_says_is_brought_to_20(self, folder, tmp_path):
+        other = write(tmp_path, fps=30.0, change=lambda joints: stretched(joints, 3)[::2])
+        clips = own.read("arrays", other)
+        assert {entry.frames for entry in clips.entries} == {*range(40, 49), 199}
+        assert [note.partition(" (")[0] for note in clips.notes() if note.startswith("changed, train")] == [
+            "changed, train, clips at 30 frames per second, brought to 20"
+        ]
+
+    def test_bodies_that_lie_on_no_axis(self, tmp_path):
+        lying = np.float32([[1, 0, 0], [0, 0.4, 0], [0, 0, 1]])
+        other = write(tmp_path, change=lambda joints: joints @ lying)
+        with pytest.raises(DataError, match=r"bodies are|nor along another axis; if y is up, say so with --up=y"):
+            own.read("arrays", other)
+
+    def test_the_ground_is_said_where_it_is_not_at_0(self, folder, tmp_path):
+        other = write(tmp_path, change=lambda joints: joints + np.float32([0, 0.9, 0]))
+        assert "the ground (lowest point of a clip) is at 0.90 m in the median: brought to 0, clip by clip" in [
+            *own.read("arrays", other).notes()
+        ]
+        assert self.alike(folder, other, Conventions())
+
+    def test_bvh_in_metres_under_a_name_that_means_centimetres(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(own, "FEWEST", dict.fromkeys(COUNTS, 1))
+        outline = "\n".join(
+            " ".join(
+                [line[: len(line) - len(line.lstrip())] + name, *(f"{float(number) / 100:g}" for number in offset)]
+            )
+            for line in BANDAI.splitlines()
+            for name, *offset in [line.split()]
+        )
+        for split in COUNTS:
+            bvh_figure(tmp_path / f"{split}.bvh", outline, frames=50)
+        rows = [{"id": split, "split": split, "captions": [{"text": "he stands"}]} for split in COUNTS]
+        (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        with pytest.raises(
+            DataError, match=r"bodies are 0\.01\d+ m .*: the files seem to be in metres: add --scale 1,"
+        ):
+            own.read("bvh", tmp_path)
+        entry = own.read("bvh", tmp_path, Conventions(scale=1.0)).entries[0]
+        assert entry.decode()[0, 3] == pytest.approx(0.90, abs=1e-4), "the root's height"
+
+    def test_features_of_centimetres(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(own, "FEWEST", dict.fromkeys(COUNTS, 1))
+        for name in ("new_joint_vecs", "texts"):
+            (tmp_path / name).mkdir()
+        for number, split in enumerate(COUNTS):
+            (tmp_path / f"{split}.txt").write_text(split)
+            np.save(tmp_path / "new_joint_vecs" / f"{split}.npy", features(100 * figure(50, number)))
+            (tmp_path / "texts" / f"{split}.txt").write_text("he waves#he/PRON wave/VERB#0.0#0.0\n")
+        np.save(tmp_path / "Mean.npy", np.zeros(263, np.float32))
+        np.save(tmp_path / "Std.npy", np.ones(263, np.float32))
+        with pytest.raises(DataError, match="compute the features again from joints in metres"):
+            own.read("humanml3d", tmp_path)
+        assert len(own.read("humanml3d", tmp_path, Conventions(scale=1.0)).entries) == 3
+
+    def test_a_world_keeps_them(self, folder, tmp_path):
+        other = write(tmp_path / "motion", change=lambda joints: joints * np.float32(100))
+        clips = own.read("arrays", other, Conventions(scale=0.01))
+        assert clips.fingerprint != own.read("arrays", folder).fingerprint
+        build_table(Letters(), tmp_path / "table", clips.texts)
+        tensors, about = own.OwnData(clips, CachedTable(tmp_path / "table")).stored()
+        back = own.OwnData.restored(tmp_path / "world", json.loads(json.dumps(about)), tensors)
+        assert back.clips.conventions == Conventions(scale=0.01)
+        assert np.array_equal(back.clips.entries[0].decode(), clips.entries[0].decode())
+
+    def test_the_commands_options(self, tmp_path):
+        other = write(tmp_path / "motion", change=lambda joints: joints * np.float32(100))
+        build_table(Letters(), tmp_path / "table", own.read("arrays", other, Conventions(scale=0.01)).texts)
+        command = ["--data", f"arrays:{other}", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+        assert pretrain.main([*command, "--text-encoder", str(tmp_path / "table")]) == 2
+        assert pretrain.main([*command, "--scale", "0"]) == 2
+        with pytest.raises(SystemExit):
+            pretrain.main(["--scale", "0.01", *command[2:]])
+        content = pretrain.own_data(
+            f"arrays:{other}", tmp_path / "table", tmp_path, lambda _: None, Conventions(scale=0.01)
+        )
+        assert len(content) == sum(COUNTS.values())
+
+
+class TestDuplicates:
+    def test_a_clip_of_two_splits_stays_in_the_first(self, tmp_path):
+        other = write(tmp_path, {**COUNTS, "test": 42})
+        text = (other / "captions.jsonl").read_text()
+        again = [json.loads(line) for line in text.splitlines() if '"train7"' in line or '"val2"' in line]
+        (other / "captions.jsonl").write_text(
+            text + "".join(json.dumps(row | {"split": "test"}) + "\n" for row in again)
+        )
+        clips = own.read("arrays", other)
+        assert {entry.id: entry.split for entry in clips.entries}["train7"] == "train"
+        assert [entry.id for entry in clips.entries].count("val2") == 1
+        assert "left out, test, clips whose motion an earlier split has (the first: train7): 2" in clips.notes()
+
+    def test_so_does_a_file_under_two_ids(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(own, "FEWEST", dict.fromkeys(COUNTS, 1))
+        for split in COUNTS:
+            bvh_figure(tmp_path / f"{split}.bvh", BANDAI, frames=50)
+        rows = [{"id": split, "split": split, "captions": [{"text": "he stands"}]} for split in COUNTS]
+        rows.append({"id": "other", "file": "train.bvh", "split": "test", "captions": [{"text": "he stands"}]})
+        (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        clips = own.read("bvh", tmp_path)
+        assert [entry.id for entry in clips.entries] == ["train", "val", "test"]
+        assert "left out, test, clips whose motion an earlier split has (the first: other): 1" in clips.notes()
+
+    def test_a_split_of_nothing_else_is_refused(self, tmp_path):
+        other = write(tmp_path, {"train": 96, "test": 40})
+        text = (other / "captions.jsonl").read_text()
+        again = [json.loads(line) | {"split": "val"} for line in text.splitlines()[:9]]
+        (other / "captions.jsonl").write_text(text + "".join(json.dumps(row) + "\n" for row in again))
+        with pytest.raises(DataError, match="every clip of the split val is in an earlier one too"):
+            own.read("arrays", other)
 
 
 class TestWorld:

@@ -2,6 +2,7 @@
 
     python -m bench.alignment.pretrain --work DIR [--out FILE] [--seed N] [--quick]
     python -m bench.alignment.pretrain --data KIND:FOLDER --text-encoder PATH --work DIR --out FILE
+                                       [--scale METRES] [--up AXIS] [--fps RATE]
 
 The first makes the embedded world's weights, the second those of a world of one's own motion, for which steps grow with
 the root of the number of clips. Every stage keeps a checkpoint in the work folder; the same command goes on after a
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 
 from bench.command import carry_out
-from bench.motion.clip import SPLITS, DataError
+from bench.motion.clip import AS_THEY_ARE, SPLITS, UPWARD, Conventions, DataError
 from bench.motion.text import CachedTable, SentenceTransformer, build_table
 from bench.world import check, data, own, world
 from bench.world.content import Content, Embedded
@@ -35,21 +36,25 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.out == world.WEIGHTS and (options.quick or options.data):
         parser.error("only the whole embedded world belongs where the committed weights are: give an --out")
+    if not options.data and {options.scale, options.up, options.fps} != {None}:
+        parser.error("--scale, --up and --fps say what the files of --data are in: give it")
     return carry_out("bench.alignment.pretrain", lambda: _run(options), f"the checkpoints in {options.work}")
 
 
 def _run(options: argparse.Namespace) -> int:
+    stated = Conventions(options.scale, options.up, options.fps)
     options.work.mkdir(parents=True, exist_ok=True)
     say = _say(time.monotonic())
     content: Content = Embedded(QUICK_CLIPS if options.quick else data.CLIPS)
     if options.data:
-        content = own_data(options.data, options.text_encoder, options.work, say)
+        content = own_data(options.data, options.text_encoder, options.work, say, stated)
     # Measured as they are read back: in half precision.
     unmeasured = options.work / "unmeasured.safetensors"
     pretrain(options.work, QUICK if options.quick else None, content, options.seed, say).save(unmeasured)
     made = world.load(unmeasured)
     found = check.chosen_and_measured(made, say, *((2, 64) if options.quick else ()))
     of = " --data KIND:FOLDER --text-encoder PATH" if options.data else ""
+    of += "".join(f" --{name}={value}" for name, value in stated.given().items())
     quick = " --quick" if options.quick else ""
     made.about["command"] = f"python -m bench.alignment.pretrain{of} --work DIR --seed {options.seed}{quick}"
     made.about["metrics"] = found
@@ -61,14 +66,20 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if wrong and not options.quick else 0
 
 
-def own_data(source: str, encoder: Path | None, folder: Path, say: Callable[[str], None]) -> own.OwnData:
+def own_data(
+    source: str,
+    encoder: Path | None,
+    folder: Path,
+    say: Callable[[str], None],
+    conventions: Conventions = AS_THEY_ARE,
+) -> own.OwnData:
     """The clips of `KIND:FOLDER`; their captions' vectors are kept in the work folder, and made once.
 
     `encoder`: a sentence-transformers model's folder, or a table that build_table wrote. DataError for a source, an
     encoder or a table of no use.
     """
     kind, _, place = source.partition(":")
-    clips = own.read(kind, place)
+    clips = own.read(kind, place, conventions)
     for note in clips.notes():
         say(f"data: {note}")
     table = folder / "captions.safetensors"
@@ -123,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.alignment.pretrain", description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--data", metavar="KIND:FOLDER", help=f"motion of one's own ({', '.join(own.KINDS)}) in place of the embedded")
+    add("--scale", type=float, metavar="METRES", help="in one unit of its files: 0.01 for centimetres")
+    add("--up", choices=list(UPWARD), help="the axis of its files that points up; --up=-y for a negative one")
+    add("--fps", type=float, metavar="RATE", help="of its files, in frames per second, where they do not say it right")
     add("--text-encoder", type=Path, metavar="PATH", help="for its captions: a sentence-transformers model, or a table")
     add("--work", type=Path, required=True, help="folder of the data and the checkpoints")
     add("--out", type=Path, default=world.WEIGHTS, help="the world (default, the embedded one: the committed weights)")

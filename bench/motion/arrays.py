@@ -7,128 +7,102 @@
 is known. Other keys are ignored.
 """
 
-import json
-import math
-import zipfile
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.motion.clip import FPS, Caption, Clips, DataError, Entry, check_split, source
+from bench.motion import npy
+from bench.motion.captions import read_captions
+from bench.motion.clip import (
+    AS_THEY_ARE,
+    FPS,
+    Clips,
+    Conventions,
+    DataError,
+    Entry,
+    Notes,
+    check_split,
+    plausible_rate,
+    shown,
+    source,
+    upright,
+    usable,
+)
+from bench.motion.lines import is_name
+
+KINDS = {"joints": "iuf", "offsets": "iu", "ids": "SUiu", "fps": "iuf"}
+"""What each array may be of, by numpy's letters."""
 
 
-def load(folder: Path | str, split: str) -> Clips:
-    """The clips of one split. The array is read at once; clips are views of it.
+def load(folder: Path | str, split: str, conventions: Conventions = AS_THEY_ARE) -> Clips:
+    """The clips of one split, at the files' frame rate. The array is read at once; clips are views of it.
 
-    DataError for a file that is missing or broken, arrays that do not fit each other, a caption without a clip, and,
-    when a clip is asked for, values in it that are not finite.
+    DataError for a file that is missing or broken, arrays that do not fit each other, two clips of one id, a caption
+    without a clip, and, when a clip is asked for, values in it that are not finite or too large.
     """
     check_split(split)
-    folder = Path(folder)
-    joints, offsets, ids, fps = _arrays(folder / "joints.npz")
+    folder, notes = Path(folder), Notes()
+    joints, offsets, ids, fps = _arrays(folder / "joints.npz", notes)
+    fps = conventions.fps or fps
     place = {name: i for i, name in enumerate(ids)}
-    rows = read_captions(folder / "captions.jsonl")
+    rows = read_captions(folder / "captions.jsonl", split, notes)
     entries = []
     for row in rows:
         if row.id not in place:
             raise DataError(
                 f"{row.where}: clip {row.id} is not in joints.npz: remove the line, or write both files again"
             )
-        if row.split == split:
+        if row.split == split and row.captions:
             own = joints[offsets[place[row.id]] : offsets[place[row.id] + 1]]
-            decode = partial(finite, own, f"clip {row.id} of {folder / 'joints.npz'}")
+            decode = partial(_joints, own, f"clip {row.id} of {folder / 'joints.npz'}", conventions)
             entries.append(Entry(row.id, split, row.captions, len(own), decode, fps))
-    return source(entries, {"clips without captions": len(place.keys() - {row.id for row in rows})}, str(folder))
+    idle = place.keys() - {row.id for row in rows}
+    notes.left_out.add("clips without captions", min(idle, default=""), len(idle))
+    return source(entries, notes, str(folder), conventions.scale or 1.0, fps)
 
 
-def finite(motion: NDArray[np.float32], where: str) -> NDArray[np.float32]:
-    """The motion itself; DataError if it holds NaN or infinite values."""
-    if not np.isfinite(motion).all():
-        frame = int(np.argmin(np.isfinite(motion).reshape(len(motion), -1).all(axis=1)))
-        raise DataError(f"{where} has values that are not finite, first in frame {frame}: remove the clip")
-    return motion
+def _joints(motion: NDArray[np.float32], where: str, conventions: Conventions) -> NDArray[np.float32]:
+    return usable(upright(motion, conventions), where)
 
 
-def _arrays(path: Path) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str], float]:
+def _arrays(path: Path, notes: Notes) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str], float]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            joints, offsets, ids = file["joints"], file["offsets"], file["ids"]
-            fps = float(file["fps"]) if "fps" in file else FPS
+        arrays = npy.read_npz(path, KINDS)
     except FileNotFoundError:
         raise DataError(f"there is no {path}: a folder of arrays has joints.npz and captions.jsonl") from None
-    except KeyError as error:
-        raise DataError(f"{path} has no array {error}: write joints, offsets and ids into it") from None
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile):
-        raise DataError(f"{path} is not a whole npz of plain arrays: write it again") from None
+    for name in ("joints", "offsets", "ids"):
+        if name not in arrays:
+            raise DataError(f"{path} has no array {name!r}: write joints, offsets and ids into it")
+    joints, offsets, ids, fps = (arrays.get(name, np.array(FPS)) for name in KINDS)
     if joints.ndim != 3 or joints.shape[2] != 3:
         raise DataError(f"{path} has joints of shape {list(joints.shape)}: they must be [frames, joints, 3]")
-    if (
-        offsets.shape != (len(ids) + 1,)
-        or offsets[0] != 0
-        or offsets[-1] != len(joints)
-        or (np.diff(offsets) < 0).any()
-    ):
+    if ids.ndim != 1 or offsets.shape != (len(ids) + 1,):
+        raise DataError(
+            f"{path} has ids of shape {list(ids.shape)} and offsets of shape {list(offsets.shape)}: they must be "
+            "[clips] and [clips + 1]"
+        )
+    if offsets[0] != 0 or offsets[-1] != len(joints) or (offsets[1:] < offsets[:-1]).any():
         raise DataError(f"{path}: offsets do not divide {len(joints)} frames into {len(ids)} clips: write it again")
-    return joints.astype(np.float32, copy=False), offsets.astype(np.int64), [str(name) for name in ids], fps
+    if fps.size != 1 or not plausible_rate(fps.item()):
+        raise DataError(f"{path} has an fps of {shown(fps.tolist())}: write the frames per second, one number")
+    names = _names(ids, path, notes)
+    return npy.as_float32(joints, f"{path}, array joints"), offsets.astype(np.int64), names, float(fps.item())
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of a captions file."""
-
-    where: str
-    """File and line, for messages."""
-    id: str
-    split: str
-    captions: tuple[Caption, ...]
-    file: str | None
-    """The motion file's name, where the line gives one."""
-    fps: float | None
-    """The motion file's true frame rate, where the line gives one."""
-
-
-def read_captions(path: Path) -> list[Row]:
-    """The lines of a captions file; a line without `id` is named by its `file`.
-
-    DataError, with the line, for anything but an object with a name, a split and at least one caption with a text.
-    """
+def _names(ids: NDArray, path: Path, notes: Notes) -> list[str]:
+    if ids.dtype.kind in "iu" and len(ids):
+        notes.changed.add("ids that are numbers, read as their digits", f"{path.name}, {ids[0]}", len(ids))
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"there is no {path}: write one JSON object a line, with id, split and captions") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text: write it again as such") from None
-    rows = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            where = f"{path}, line {number}"
-            try:
-                rows.append(_row(json.loads(line), where))
-            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-                said = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-                raise DataError(
-                    f"{where} is no usable caption line ({said}): it must be a JSON object with id or file, split, and "
-                    "captions, a list of objects with text"
-                ) from None
-    return rows
-
-
-def _row(row: dict, where: str) -> Row:
-    captions = tuple(
-        Caption(str(c["text"]), (), seconds(c.get("f_tag", 0)), seconds(c.get("to_tag", 0)), str(c.get("meaning", "")))
-        for c in row["captions"]
-    )
-    if not captions:
-        raise ValueError("it has no caption")
-    check_split(row["split"])
-    name, fps = str(row.get("id") or Path(row["file"]).stem), row.get("fps")
-    return Row(where, name, row["split"], captions, row.get("file"), fps and float(fps))
-
-
-def seconds(tag: float | str) -> float:
-    """A caption's tag in seconds; 0 for NaN, which HumanML3D's files hold where there is no tag."""
-    value = float(tag)
-    return 0.0 if math.isnan(value) else value
+        names = [name.decode() if isinstance(name, bytes) else str(name) for name in ids.tolist()]
+    except (UnicodeDecodeError, SystemError):  # SystemError: of characters that Unicode does not have
+        raise DataError(f"{path} has ids that are not text: write them again") from None
+    seen: set[str] = set()
+    for name in names:
+        if not is_name(name):
+            raise DataError(f"{path}: {shown(name)} cannot be an id: give the clip another")
+        if name in seen:
+            raise DataError(f"{path} has two clips with the id {shown(name)}: give each its own")
+        seen.add(name)
+    return names

@@ -2,10 +2,14 @@
 
 A folder of them is a source with a `captions.jsonl` beside the files (see `arrays`), whose lines name a `file`, or an
 `id` that is the file's name without `.bvh`, and may give the true `fps`: CMU's subjects 60, 61, 88 and 139 were
-captured at 60 frames per second, although conversions say 120.
+captured at 60 frames per second, although conversions say 120. Files of cgspeed's MotionBuilder release begin with a
+T-pose that nobody stood in: it is dropped, and counted.
 """
 
+import math
+import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,10 +18,30 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.motion.arrays import read_captions
-from bench.motion.clip import FPS, Clips, DataError, Entry, check_split, source
+from bench.motion.captions import read_captions
+from bench.motion.clip import (
+    AS_THEY_ARE,
+    FASTEST,
+    FPS,
+    SLOWEST,
+    UPWARD,
+    Clips,
+    Conventions,
+    DataError,
+    Entry,
+    Notes,
+    Tally,
+    check_split,
+    shown,
+    source,
+    usable,
+)
+from bench.motion.lines import LARGEST as MOST_BYTES
+from bench.motion.lines import decoded, opened, read_lines, split_lines
 
 AXES = {"X": 0, "Y": 1, "Z": 2}
+LARGEST = 10_000_000
+"""Frames times joints of a file: 23 minutes of CMU's skeletons at 120 frames per second."""
 
 
 @dataclass(frozen=True)
@@ -38,97 +62,210 @@ class Bvh:
     fps: float
 
 
-def read(path: Path | str) -> Bvh:
-    """Reads a BVH file.
+def read(path: Path | str, fps: float | None = None) -> Bvh:
+    """Reads a BVH file. `fps`: its true frame rate, where its own is wrong.
 
-    DataError for a file that is missing or no BVH, is cut off, has an unknown channel, lines of another width than its
-    channels, another number of frames than it says, or values that are not numbers.
+    DataError, with the line where there is one, for a file that is missing or no BVH, is cut off, has two joints of one
+    name, an unknown channel, lines of another width than its channels, another number of frames than it says, a frame
+    time that cannot be, more than LARGEST frames times joints, or values that are not numbers.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    hierarchy, found, motion = text.partition("\nMOTION")
-    if not hierarchy.lstrip().startswith("HIERARCHY"):
+        lines = read_lines(path, Tally())
+    except FileNotFoundError:
+        raise DataError(f"cannot read {path}: there is no such file") from None
+    bvh, frames = _parsed(lines, path, fps)
+    if len(bvh.values) != frames:
+        raise DataError(
+            f"{path} says {frames} frames and holds {len(bvh.values)}: fetch it again, or mend its Frames: line"
+        )
+    return bvh
+
+
+def opening(path: Path, fps: float | None = None) -> tuple[Bvh, int]:
+    """The file with its first three frames alone, and how many it says there are; no more of it is read.
+
+    DataError as in `read`, as far as it is read.
+    """
+    frames = None
+    head = []
+    try:
+        with opened(path, MOST_BYTES) as file:
+            for line in file:
+                head.append(line)
+                if frames is not None:
+                    frames += bool(line.strip())
+                elif line.strip() == b"MOTION":
+                    frames = -2  # two lines come before the first
+                if frames == PEEK:
+                    break
+            size = os.stat(file.fileno()).st_size
+    except FileNotFoundError:
+        raise DataError(f"cannot read {path}: there is no such file") from None
+    bvh, count = _parsed(split_lines(decoded(b"".join(head), path, Tally()), path, Tally()), path, fps, PEEK)
+    if 2 * count * bvh.values.shape[1] > size + 1:
+        raise DataError(f"{path} says {shown(count)} frames and has not the size for them: fetch it again")
+    return bvh, count
+
+
+PEEK = 3
+"""Frames that tell a T-pose."""
+
+
+def _parsed(lines: list[str], path: Path, fps: float | None, most: int | None = None) -> tuple[Bvh, int]:
+    """The file with the frames that `lines` hold, `most` of them at most, and how many it says there are."""
+    first = next((n for n, line in enumerate(lines) if line.strip()), 0)
+    if not lines[first].lstrip().startswith("HIERARCHY"):
         raise DataError(f"{path} is not a BVH file (it does not begin with HIERARCHY): give the original file")
-    if not found:
+    middle = next((n for n, line in enumerate(lines) if line.strip() == "MOTION"), None)
+    if middle is None:
         raise DataError(f"{path} is cut off before MOTION: fetch it again")
-    names, parents, offsets, channels = _hierarchy(hierarchy.split()[1:], path)
-    values, fps = _motion(motion, sum(map(len, channels)), hierarchy.count("\n") + 2, path)
-    return Bvh(path, tuple(names), tuple(parents), np.array(offsets), tuple(channels), values, fps)
+    words = [(word, number) for number, line in enumerate(lines[:middle], 1) for word in line.split()]
+    names, parents, offsets, channels = _hierarchy(words[1:], path)
+    width = sum(map(len, channels))
+    rows = [(number, line.split()) for number, line in enumerate(lines[middle + 1 :], middle + 2) if line.strip()]
+    frames, own_fps = _counts(rows[:2], path, fps)
+    if frames * len(names) > LARGEST:
+        raise DataError(
+            f"{path} says {shown(frames)} frames of {len(names)} joints, more than {LARGEST} together: divide the file"
+        )
+    values = _values(rows[2:][:most], frames, width, path)
+    return Bvh(path, tuple(names), tuple(parents), np.array(offsets), tuple(channels), values, own_fps), frames
 
 
-def _hierarchy(tokens: list[str], path: Path) -> tuple[list[str], list[int], list[list[float]], list[tuple[str, ...]]]:
+def _hierarchy(
+    tokens: list[tuple[str, int]], path: Path
+) -> tuple[list[str], list[int], list[list[float]], list[tuple[str, ...]]]:
+    """Names, parents, offsets and channels, from the words with their lines."""
     names: list[str] = []
     parents: list[int] = []
     offsets: list[list[float]] = []
     channels: list[tuple[str, ...]] = []
     open_joints: list[int] = []
+    known: set[str] = set()
     words = iter(tokens)
+    line = 1
+
+    def take(count: int) -> list[str]:
+        taken = [word for word, _ in (next(words, ("", 0)) for _ in range(count))]
+        if "" in taken:
+            raise IndexError
+        return taken
+
     try:
-        for word in words:
+        for word, line in words:
             if word in ("ROOT", "JOINT", "End"):
-                name = next(words)
+                (name,) = take(1)
                 parent = open_joints[-1] if open_joints else -1
+                if word != "End" and name in known:
+                    raise DataError(f"{path}, line {line}: there are two joints {shown(name)}: rename one")
+                known.add(name)
                 names.append(f"{names[parent]}_end" if word == "End" else name)
                 parents.append(parent)
                 offsets.append([0.0, 0.0, 0.0])
                 channels.append(())
-                if next(words) != "{":
-                    raise DataError(f"{path} has no brace after joint {names[-1]}: fetch it again")
+                if take(1) != ["{"]:
+                    raise DataError(f"{path}, line {line}: no brace after joint {shown(names[-1])}: fetch it again")
                 open_joints.append(len(names) - 1)
             elif word == "OFFSET":
-                offsets[open_joints[-1]] = [float(next(words)) for _ in range(3)]
+                offset = [float(number) for number in take(3)]
+                if not all(map(math.isfinite, offset)):
+                    raise ValueError
+                offsets[open_joints[-1]] = offset
             elif word == "CHANNELS":
-                channels[open_joints[-1]] = tuple(next(words) for _ in range(int(next(words))))
+                count = int(take(1)[0])
+                if not 0 <= count <= 6:
+                    raise ValueError
+                channels[open_joints[-1]] = tuple(take(count))
             elif word == "}":
                 open_joints.pop()
             else:
-                raise DataError(f"{path} has {word!r} in its hierarchy, where a joint was expected: fetch it again")
-    except (StopIteration, ValueError, IndexError) as error:
+                raise DataError(f"{path}, line {line}: {shown(word)}, where a joint was expected: fetch it again")
+    except (ValueError, IndexError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(
-            f"{path} has a broken hierarchy at joint {names[-1] if names else '1'}: fetch it again"
-        ) from None
+        joint = shown(names[-1])[1:-1] if names else "1"
+        raise DataError(f"{path}, line {line}: broken hierarchy at joint {joint}: fetch it again") from None
     if open_joints or not names:
         raise DataError(f"{path} is cut off within its hierarchy: fetch it again")
     for name, own in zip(names, channels, strict=True):
         for channel in own:
             if channel[:1] not in AXES or channel[1:] not in ("position", "rotation"):
-                raise DataError(f"{path} has an unknown channel {channel!r} at joint {name}: export it as plain BVH")
+                raise DataError(
+                    f"{path} has an unknown channel {shown(channel)} at joint {shown(name)[1:-1]}: export it as plain "
+                    "BVH"
+                )
     return names, parents, offsets, channels
 
 
-def _motion(text: str, width: int, line: int, path: Path) -> tuple[NDArray[np.float64], float]:
-    """The values [F, width] and the frame rate; `line` is the file's line of MOTION, to name lines by."""
-    rows = [(line + n, row.split()) for n, row in enumerate(text.split("\n")) if row.strip()]
+def _counts(rows: list[tuple[int, list[str]]], path: Path, fps: float | None) -> tuple[int, float]:
+    """How many frames the file says it has, and their rate: `fps` where that is given."""
+    said = [" ".join(row) for _, row in rows]
+    found = re.match(r"Frames:\s*(\d{1,18})$", said[0]) if said else None
+    if found is None:
+        raise _cut(rows[:1], "Frames: and a number", path)
+    time = re.match(r"Frame Time:\s*(\S+)$", said[1]) if len(said) == 2 else None
     try:
-        (_, (*_, frames)), (_, (*_, seconds)) = rows[0], rows[1]
-        if rows[0][1][0] != "Frames:" or rows[1][1][:2] != ["Frame", "Time:"]:
-            raise ValueError
-        count, fps = int(frames), 1 / float(seconds)
-    except (IndexError, ValueError, ZeroDivisionError):
-        raise DataError(f"{path} is cut off after MOTION (no Frames: and Frame Time:): fetch it again") from None
-    body = rows[2:]
-    for number, (at, row) in enumerate(body, 1):
+        seconds = float(time[1])  # type: ignore[index]
+    except (TypeError, ValueError):
+        raise _cut(rows[1:], "Frame Time: and a number", path) from None
+    if fps is None and not (1 / FASTEST <= seconds <= 1 / SLOWEST):  # NaN is neither
+        raise DataError(
+            f"{path}, line {rows[1][0]}: a frame time of {seconds:g} s cannot be: write seconds, "
+            f"{1 / FASTEST:g} to {1 / SLOWEST:g}, or give the true rate (fps in captions.jsonl, or --fps)"
+        )
+    return int(found[1]), 1 / seconds if fps is None else fps
+
+
+def _cut(rows: list[tuple[int, list[str]]], wanted: str, path: Path) -> DataError:
+    where = f", line {rows[0][0]}: broken or" if rows else " is"
+    return DataError(f"{path}{where} cut off after MOTION (no {wanted}): fetch it again")
+
+
+def _values(rows: list[tuple[int, list[str]]], frames: int, width: int, path: Path) -> NDArray[np.float64]:
+    """The values [F, width] of the rows that the file has, whose lines are named."""
+    for number, (line, row) in enumerate(rows, 1):
         if len(row) != width:
-            last = number == len(body) and len(row) < width
             raise DataError(
-                f"{path} is cut off in frame {number} (line {at}): fetch it again"
-                if last
-                else f"{path} has {len(row)} values in line {at}, its joints have {width} channels: export it again"
+                f"{path} is cut off in frame {number} (line {line}): fetch it again"
+                if number == len(rows) and len(row) < width
+                else f"{path} has {len(row)} values in line {line}, its joints have {width} channels: export it again"
             )
-    if len(body) != count:
-        raise DataError(f"{path} says {count} frames and holds {len(body)}: fetch it again, or mend its Frames: line")
-    try:
-        values = np.array([row for _, row in body], dtype=np.float64)
-    except ValueError as error:
-        raise DataError(f"{path} has a value that is no number ({error}): fetch it again") from None
-    if not len(values) or not np.isfinite(values).all():
-        raise DataError(f"{path} has no frames, or values that are not finite: export it again")
-    return values, fps
+    if not rows or not width or not frames:
+        raise DataError(f"{path} has no frames, or joints without channels: export it again")
+    values = np.empty((len(rows), width))
+    for place, (line, row) in zip(values, rows, strict=True):
+        try:
+            place[:] = row
+        except ValueError as error:
+            raise DataError(f"{path} has a value that is no number in line {line} ({error}): fetch it again") from None
+        if not np.isfinite(place).all():
+            raise DataError(f"{path} has values that are not finite in line {line}: export it again")
+    return values
+
+
+JUMP, STEP = 4, 0.02
+"""A T-pose is left by a step of this many times the next one, and of this share of the skeleton's reach."""
+
+
+def without_t_pose(bvh: Bvh) -> Bvh:
+    """The file without its first frame where that is a T-pose put before the motion, as in cgspeed's MotionBuilder
+    release of CMU's data: every rotation is 0, and the motion is not joined to it.
+    """
+    return replace(bvh, values=bvh.values[1:]) if has_t_pose(bvh) else bvh
+
+
+def has_t_pose(bvh: Bvh) -> bool:
+    """Whether the first frame is one that nobody stood in."""
+    turning = [channel.endswith("rotation") for own in bvh.channels for channel in own]
+    if len(bvh.values) < PEEK or bvh.values[0, turning].any():
+        return False
+    with np.errstate(over="ignore", invalid="ignore"):
+        place = positions(bvh.parents, *transforms(replace(bvh, values=bvh.values[:PEEK])))
+        place -= place[:, :1]
+        left, next_one = np.linalg.norm(np.diff(place, axis=0), axis=-1).max(axis=-1)
+        reach = np.linalg.norm(place[0], axis=-1).max()
+    return bool(left > JUMP * next_one and left > STEP * reach)
 
 
 def transforms(bvh: Bvh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -194,13 +331,22 @@ def resample(
     return turned, moved
 
 
+def resampled_positions(joints: NDArray[np.floating], fps: float) -> NDArray[np.float32]:
+    """Positions [F, J, 3] at 20 frames per second, mixed linearly where no rotations are known."""
+    times = np.arange(resampled(len(joints), fps)) * (fps / FPS)
+    before = np.minimum((times + NEAR).astype(int), len(joints) - 1)
+    after = np.minimum(before + 1, len(joints) - 1)
+    share = np.where(times - before < NEAR, 0.0, times - before)[:, None, None]
+    return (joints[before] + share * (joints[after] - joints[before])).astype(np.float32)
+
+
 NEAR = 0.01
 """Of a frame: files round their frame time (0.0083333), so whole frames are met only this nearly."""
 
 
 def resampled(frames: int, fps: float) -> int:
     """How many frames at 20 per second the given ones cover."""
-    return int((frames - 1 + NEAR) * FPS / fps) + 1
+    return 0 if frames == 0 else int((frames - 1 + NEAR) * FPS / fps) + 1
 
 
 Spot = tuple[str, str, float]
@@ -222,8 +368,8 @@ class Naming:
     wrists: tuple[str, ...] = ()
     """Ends of forearms that lack their distal third."""
 
-    def whole(self, bvh: Bvh) -> Bvh:
-        """The file with what cgspeed's conversion dropped of CMU's skeletons put back.
+    def whole(self, bvh: Bvh, up: str = "y") -> Bvh:
+        """The file, whose axis `up` points up, with what cgspeed's conversion dropped of CMU's skeletons put back.
 
         In CMU's own skeletons a thorax of about the upper back's length carries the neck and the arms, and a `wrist`
         bone of half the radius follows it. Without them shoulders are 11 cm too low, wrists 9 cm too near the elbows.
@@ -231,7 +377,7 @@ class Naming:
         offsets = bvh.offsets.copy()
         place = {name: joint for joint, name in enumerate(bvh.names)}
         for name in self.above:
-            offsets[place[name], 1] += np.linalg.norm(bvh.offsets[place[self.upper_back]])
+            offsets[place[name]] += np.linalg.norm(bvh.offsets[place[self.upper_back]]) * np.array(UPWARD[up][1])
         for name in self.wrists:
             offsets[place[name]] *= 1.5
         return replace(bvh, offsets=offsets)
@@ -304,64 +450,61 @@ def naming(bvh: Bvh) -> Naming:
     return nearest
 
 
-def joints(bvh: Bvh) -> NDArray[np.float32]:
+def joints(bvh: Bvh, conventions: Conventions = AS_THEY_ARE) -> NDArray[np.float32]:
     """The motion as HumanML3D's 22 joints: [F, 22, 3] at 20 fps, metres, y up, left = +x when facing +z.
 
-    Both families have y up and left at +x already; heading and horizontal place are the file's. The floor is put at the
-    1st percentile of the lowest joint. DataError for an unknown skeleton.
+    The families have y up and left at +x already, in a unit of their own, unless `conventions` say otherwise; heading
+    and horizontal place are the file's. A T-pose before the motion is dropped. The floor is put at the 1st percentile
+    of the lowest joint. DataError for an unknown skeleton, or positions too large for a body.
     """
-    known = naming(bvh)
+    known, up = naming(bvh), conventions.up or "y"
     place = {name: joint for joint, name in enumerate(bvh.names)}
-    bvh = known.whole(bvh)
-    world = positions(bvh.parents, *resample(*transforms(bvh), bvh.fps))
+    bvh = known.whole(without_t_pose(bvh), up)
     first, second, shares = zip(*((place[one], place[other], share) for one, other, share in known.spots), strict=True)
     share = np.array(shares)[:, None]
-    found = known.metres * (world[:, list(first)] + share * (world[:, list(second)] - world[:, list(first)]))
-    found[..., 1] -= np.percentile(found[..., 1].min(axis=1), 1)
-    return found.astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        world = positions(bvh.parents, *resample(*transforms(bvh), bvh.fps))
+        world = world @ np.array(UPWARD[up]).T
+        between = world[:, list(first)] + share * (world[:, list(second)] - world[:, list(first)])
+        motion = (conventions.scale or known.metres) * between
+        motion[..., 1] -= np.percentile(motion[..., 1].min(axis=1), 1)
+        motion = motion.astype(np.float32)
+    return usable(motion, str(bvh.path))
 
 
-def load(folder: Path | str, split: str) -> Clips:
-    """The clips of one split of a folder of .bvh files and captions.jsonl. A file is read when its clip is asked for.
+def load(folder: Path | str, split: str, conventions: Conventions = AS_THEY_ARE) -> Clips:
+    """The clips of one split of a folder of .bvh files and captions.jsonl. A file is read when its clip is asked for,
+    before that only its beginning.
 
-    Captions without a file and files without captions are left out, counted and said. DataError for captions that
-    cannot be read, a split without clips, and, when a clip is asked for, all that `read` and `joints` name.
+    Captions without a file, files without captions and T-poses before the motion are counted and said. DataError for
+    captions that cannot be read, a split without clips, a file whose beginning `read` or `naming` cannot use, and, when
+    a clip is asked for, all else that `read` and `joints` name.
     """
     check_split(split)
-    folder = Path(folder)
-    rows = read_captions(folder / "captions.jsonl")
+    folder, notes = Path(folder), Notes()
+    rows = read_captions(folder / "captions.jsonl", split, notes)
     files = {path.name: path for path in sorted(folder.glob("*.bvh"))}
-    entries, lost = [], []
+    entries, units, rates = [], Counter[float](), Counter[float]()
     for row in rows:
+        if row.split != split or not row.captions:
+            continue
         name = row.file or f"{row.id}.bvh"
         if name not in files:
-            lost.append(name)
-        elif row.split == split:
-            frames, fps = _header(files[name])
-            fps = row.fps or fps
-            entries.append(
-                Entry(row.id, split, row.captions, resampled(frames, fps), partial(_decode, files[name], fps))
-            )
+            notes.left_out.add("captions without a file", name)
+            continue
+        begun, frames = opening(files[name], conventions.fps or row.fps)
+        units[conventions.scale or naming(begun).metres] += 1
+        rates[begun.fps] += 1
+        if has_t_pose(begun):
+            notes.changed.add("T-poses before the motion, dropped", name)
+            frames -= 1
+        decode = partial(_decode, files[name], begun.fps, conventions)
+        entries.append(Entry(row.id, split, row.captions, resampled(frames, begun.fps), decode, recording=name))
     idle = files.keys() - {row.file or f"{row.id}.bvh" for row in rows}
-    left_out = {
-        f"captions without a file (the first: {lost[0] if lost else ''})": len(lost),
-        f"files without captions (the first: {min(idle, default='')})": len(idle),
-    }
-    return source(entries, left_out, f"{folder}, {split}")
+    notes.left_out.add("files without captions", min(idle, default=""), len(idle))
+    unit, rate = (max(counted, key=counted.__getitem__, default=1.0) for counted in (units, rates))
+    return source(entries, notes, f"{folder}, {split}", unit, rate)
 
 
-def _decode(path: Path, fps: float) -> NDArray[np.float32]:
-    return joints(replace(read(path), fps=fps))
-
-
-def _header(path: Path) -> tuple[int, float]:
-    """Frames and frame rate by what the file says, without reading its motion."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("MOTION"):
-                found = re.match(r"\s*Frames:\s*(\d+)\s+Frame Time:\s*(\S+)", file.readline() + file.readline())
-                try:
-                    return int(found[1]), 1 / float(found[2])  # type: ignore[index]
-                except (TypeError, ValueError, ZeroDivisionError):
-                    break
-    raise DataError(f"{path} is cut off before its frames: fetch it again")
+def _decode(path: Path, fps: float, conventions: Conventions) -> NDArray[np.float32]:
+    return joints(read(path, fps), conventions)

@@ -4,6 +4,7 @@ A source is a sequence of clips of one split. Clips are decoded when they are as
 nothing until it is used; what a source leaves out is counted by reason and said once.
 """
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +26,112 @@ UNIT = 4
 MAX_FRAMES = 196
 """The longest crop, and the length that batches are padded to."""
 SPLITS = ("train", "val", "test")
+SLOWEST, FASTEST = 5.0, 1000.0
+"""Frames per second that files of motion may have."""
+UPWARD = {
+    "x": ((0, -1, 0), (1, 0, 0), (0, 0, 1)),
+    "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+    "-x": ((0, 1, 0), (-1, 0, 0), (0, 0, 1)),
+    "-y": ((1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    "-z": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
+}
+"""The rotation that brings the axis of this name to +y."""
 
 
 class DataError(InputError):
     """Motion data cannot be used; the message is one sentence that names the file and the mend."""
+
+
+@dataclass(frozen=True)
+class Conventions:
+    """What a folder's files are in, where the user says so; None: what they say themselves, or their kind has."""
+
+    scale: float | None = None
+    """Metres in one unit of length: 0.01 for centimetres."""
+    up: str | None = None
+    """The axis that points up, of UPWARD."""
+    fps: float | None = None
+    """Frames per second."""
+
+    def __post_init__(self) -> None:
+        """DataError for a scale, an axis or a rate that cannot be."""
+        if self.scale is not None and not (math.isfinite(self.scale) and self.scale > 0):
+            raise DataError(f"a scale of {self.scale:g} is none: give the metres in one unit, such as 0.01")
+        if self.up is not None and self.up not in UPWARD:
+            raise DataError(f"there is no axis {shown(self.up)}: give one of {', '.join(UPWARD)}")
+        if self.fps is not None and not plausible_rate(self.fps):
+            raise DataError(f"{self.fps:g} frames per second cannot be: give {SLOWEST:g} to {FASTEST:g}")
+
+    def given(self) -> dict[str, float | str]:
+        """Those that are given, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+AS_THEY_ARE = Conventions()
+
+
+def plausible_rate(fps: float) -> bool:
+    """Whether files of motion have such a frame rate."""
+    return SLOWEST <= fps <= FASTEST
+
+
+def shown(value: object) -> str:
+    """A value from a file as a message shows it: on one line, and short."""
+    text = ascii(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def upright(joints: NDArray[np.float32], conventions: Conventions) -> NDArray[np.float32]:
+    """Joints `[F, J, 3]` of a folder with these conventions, in metres and y up."""
+    if conventions.up is not None:
+        joints = joints @ np.array(UPWARD[conventions.up], dtype=joints.dtype).T
+    if conventions.scale is not None:
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            joints = joints * joints.dtype.type(conventions.scale)
+    return joints
+
+
+LARGEST = 1e7
+"""No number of a motion is as large, in any unit: what is overflows later."""
+
+
+def usable(motion: NDArray[np.float32], where: str) -> NDArray[np.float32]:
+    """The motion itself; DataError if it holds NaN, infinite or other values of LARGEST and more."""
+    fine = np.abs(motion) < LARGEST
+    if not fine.all():
+        frame = int(np.argmin(fine.reshape(len(motion), -1).all(axis=1)))
+        raise DataError(f"{where} has values that are not finite or too large, first in frame {frame}: remove the clip")
+    return motion
+
+
+class Tally:
+    """How many clips, captions or files something was done to, by reason, each with where it was first."""
+
+    def __init__(self) -> None:
+        self._counted: dict[str, tuple[str, int]] = {}
+
+    def add(self, reason: str, first: str, count: int = 1) -> None:
+        known = self._counted.get(reason, (first, 0))
+        self._counted[reason] = (known[0], known[1] + count)
+
+    def counts(self) -> dict[str, int]:
+        return {f"{reason} (the first: {first})": count for reason, (first, count) in self._counted.items() if count}
+
+    def extend(self, other: "Tally") -> None:
+        for reason, (first, count) in other._counted.items():
+            self.add(reason, first, count)
+
+
+class Notes:
+    """What a source leaves out, and what it changes, on the way from the files to its clips."""
+
+    def __init__(self) -> None:
+        self.left_out, self.changed = Tally(), Tally()
+
+    def extend(self, other: "Notes") -> None:
+        self.left_out.extend(other.left_out)
+        self.changed.extend(other.changed)
 
 
 @dataclass(frozen=True)
@@ -91,6 +194,8 @@ class Entry:
     decode: Callable[[], NDArray[np.float32]]
     """[F, J, 3] joints or [F, D] features; DataError for a bad file."""
     fps: float = FPS
+    recording: str = ""
+    """Equal for entries of one motion under several ids; empty: the id stands for it."""
 
     def clip(self) -> Clip:
         motion = self.decode()
@@ -105,6 +210,12 @@ class Clips(Sequence[Clip]):
     entries: tuple[Entry, ...]
     left_out: Mapping[str, int] = field(default_factory=dict)
     """How many clips or captions were left out, by reason."""
+    changed: Mapping[str, int] = field(default_factory=dict)
+    """How many clips, captions or files are not taken as they stand, by reason."""
+    unit: float = 1.0
+    """Metres in a unit of length of the files, as they were read."""
+    rate: float = FPS
+    """Frames per second of the files, as they were read."""
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -143,12 +254,12 @@ class Clips(Sequence[Clip]):
                         found.append(part)
                     else:
                         left_out[f"parts outside {shortest(entry.fps)} to {END_FRAMES - 1} frames"] += 1
-        return Clips(tuple(found), dict(left_out))
+        return replace(self, entries=tuple(found), left_out=dict(left_out))
 
 
 def _part(entry: Entry, place: int, caption: Caption) -> Entry:
-    start = min(int(caption.start_seconds * entry.fps), entry.frames)
-    stop = min(int(caption.end_seconds * entry.fps), entry.frames)
+    start = int(min(caption.start_seconds * entry.fps, entry.frames))
+    stop = int(min(caption.end_seconds * entry.fps, entry.frames))
     return replace(
         entry,
         id=f"{entry.id}@{place}",
@@ -183,20 +294,23 @@ def crop(clip: Clip, rng: np.random.Generator) -> Clip:
     return clip.part(start, start + units * UNIT)
 
 
-def source(entries: Sequence[Entry], left_out: Mapping[str, int], where: str) -> Clips:
-    """The entries as a source, with one warning that counts what was left out.
+def source(entries: Sequence[Entry], notes: Notes, where: str, unit: float = 1.0, rate: float = FPS) -> Clips:
+    """The entries as a source, with one warning that counts what was left out and what was changed.
 
     DataError if nothing is left; `where` names the file or folder.
     """
-    said = "; ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+    left_out, changed = notes.left_out.counts(), notes.changed.counts()
+    lost = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
     if not entries:
-        raise DataError(f"{where} gives no clip ({said or 'it lists none'}): check the folder and the split")
+        raise DataError(f"{where} gives no clip ({lost or 'it lists none'}): check the folder and the split")
+    mended = "; ".join(f"{count} {reason}" for reason, count in changed.items())
+    said = "; ".join(f"{what} {which}" for what, which in (("left out", lost), ("changed", mended)) if which)
     if said:
-        warnings.warn(f"{where}: left out {said}", stacklevel=3)
-    return Clips(tuple(entries), {reason: count for reason, count in left_out.items() if count})
+        warnings.warn(f"{where}: {said}", stacklevel=3)
+    return Clips(tuple(entries), left_out, changed, unit, rate)
 
 
 def check_split(split: str) -> None:
     """DataError for a split that does not exist."""
     if split not in SPLITS:
-        raise DataError(f"there is no split {split!r}: give one of {', '.join(SPLITS)}")
+        raise DataError(f"there is no split {shown(split)}: give one of {', '.join(SPLITS)}")

@@ -5,6 +5,7 @@ the published length filter are left out, and the others are cut to a multiple o
 a split are in an order that has nothing to do with their names, so that its first ones stand for all.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,9 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.motion import arrays, bvh, humanml3d
-from bench.motion.clip import FPS, SPLITS, Caption, Clips, DataError, Entry
-from bench.motion.representation import MotionError, bone_offsets, features
+from bench.motion import arrays, bvh, humanml3d, plausible
+from bench.motion.clip import (
+    AS_THEY_ARE,
+    FPS,
+    SPLITS,
+    Caption,
+    Clips,
+    Conventions,
+    DataError,
+    Entry,
+)
+from bench.motion.representation import MotionError, bone_offsets, features, joints_from_features
 from bench.motion.text import CachedTable, words
 from bench.world.content import WORDS, Captions, Example, cut, cut_length
 
@@ -26,6 +36,8 @@ KINDS = {"arrays": arrays.load, "humanml3d": humanml3d.load, "bvh": bvh.load}
 FEWEST = {"train": 96, "val": 4, "test": 32}
 """Clips that a split must have: a batch of the contrast (whose windows are enough for the principal components), two of
 FID and two to compare with them, a pool of R-precision."""
+SAMPLE = 32
+"""Clips that are looked at for their size, axis and rate."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,11 @@ class OwnClips:
     """Of features `[F, 263]`: the training split's, then those of val and of test."""
     left_out: Mapping[str, int]
     """How many clips or parts were left out, by split and reason."""
+    changed: Mapping[str, int]
+    """How many clips, captions or files are not taken as they stand, by split and reason."""
+    conventions: Conventions = AS_THEY_ARE
+    remark: str = ""
+    """On the folder's motion as a whole, if there is one."""
 
     @cached_property
     def texts(self) -> list[str]:
@@ -48,43 +65,56 @@ class OwnClips:
     def fingerprint(self) -> str:
         """Of the clips' names, splits, lengths and captions; not of the motion, all of which would have to be read."""
         digest = hashlib.sha256()
+        if given := self.conventions.given():
+            digest.update(json.dumps(given, sort_keys=True).encode())
         for entry in self.entries:
             said = [entry.id, entry.split, entry.frames, [[own.text, own.meaning] for own in entry.captions]]
             digest.update(json.dumps(said).encode())
         return digest.hexdigest()[:32]
 
     def notes(self) -> list[str]:
-        """What was left out and cut, a line each."""
+        """What was left out, changed and cut, a line each."""
         told = [f"left out, {reason}: {count}" for reason, count in self.left_out.items()]
+        told += [f"changed, {reason}: {count}" for reason, count in self.changed.items()]
+        told += [self.remark] if self.remark else []
         long = sum(len(words(text)) > WORDS for text in self.texts)
         if long:
             told.append(f"captions read word by word up to the {WORDS}th alone: {long} of {len(self.texts)}")
         return told
 
 
-def read(kind: str, folder: Path | str) -> OwnClips:
-    """The clips of a folder, of one of KINDS. Motion is read when it is asked for, but for one clip's.
+def read(kind: str, folder: Path | str, conventions: Conventions = AS_THEY_ARE, checked: bool = True) -> OwnClips:
+    """The clips of a folder, of one of KINDS. Motion is read when it is asked for, but for one clip's, and for those of
+    a sample where motion is to be `checked` (see plausible).
 
-    DataError for an unknown kind, all that the source names, motion at another rate than 20 frames per second (KIT-ML
-    among it), and a split with fewer clips than FEWEST.
+    DataError for an unknown kind, all that the source names, features at another rate than 20 frames per second (KIT-ML
+    among it), a split with fewer clips than FEWEST, and motion that is not of people in metres, y up, at the rate that
+    it is read at, with the convention that would make it so.
     """
     if kind not in KINDS:
         raise DataError(f"there is no kind of data {kind!r}: give one of {', '.join(KINDS)}")
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: give that of the motion data")
-    found: dict[str, Clips] = {}
+    read_splits: dict[str, Clips] = {}
     for split in SPLITS:
-        clips = KINDS[kind](folder, split)
-        found[split] = replace(clips, entries=tuple(sorted(clips.entries, key=_place)))
-        if (fps := clips.entries[0].fps) != FPS:
+        read_splits[split] = clips = KINDS[kind](folder, split, conventions)
+        if kind == "humanml3d" and clips.rate != FPS:
             raise DataError(
-                f"{folder} has motion at {fps:g} frames per second: the world's networks read HumanML3D's features at "
-                f"{FPS:g}, so bring it to that rate as arrays"
+                f"{folder} has motion at {clips.rate:g} frames per second: the world's networks read HumanML3D's "
+                f"features at {FPS:g}, so bring it to that rate as arrays"
             )
-    first = found["train"].entries[0].clip()
-    if first.joints is not None:
-        offsets = _described(partial(bone_offsets, first.joints[0]), first.id, folder)
+    found = _apart(read_splits, folder)
+    first = next((entry for entry in found["train"].entries if entry.frames), found["train"].entries[0]).clip()
+    remark = ""
+    if first.joints is None:
+        if checked:
+            remark = _checked(found["train"], folder, conventions)
+    else:
+        offsets = _described(partial(_body, first.joints), first.id, folder)
+        found = {split: _at_the_worlds_rate(clips) for split, clips in found.items()}
+        if checked:
+            remark = _checked(found["train"], folder, conventions)
         found = {split: _featured(clips, offsets, folder) for split, clips in found.items()}
     kept = {split: clips.parts() for split, clips in found.items()}
     for split, fewest in FEWEST.items():
@@ -94,7 +124,66 @@ def read(kind: str, folder: Path | str) -> OwnClips:
                 "the clips otherwise, or add some"
             )
     left_out = {f"{split}, {why}": count for split, own in kept.items() for why, count in own.left_out.items()}
-    return OwnClips(kind, folder, tuple(entry for own in kept.values() for entry in own.entries), left_out)
+    changed = {f"{split}, {why}": count for split, own in kept.items() for why, count in own.changed.items()}
+    entries = tuple(entry for own in kept.values() for entry in own.entries)
+    return OwnClips(kind, folder, entries, left_out, changed, conventions, remark)
+
+
+def _body(joints: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Bone offsets of the first frame; MotionError if there is none, or it is of no use."""
+    if not len(joints):
+        raise MotionError("it has no frames: leave it out")
+    return bone_offsets(joints[0])
+
+
+def _apart(found: Mapping[str, Clips], folder: Path) -> dict[str, Clips]:
+    """The splits in their order, each without the motions of those before it, which are counted."""
+    apart: dict[str, Clips] = {}
+    seen: set[str] = set()
+    for split, clips in found.items():
+        entries = sorted((entry for entry in clips.entries if _recording(entry) not in seen), key=_place)
+        again = [entry.id for entry in clips.entries if _recording(entry) in seen]
+        if not entries:
+            raise DataError(
+                f"{folder}: every clip of the split {split} is in an earlier one too: divide them otherwise"
+            )
+        reason = f"clips whose motion an earlier split has (the first: {min(again, default='')})"
+        left_out = {**clips.left_out, reason: len(again)} if again else clips.left_out
+        apart[split] = replace(clips, entries=tuple(entries), left_out=left_out)
+        seen |= {_recording(entry) for entry in entries}
+    return apart
+
+
+def _recording(entry: Entry) -> str:
+    return entry.recording or entry.id
+
+
+def _checked(clips: Clips, folder: Path, conventions: Conventions) -> str:
+    """What `plausible.check` says of the first clips, of any length (a wrong rate would choose among them)."""
+    sample, made = [], False
+    for entry in [entry for entry in clips.entries if entry.frames > 2][:SAMPLE]:
+        with contextlib.suppress(DataError):  # named when the clip itself is needed
+            clip = entry.clip()
+            made = clip.joints is None
+            sample.append(joints_from_features(clip.motion) if made else clip.motion)
+    return plausible.check(sample, folder, conventions, clips.unit, clips.rate, made) if sample else ""
+
+
+def _at_the_worlds_rate(clips: Clips) -> Clips:
+    """Clips of joints at 20 frames per second, whatever rate they have; counted where it is another."""
+    fps = clips.entries[0].fps
+    if fps == FPS:
+        return clips
+
+    def decode(entry: Entry) -> NDArray[np.float32]:
+        return bvh.resampled_positions(entry.decode(), fps)
+
+    entries = tuple(
+        replace(entry, frames=bvh.resampled(entry.frames, fps), fps=FPS, decode=partial(decode, entry))
+        for entry in clips.entries
+    )
+    reason = f"clips at {fps:g} frames per second, brought to {FPS:g} (the first: {entries[0].id})"
+    return replace(clips, entries=entries, changed={**clips.changed, reason: len(entries)})
 
 
 def _place(entry: Entry) -> str:
@@ -146,7 +235,7 @@ class OwnData:
                 f"the world in {path} was made of {folder}, which is not there: bring the folder back, or pre-train "
                 "again with --data"
             )
-        clips = read(about["kind"], folder)
+        clips = read(about["kind"], folder, Conventions(**about.get("conventions", {})), checked=False)
         if clips.fingerprint != about["fingerprint"]:
             raise DataError(
                 f"the world in {path} was made of other clips or captions than {folder} now holds: bring them back, or "
@@ -167,7 +256,9 @@ class OwnData:
     def stored(self) -> tuple[dict[str, Tensor], dict]:
         """The captions' table; where the clips are."""
         tensors, table = self.captions.table.stored()
-        about = {"kind": self.clips.kind, "folder": str(self.clips.folder), "fingerprint": self.clips.fingerprint}
+        about: dict = {"kind": self.clips.kind, "folder": str(self.clips.folder), "fingerprint": self.clips.fingerprint}
+        if given := self.clips.conventions.given():
+            about["conventions"] = given
         return {f"captions.{name}": value for name, value in tensors.items()}, {**about, "table": table}
 
 
