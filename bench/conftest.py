@@ -9,6 +9,7 @@ import pytest
 from bench import journal, options, record, step_time
 from bench.cases import Case
 from bench.gate import paired
+from bench.meters import allocator
 from bench.reward_cases import RewardCase
 from bench.runner import Pool
 from methods.errors import InputError
@@ -51,6 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[MEMORY], config.stash[TIMED] = memory, timed
         config.stash[ALIGNED] = options.alignment_cases(config)
         config.stash[STUDIES] = options.studies(config)
+        allocator.settings()  # refused here, in a sentence, rather than in every case
         collecting = config.getoption("collectonly")
         result = None if collecting else config.getoption("benchmark_json")
         config.stash[GATE] = options.memory_gate(config)

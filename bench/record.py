@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 
 from bench.cases import Case
+from bench.meters import allocator
 from bench.profiles import profile
 from bench.reward_cases import RewardCase
 from bench.setup import draw_plan
@@ -100,6 +101,8 @@ def settings(case: Case | RewardCase) -> dict:
         "matmul_precision": torch.get_float32_matmul_precision(),
         "threads": torch.get_num_threads(),
     }
+    if case.meter == "simulated":
+        effective["allocator"] = allocator.settings().record()  # as assumed for `allocated` and `reserved`
     if case.meter == "cuda":
         effective |= {
             "cublas_workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG", "default"),

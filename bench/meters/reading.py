@@ -61,12 +61,19 @@ class Reading:
     tracked: int | None = None
     """Peak of live tensors as the tracker counts them on the same device (CUDA): what `peak` has beyond it is memory
     inside kernels and the allocator's rounding."""
+    allocated: int | None = None
+    """Peak of what CUDA's caching allocator hands out: `peak` and the unused ends of blocks. Simulated: replayed by the
+    allocator's rules (allocator.py). CUDA: its counter, which is `peak` there. Host: none."""
+    allocated_phases: dict[str, int] = field(default_factory=dict)
+    """The same for each phase. Empty if unknown."""
+    reserved: int | None = None
+    """What that allocator has taken from the driver by the end of the update, free blocks included. Simulated:
+    replayed. CUDA: its counter, `workspace` included. Host: none."""
     workspace: int | None = None
     """Allocator bytes of libraries (cuBLAS) that were there before the case; not part of `peak`."""
     requested: int | None = None
     """Peak of bytes asked for, before the allocator rounds (CUDA)."""
     active: int | None = None
-    reserved: int | None = None
     process: int | None = None
     """Memory of the process: its share of the device (NVML), or its peak resident set (host)."""
     device_used: int | None = None
