@@ -13,6 +13,7 @@ from bench import options
 from bench.command import TERMINATED, Terminated, terminated_in_order
 from bench.gate import paired
 from bench.lane import Kept, Lane
+from bench.meters import allocator
 from bench.records import MemoryRecord, Record
 from methods.errors import InputError
 
@@ -51,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     try:
         options.check_plugins(config)
+        allocator.settings()  # refused here, in a sentence, rather than in every case
         cases = options.cases(config)
         gate = options.memory_gate(config)
         config.stash[STATE] = State(cases, _kept(config), gate)

@@ -124,6 +124,7 @@ def test_a_reading_leaves_the_workspace_out_of_the_peak_and_reports_it(allocator
     assert reading.resident == resident
     assert reading.peak == resident + transient
     assert reading.phases == dict.fromkeys(reading.phases, resident + transient)
+    assert (reading.allocated, reading.allocated_phases) == (reading.peak, reading.phases)  # the card's, not replayed
     assert reading.reserved == 2 * (workspace + resident + transient)
     assert reading.requested == workspace + resident + transient - 7
     assert (reading.process, reading.device_used) == (123, 456)

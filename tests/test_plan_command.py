@@ -51,23 +51,23 @@ def plan(simulator, budget, *methods, quick=False, asked=ASKED):
     return Planner(requested(methods, asked), Budget(budget, ()), simulator, quick=quick).answers()
 
 
-PEAKS: dict = {}
+RESERVED: dict = {}
 
 
-def peak(case):
+def reserved(case):
     """Simulated here, without the planner; a plan at one scale only once."""
     key = draw_plan(case), replace(case, method="easytune", seed=0)
-    if key not in PEAKS:
-        PEAKS[key] = measure(case)["reading"]["peak"]
-    return PEAKS[key]
+    if key not in RESERVED:
+        RESERVED[key] = measure(case)["reading"]["reserved"]
+    return RESERVED[key]
 
 
-@pytest.mark.parametrize("mebibytes", [7])
+@pytest.mark.parametrize("mebibytes", [9])
 def test_every_answer_fits_and_the_next_does_not(simulator, mebibytes, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", ())
     budget = mebibytes * MIB
     for answer in plan(simulator, budget, *METHODS):
-        assert answer.fits == (peak(answer.case) <= budget)
+        assert answer.fits == (reserved(answer.case) <= budget)
         assert ("k" in answer.limits) == ("k=" in answer.case.method or answer.case.method in METHODS[:2])
         for limit in answer.limits.values():
             assert limit.confirmed
@@ -78,10 +78,10 @@ def test_every_answer_fits_and_the_next_does_not(simulator, mebibytes, monkeypat
             case_of = at.get(limit.axis, lambda n, c=answer.case: draws.with_k(c, n))
             if limit.value:
                 assert limit.case == case_of(limit.value)
-                assert limit.peak == peak(limit.case) <= budget
-                assert set(limit.phases) == set(PHASES)
+                assert limit.memory.reserved == reserved(limit.case) <= budget
+                assert set(limit.memory.phases) == set(PHASES)
             if not limit.most:
-                assert limit.next_peak == peak(case_of(limit.value + 1)) > budget
+                assert limit.beyond.reserved == reserved(case_of(limit.value + 1)) > budget
 
 
 def test_a_random_method_says_that_its_worst_draw_was_planned(simulator):
@@ -90,20 +90,20 @@ def test_a_random_method_says_that_its_worst_draw_was_planned(simulator):
     assert answer.note == "worst of 1000 draws"
 
 
-def test_a_quick_answer_is_the_confirmed_one_or_next_to_it(simulator):
-    quick = plan(simulator, 30 * MIB, "draft", "easytune", quick=True)
-    sure = plan(simulator, 30 * MIB, "draft", "easytune")
+def test_a_quick_answer_is_near_the_confirmed_one(simulator):
+    quick = plan(simulator, 300 * MIB, "draft", "easytune", quick=True)
+    sure = plan(simulator, 300 * MIB, "draft", "easytune")
     for one, other in zip(quick, sure, strict=True):
         assert not any(limit.confirmed for limit in one.limits.values())
-        assert one.limits["batch"].value == pytest.approx(other.limits["batch"].value, abs=1)
+        # At this size a segment of 20 MiB is a large share of the whole.
+        assert one.limits["batch"].value == pytest.approx(other.limits["batch"].value, rel=0.15)
 
 
 def test_freezing_the_reward_is_the_first_lever(simulator):
-    frozen = peak(replace(ASKED, profile="frozen"))
-    assert frozen < peak(replace(ASKED, profile="paper+attention=fused"))
+    frozen = reserved(replace(ASKED, profile="frozen", steps=2))
     (answer,) = plan(simulator, int(1.05 * frozen), "easytune")
-    assert answer.lever.text == "--profile paper+reward_frozen=true"  # fused attention alone would not do
-    assert answer.lever.peak == frozen
+    assert answer.lever.text == "--profile paper+reward_frozen=true"
+    assert answer.lever.reserved == frozen >= answer.lever.peak
     assert answer.lever.confirmed
     assert answer.lever.simulated_steps == 2
 
@@ -127,13 +127,13 @@ def test_switches_that_the_profile_has_are_not_tried():
 def test_two_switches_together_where_neither_is_enough(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", levers.SWITCHES[:2])  # bf16 takes long
     both = "frozen+attention=fused"
-    (answer,) = plan(simulator, peak(replace(ASKED, profile=both)), "easytune")
+    (answer,) = plan(simulator, reserved(replace(ASKED, profile=both)), "easytune")
     assert answer.lever.text == "--profile paper+reward_frozen=true+attention=fused"
 
 
 def test_fewer_steps_held_and_then_a_smaller_batch_are_the_last_levers(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", ())
-    budget = peak(replace(ASKED, method="draft:k=2"))
+    budget = reserved(replace(ASKED, method="draft:k=2"))
     draft, easytune = plan(simulator, budget, "draft", "easytune:mode=chain")
     assert draft.lever.text == "--method draft:k=2"
     assert easytune.lever.text == f"--batch {easytune.limits['batch'].value}"
@@ -151,13 +151,13 @@ def test_a_budget_that_holds_nothing_names_one_that_does(simulator, monkeypatch)
 
 def test_a_method_that_fits_nowhere_is_a_row_that_says_what_it_needs(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", ())
-    one = replace(ASKED, batch=1)
-    budget = peak(one)
+    one = replace(ASKED, batch=1, frames=499)
+    budget = reserved(one)
     easytune, chain = plan(simulator, budget, "easytune", "easytune:mode=chain", asked=one)
     assert easytune.fits
     assert not chain.fits
     assert chain.lever is None
-    assert chain.least == peak(chain.case)
+    assert chain.least == reserved(chain.case)
 
 
 def test_the_forecast_is_the_simulation_at_the_published_size(simulator):
@@ -170,8 +170,10 @@ def test_the_forecast_is_the_simulation_at_the_published_size(simulator):
     for case, at_196 in zip(points, asked, strict=True):
         reading = simulator.reading(case)
         forecast = foretell(at_196, simulator)
-        assert forecast.peak(case) == pytest.approx(reading["peak"], rel=0.005)
-        for phase, peak in forecast.of(case).items():
+        predicted = forecast.of(case)
+        assert predicted.peak == pytest.approx(reading["peak"], rel=0.005)
+        assert predicted.reserved == pytest.approx(reading["reserved"], rel=0.04)
+        for phase, peak in predicted.phases.items():
             assert peak == pytest.approx(reading["phases"][phase], rel=0.02)
 
 
@@ -228,7 +230,7 @@ def test_a_method_from_outside_is_planned_and_written_to_both_files(tmp_path):
     for answer in document["answers"]:
         for limit in answer["limits"].values():
             assert limit["status"] == "confirmed"
-            assert limit["needs"] is None or limit["needs"] <= 8 * MIB
+            assert limit["needs"] is None or limit["peak"] <= limit["reserved"] == limit["needs"] <= 8 * MIB
             assert limit["most"] or limit["next_needs"] > 8 * MIB
     assert set(document["answers"][0]["limits"]) == {"batch", "k", "frames"}
     assert files[1].read_bytes().startswith(b"\x89PNG")
@@ -306,7 +308,7 @@ def test_a_card_is_read_and_the_answers_are_held_against_it(main, capsys, monkey
         def record(self, case):
             if case.method != "easytune":
                 return {"status": "oom", "reason": "it does not fit"}
-            reading = {"peak": 5 * MIB, "process": 9 * MIB if case.seed else 6 * MIB}
+            reading = {"reserved": 6 * MIB, "workspace": MIB, "process": 9 * MIB if case.seed else 6 * MIB}
             return {"status": "ok", "reason": None, "reading": reading}
 
         def close(self):
@@ -320,7 +322,7 @@ def test_a_card_is_read_and_the_answers_are_held_against_it(main, capsys, monkey
     asked = [*SCALE, "--quick", "--budget", "auto", "--check", "--json", str(file), "--method", "easytune"]
     assert main(asked) == 0
     assert re.search(
-        r"peak 5.00 MiB, planned 6\.\d+ MiB \(\+\d\d\.\d+%\); the process took 6.00 MiB, within",
+        r"reserved 5.00 MiB, planned 6\.\d+ MiB \(\+\d\d\.\d+%\); the process took 6.00 MiB, within",
         capsys.readouterr().out,
     )
     (done,) = json.loads(file.read_text())["checks"]
@@ -330,7 +332,7 @@ def test_a_card_is_read_and_the_answers_are_held_against_it(main, capsys, monkey
 
 
 def test_a_process_over_the_budget_refutes_the_plan():
-    record = {"status": "ok", "reason": None, "reading": {"peak": MIB, "process": 3 * MIB}}
+    record = {"status": "ok", "reason": None, "reading": {"reserved": MIB, "workspace": 0, "process": 3 * MIB}}
     found = check._check(ASKED, MIB, record, Budget(2 * MIB))
     assert not found.good
     assert "over 2.00 MiB" in check.text([found], Budget(2 * MIB))

@@ -41,8 +41,9 @@ def likeness(row: Comparable) -> dict[str, object]:
     """What must be equal in rows that are compared, by the field's name; a setting that a row does not have is left
     out."""
     simulated = row.case.meter == "simulated"
-    # Nothing is computed in a simulated row: the bytes are the same on every machine.
-    left_out = {"threads"} if simulated else set()
+    # Nothing is computed in a simulated row: the bytes are the same on every machine. What is judged are live bytes,
+    # which the allocator's settings do not change.
+    left_out = {"threads", "allocator"} if simulated else set()
     settings = {name: v for name, v in fields(row.settings).items() if v is not None and name not in left_out}
     where = row.environment
     return {

@@ -97,13 +97,17 @@ def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
     del run
     torch.cuda.empty_cache()
     tracked = read(case, "cuda", enter=enter)
+    peak = peaks.totals["peak"] - workspace
+    phases = {phase: max(peaks.phases.get(phase, 0) - workspace, 0) for phase in PHASES}
     return replace(
         tracked,
-        peak=peaks.totals["peak"] - workspace,
+        peak=peak,
         resident=resident - workspace,
         sampling=sampling - workspace,
-        phases={phase: max(peaks.phases.get(phase, 0) - workspace, 0) for phase in PHASES},
+        phases=phases,
         tracked=tracked.peak,
+        allocated=peak,
+        allocated_phases=phases,
         workspace=workspace,
         requested=peaks.totals["requested"],
         active=peaks.totals["active"],

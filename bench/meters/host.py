@@ -17,7 +17,8 @@ def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
     """Runs one update of `case` on the CPU; InputError if its options do not fit."""
     with ResidentSet() as resident:
         reading = read(case, "cpu", enter=enter)
-    return replace(reading, process=resident.peak)
+    # Nothing here goes through CUDA's allocator.
+    return replace(reading, allocated=None, allocated_phases={}, reserved=None, process=resident.peak)
 
 
 class ResidentSet:

@@ -66,12 +66,19 @@ class Reading:
     tracked: Bytes | None = None
     """Peak of live tensors as the tracker counts them on the same device (CUDA): what `peak` has beyond it is memory
     inside kernels and the allocator's rounding."""
+    allocated: Bytes | None = None
+    """Peak of what CUDA's caching allocator hands out: `peak` and the unused ends of blocks. Simulated: replayed by the
+    allocator's rules (allocator.py). CUDA: its counter, which is `peak` there. Host: none."""
+    allocated_phases: dict[str, Bytes] = field(default_factory=dict)
+    """The same for each phase. Empty if unknown."""
+    reserved: Bytes | None = None
+    """What that allocator has taken from the driver by the end of the update, free blocks included. Simulated:
+    replayed. CUDA: its counter, `workspace` included. Host: none."""
     workspace: Bytes | None = None
     """Allocator bytes of libraries (cuBLAS) that were there before the case; not part of `peak`."""
     requested: Bytes | None = None
     """Peak of bytes asked for, before the allocator rounds (CUDA)."""
     active: Bytes | None = None
-    reserved: Bytes | None = None
     process: Bytes | None = None
     """Memory of the process: its share of the device (NVML), or its peak resident set (host)."""
     device_used: Bytes | None = None

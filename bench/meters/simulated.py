@@ -1,8 +1,8 @@
 """The simulated meter: the bytes that a CUDA run would keep alive, without a GPU and without allocating them.
 
 The case is built from meta tensors, which have shapes and storage sizes but no data, and CUDA's composition of
-operations is put in place of the CPU's (lowering). Not seen: kernel and library workspaces, fragmentation, the CUDA
-context.
+operations is put in place of the CPU's (lowering). What CUDA's allocator makes of it is replayed (allocator). Not seen:
+kernel and library workspaces, the CUDA context.
 """
 
 from torch._subclasses.fake_tensor import FakeTensorMode

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.cases import Case
+from bench.meters import allocator
 from bench.meters.meta_cache import MetaCache
 from bench.meters.origin import named_modules
 from bench.meters.reading import Reading, by_category, by_phase
@@ -27,6 +28,9 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
     """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update.
 
     `with_data` false: on meta or fake tensors, which hold nothing.
+
+    What CUDA's allocator would take is replayed over what the cuda meter runs: building and warm-up, one full update,
+    the trajectory without gradients, and the update that is read, which finds the segments of all that came before.
     """
     tracker = Tracker(MetaCache()) if device == "meta" else Tracker()
     with tracker:
@@ -37,14 +41,17 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
             run.warm_up()
             optimiser_state = tracker.label(_optimiser_state(run), "optimiser state")
             parameters = tracker.label(_weights(run, with_buffers=True), "parameters")
+            built = tracker.allocations()
             tracker.restart()
             resident = tracker.live
             enter("sampling")
             run.sample()
-            sampling = tracker.peak
+            sampling, sampled = tracker.peak, tracker.allocations()
             tracker.restart()
             run.update(phases=_phases(tracker, run, enter))
             _label_gradients(tracker, run)
+            updated = tracker.allocations()
+    replayed = allocator.replay([built, updated, sampled, updated], allocator.settings())
     owners = tracker.at_peak()
     return Reading(
         peak=tracker.peak,
@@ -57,6 +64,9 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
         owners=owners,
         split=by_phase(owners),
         timeline=tracker.timeline(),
+        allocated=replayed.allocated,
+        allocated_phases={phase: replayed.phases.get(phase, 0) for phase in PHASES},
+        reserved=replayed.reserved,
     )
 
 

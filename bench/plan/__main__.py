@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.cases import TABLE, Case
 from bench.command import carry_out
+from bench.meters import allocator
 from bench.plan import check, document, headroom, table
 from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
@@ -44,6 +45,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace, simulator: Simulator) -> int:
+    allocator.settings()  # refused here, in a sentence, rather than in every simulation
     budget = Budget(check.budget_size(options.budget), headroom.parse(options.headroom))
     if options.check:
         check.require_gpu("--check")

@@ -18,6 +18,8 @@ class Axis:
     """`batch`, `k` or `frames`."""
     most: int
     """The largest value there is."""
+    asked: int
+    """Its value in the case that was asked for."""
     at: Callable[[int], Case]
     """The case with this value."""
 
@@ -25,9 +27,9 @@ class Axis:
 def of(case: Case) -> dict[str, Axis]:
     """The axes of a case by name; `k` for methods alone that have it."""
     axes = [
-        Axis("batch", MOST_BATCH, lambda n: replace(case, batch=n)),
-        Axis("frames", case.most_frames, lambda n: replace(case, frames=n)),
+        Axis("batch", MOST_BATCH, case.batch, lambda n: replace(case, batch=n)),
+        Axis("frames", case.most_frames, case.frames, lambda n: replace(case, frames=n)),
     ]
     if draws.has_k(case.method, case.steps):
-        axes.insert(1, Axis("k", case.steps, lambda n: draws.with_k(case, n)))
+        axes.insert(1, Axis("k", case.steps, draws.held(case), lambda n: draws.with_k(case, n)))
     return {axis.name: axis for axis in axes}

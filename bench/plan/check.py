@@ -25,9 +25,9 @@ class Check:
     method: str
     batch: int
     planned: int
-    """Peak by the plan, bytes."""
+    """Reserved by the plan, bytes."""
     measured: int | None
-    """Peak by the allocator, cuBLAS workspaces apart; None if the run gave no figure."""
+    """Reserved by the card's allocator, cuBLAS workspaces apart; None if the run gave no figure."""
     process: int | None
     """What the process took of the card (NVML), context and workspaces included; None where the driver does not say."""
     good: bool
@@ -53,9 +53,9 @@ def budget_size(text: str) -> int:
 def run(answers: Sequence[Answer], budget: Budget) -> list[Check]:
     """Measures every answer that has a batch, one at a time, each in a fresh process."""
     cases = {
-        replace(limit.case, meter="cuda"): limit.peak
+        replace(limit.case, meter="cuda"): limit.memory.reserved
         for answer in answers
-        if (limit := answer.limits.get("batch")) and limit.case and limit.peak
+        if (limit := answer.limits.get("batch")) and limit.case and limit.memory
     }
     lane = Lane()
     try:
@@ -67,9 +67,12 @@ def run(answers: Sequence[Answer], budget: Budget) -> list[Check]:
 
 def _check(case: Case, planned: int, record: MemoryRecord | RewardMemoryRecord, budget: Budget) -> Check:
     reading = record.reading
-    peak, process = (reading.peak, reading.process) if reading else (None, None)
+    process = reading.process if reading else None
+    measured = None
+    if reading is not None and reading.reserved is not None:
+        measured = reading.reserved - (reading.workspace or 0)
     good = record.ok and (process is None or process <= budget.size)
-    return Check(case.method, case.batch, planned, peak, process, good, record.reason)
+    return Check(case.method, case.batch, planned, measured, process, good, record.reason)
 
 
 def text(checks: Sequence[Check], budget: Budget) -> str:
@@ -84,4 +87,4 @@ def _line(check: Check, budget: Budget) -> str:
     off = check.planned / check.measured - 1
     process = f"the process took {gib(check.process)}" if check.process is not None else "NVML names no process memory"
     verdict = "" if check.process is None else ", within the budget" if check.good else f", over {gib(budget.size)}"
-    return f"{name} peak {gib(check.measured)}, planned {gib(check.planned)} ({off:+.2%}); {process}{verdict}"
+    return f"{name} reserved {gib(check.measured)}, planned {gib(check.planned)} ({off:+.2%}); {process}{verdict}"

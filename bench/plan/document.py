@@ -1,16 +1,17 @@
 """Answers as JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from msgspec import to_builtins
 
 from bench.cases import Case
-from bench.plan import draws
+from bench.plan import axes, draws
 from bench.plan.check import Check
 from bench.plan.headroom import Budget
 from bench.plan.levers import Lever
+from bench.plan.memory import Memory
 from bench.plan.planner import Answer
 from bench.plan.search import Limit
 from bench.records import make
@@ -29,7 +30,7 @@ def build(
         "simulated": True,
         "status": "forecast" if quick else "confirmed",
         "simulations": simulations,
-        "budget": budget.record(),
+        "budget": budget.record(case),
         "setting": {
             name: getattr(case, name) for name in ("backbone", "reward", "steps", "batch", "frames", "profile")
         },
@@ -42,13 +43,14 @@ def build(
 
 
 def _answer(answer: Answer, budget: Budget) -> dict:
+    along = axes.of(answer.case)
     return {
         "method": answer.case.method,
         "seed": answer.case.seed,
         "held": draws.held(answer.case),
         "random": draws.is_random(answer.case.method, answer.case.steps),
         "fits": answer.fits,
-        "limits": {name: _limit(limit, budget) for name, limit in answer.limits.items()},
+        "limits": {name: _limit(limit, budget, along[name].at) for name, limit in answer.limits.items()},
         "lever": answer.lever and _lever(answer.lever, budget),
         "least_budget": answer.least,
         "region": [{"held": held, "batch": batch} for held, batch in answer.region],
@@ -56,18 +58,22 @@ def _answer(answer: Answer, budget: Budget) -> dict:
     }
 
 
-def _limit(limit: Limit, budget: Budget) -> dict:
+def _limit(limit: Limit, budget: Budget, at: Callable[[int], Case]) -> dict:
     return {
         "value": limit.value,
         "most": limit.most,
         "status": "confirmed" if limit.confirmed else "forecast",
         "case": limit.case and _case(limit.case),
-        "peak": limit.peak,
-        "needs": None if limit.peak is None else budget.needs(limit.peak),
-        "phases": limit.phases,
-        "next_peak": limit.next_peak,
-        "next_needs": None if limit.next_peak is None else budget.needs(limit.next_peak),
+        **_memory(limit.memory, limit.value, budget, at),
+        "phases": limit.memory.phases if limit.memory else {},
+        **{f"next_{name}": size for name, size in _memory(limit.beyond, limit.value + 1, budget, at).items()},
     }
+
+
+def _memory(memory: Memory | None, value: int, budget: Budget, at: Callable[[int], Case]) -> dict[str, int | None]:
+    if memory is None:
+        return dict.fromkeys(("peak", "reserved", "needs"))
+    return {"peak": memory.peak, "reserved": memory.reserved, "needs": budget.needs(at(value), memory.reserved)}
 
 
 def _lever(lever: Lever, budget: Budget) -> dict:
@@ -77,7 +83,8 @@ def _lever(lever: Lever, budget: Budget) -> dict:
         "case": _case(lever.case),
         "simulated_steps": lever.simulated_steps,
         "peak": lever.peak,
-        "needs": budget.needs(lever.peak),
+        "reserved": lever.reserved,
+        "needs": budget.needs(lever.case, lever.reserved),
     }
 
 

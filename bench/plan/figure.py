@@ -39,24 +39,14 @@ def region(answers: Sequence[Answer], budget: Budget) -> bytes:
             figure,
             f"What fits in {gib(budget.size)} (simulated)",
             f"{case.backbone.upper()}, T = {case.steps}, {case.frames} frames, profile {case.profile}; "
-            f"{_headroom(budget)}; lines are predicted",
+            f"{_headroom(budget.needs(case, 0))}; lines are predicted",
         )
         legend(figure, _handles(shown), columns=len(shown) + 2)
         return style.png(figure)
 
 
-def _headroom(budget: Budget) -> str:
-    free = budget.size - _room(budget)
+def _headroom(free: int) -> str:
     return f"headroom of {gib(free)} kept free" if free else "no headroom"
-
-
-def _room(budget: Budget) -> int:
-    """The largest peak that fits."""
-    low, high = 0, budget.size + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if budget.fits(middle) else (low, middle)
-    return low
 
 
 def _lines(axes: Axes, answers: Sequence[Answer]) -> None:

@@ -4,7 +4,7 @@ The peak of each phase is, wherever activations dominate, fixed bytes (weights, 
 those are affine in the denoiser calls held and quadratic in the frames (explicit attention in decode and reward). It
 does not depend on the denoising steps beyond the calls that they hold, so all probes run at the fewest steps. The law
 is fitted once, on DRaFT; what another method has beyond it (a copy of the denoiser, a state) is read from one probe of
-its own.
+its own. What the allocator reserves beyond the peak follows no law: the forecast takes the largest share of the probes.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from bench.cases import Case
 from bench.plan import draws
+from bench.plan.memory import Memory
 from bench.plan.simulator import Simulator
 from methods.rollout import PHASES
 
@@ -54,21 +55,21 @@ class Forecast:
     """By phase (methods.rollout.PHASES)."""
     beyond: dict[str, float]
     """Bytes that the method has beyond the law, by phase."""
+    share: float
+    """Reserved bytes over live ones: the most of the probes."""
 
-    def phases(self, held: int, batch: int, frames: int) -> dict[str, int]:
-        """Peak of each phase."""
-        return {phase: round(law(held, batch, frames) + self.beyond[phase]) for phase, law in self.laws.items()}
+    def at(self, held: int, batch: int, frames: int) -> Memory:
+        """The method at this scale."""
+        phases = {phase: round(law(held, batch, frames) + self.beyond[phase]) for phase, law in self.laws.items()}
+        return Memory(phases, round(self.share * max(phases.values())))
 
-    def of(self, case: Case) -> dict[str, int]:
-        """Peak of each phase of a case of this method, in the setting that the law was fitted in."""
-        return self.phases(draws.held(case), case.batch, case.frames)
-
-    def peak(self, case: Case) -> int:
-        return max(self.of(case).values())
+    def of(self, case: Case) -> Memory:
+        """A case of this method, in the setting that the law was fitted in."""
+        return self.at(draws.held(case), case.batch, case.frames)
 
     def excess(self, case: Case) -> int:
         """What the method's peak has beyond DRaFT's with as many calls held."""
-        return self.peak(case) - round(
+        return self.of(case).peak - round(
             max(law(draws.held(case), case.batch, case.frames) for law in self.laws.values())
         )
 
@@ -83,7 +84,8 @@ def foretell(case: Case, simulator: Simulator) -> Forecast:
     laws, own = fit(case, simulator), _own_probe(case)
     phases = simulator.reading(own).phases
     beyond = {phase: phases[phase] - law(draws.held(own), own.batch, own.frames) for phase, law in laws.items()}
-    return Forecast(laws, beyond)
+    readings = [simulator.reading(probe) for probe in probes([case])]
+    return Forecast(laws, beyond, max(Memory.of(reading).reserved / reading.peak for reading in readings))
 
 
 def _own_probe(case: Case) -> Case:

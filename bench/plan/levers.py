@@ -7,6 +7,7 @@ from bench.cases import Case
 from bench.plan import draws
 from bench.plan.forecast import Forecast, reference
 from bench.plan.headroom import Budget
+from bench.plan.memory import Memory
 from bench.plan.search import Limit
 from bench.plan.simulator import Simulator
 from bench.profiles import profile
@@ -27,6 +28,7 @@ class Lever:
     case: Case
     """The method with the change."""
     peak: int
+    reserved: int
     confirmed: bool
     """Simulated; otherwise foretold."""
     simulated_steps: int | None = None
@@ -69,13 +71,13 @@ class Levers:
             alike = [other for other in tried[number:] if profile(other).precision == profile(spec).precision]
             self._simulator.read(self._probe(case, other) for case in cases for other in alike)
             for case, forecast in cases.items():
-                peak = self._peak(case, forecast, spec)
-                if self._budget.needs(peak) <= (1 + NEAR) * self._budget.size:
-                    found[case].append(Lever(f"--profile {spec}", replace(case, profile=spec), peak, confirmed=False))
+                lever = self._foretold(case, forecast, spec)
+                if self._budget.needs(lever.case, lever.reserved) <= (1 + NEAR) * self._budget.size:
+                    found[case].append(lever)
         return found
 
     def foretold_to_fit(self, lever: Lever) -> bool:
-        return self._budget.fits(lever.peak)
+        return self._budget.fits(lever.case, lever.reserved)
 
     def begin(self, wished: dict[Case, list[Lever]]) -> None:
         """Starts the simulations that `confirm` will ask for first."""
@@ -88,25 +90,28 @@ class Levers:
 
     def _confirmed(self, lever: Lever) -> Lever | None:
         small = draws.stand_in(lever.case)
-        peak = self._simulator.reading(small).peak
-        fits = self._budget.fits(peak)
-        return replace(lever, peak=peak, confirmed=True, simulated_steps=small.steps) if fits else None
+        memory = Memory.of(self._simulator.reading(small))
+        sure = replace(lever, peak=memory.peak, reserved=memory.reserved, confirmed=True, simulated_steps=small.steps)
+        return sure if self.foretold_to_fit(sure) else None
 
     def _probe(self, case: Case, spec: str) -> Case:
         return replace(reference(case, 2, case.batch, case.frames), profile=spec)
 
-    def _peak(self, case: Case, forecast: Forecast, spec: str) -> int:
+    def _foretold(self, case: Case, forecast: Forecast, spec: str) -> Lever:
         """DRaFT-2 under the profile, with as many calls as the method holds, and what the method has beyond DRaFT."""
         reading = self._simulator.reading(self._probe(case, spec))
         # A little too much under bf16, whose rounded weights are kept once for all calls: what is foretold to fit does.
         call = reading.split["rollout"]["activations"] // 2
-        return reading.peak + (draws.held(case) - 2) * call + forecast.excess(case)
+        peak = reading.peak + (draws.held(case) - 2) * call + forecast.excess(case)
+        share = max(forecast.share, Memory.of(reading).reserved / reading.peak)
+        return Lever(f"--profile {spec}", replace(case, profile=spec), peak, round(share * peak), confirmed=False)
 
 
 def fewer(limits: Sequence[Limit | None]) -> Lever | None:
     """The last resort: the largest K that fits, or else the largest batch."""
     for limit in limits:
-        if limit and limit.case and limit.peak:
+        if limit and limit.case and limit.memory:
             text = f"--method {limit.case.method}" if limit.axis == "k" else f"--batch {limit.value}"
-            return Lever(text, limit.case, limit.peak, limit.confirmed, limit.case.steps if limit.confirmed else None)
+            steps = limit.case.steps if limit.confirmed else None
+            return Lever(text, limit.case, limit.memory.peak, limit.memory.reserved, limit.confirmed, steps)
     return None

@@ -10,6 +10,7 @@ from bench.plan.axes import Axis
 from bench.plan.forecast import Forecast, foretell, probes
 from bench.plan.headroom import Budget
 from bench.plan.levers import Lever, Levers
+from bench.plan.memory import Memory
 from bench.plan.search import Confirmation, Limit, confirm, foretold, largest
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import enough
@@ -138,7 +139,7 @@ class Planner:
     def _refuse_if_nothing_fits(self, found: dict[Case, dict[str, Limit]], forecasts: dict[Case, Forecast]) -> None:
         if any(limit.value for of in found.values() for limit in of.values()):
             return
-        cheapest = min(found, key=lambda case: forecasts[case].peak(replace(case, batch=1)))
+        cheapest = min(found, key=lambda case: forecasts[case].of(replace(case, batch=1)).reserved)
         least = self._least(cheapest)
         raise InputError(
             f"a budget of {enough(self._budget.size)} holds no method even at batch 1: the least that would do is "
@@ -146,12 +147,15 @@ class Planner:
         )
 
     def _least(self, case: Case) -> int:
-        return self._budget.needs(self._simulator.reading(replace(case, batch=1)).peak)
+        one = replace(case, batch=1)
+        return self._budget.needs(one, Memory.of(self._simulator.reading(one)).reserved)
 
     def _region(self, forecast: Forecast, case: Case, k: Limit | None) -> tuple[tuple[int, int], ...]:
         calls = range(1, case.steps + 1) if k else [draws.held(case)]
-        return tuple((held, self._most(forecast, held, case.frames)) for held in calls)
+        return tuple((held, self._most(forecast, held, case)) for held in calls)
 
-    def _most(self, forecast: Forecast, held: int, frames: int) -> int:
-        fits = self._budget.fits
-        return largest(lambda n: fits(max(forecast.phases(held, n, frames).values())), axes.MOST_BATCH)
+    def _most(self, forecast: Forecast, held: int, case: Case) -> int:
+        def fits(n: int) -> bool:
+            return self._budget.fits(replace(case, batch=n), forecast.at(held, n, case.frames).reserved)
+
+        return largest(fits, axes.MOST_BATCH)

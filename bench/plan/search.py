@@ -7,12 +7,18 @@ from bench.cases import Case
 from bench.plan.axes import Axis
 from bench.plan.forecast import Forecast
 from bench.plan.headroom import Budget
+from bench.plan.memory import Memory
 from bench.plan.simulator import SimulationError, Simulator
 
 
 @dataclass(frozen=True)
 class Limit:
-    """The largest value on one axis that fits."""
+    """The largest value on one axis that fits, while one more does not.
+
+    What the allocator reserves goes up and down by a few percent from one value to the next, with how sizes fall into
+    its blocks: a value somewhat below the limit may need more than the limit itself. What was asked for is never
+    doubtful: it fits where, and only where, the limit is not below it.
+    """
 
     axis: str
     value: int
@@ -23,14 +29,10 @@ class Limit:
     """Whether it is the largest value there is, whatever the budget."""
     confirmed: bool
     """Simulated at the full number of steps, the neighbour too; otherwise both are foretold."""
-    phases: dict[str, int] = field(default_factory=dict)
-    """Peak of each phase at the limit; empty where not even 1 fits."""
-    next_peak: int | None = None
-    """Peak one further, which does not fit; None at the largest value there is."""
-
-    @property
-    def peak(self) -> int | None:
-        return max(self.phases.values(), default=None)
+    memory: Memory | None = None
+    """At the limit; None where not even 1 fits."""
+    beyond: Memory | None = None
+    """One further, which does not fit; None at the largest value there is."""
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
@@ -47,7 +49,7 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
 
 def foretold(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
     """The limit by the forecast alone."""
-    value = largest(lambda n: budget.fits(forecast.peak(axis.at(n))), axis.most)
+    value = largest(lambda n: budget.fits(axis.at(n), forecast.of(axis.at(n)).reserved), axis.most)
     most = value == axis.most
     return Limit(
         axis.name,
@@ -55,42 +57,44 @@ def foretold(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
         axis.at(value) if value else None,
         most,
         confirmed=False,
-        phases=forecast.of(axis.at(value)) if value else {},
-        next_peak=None if most else forecast.peak(axis.at(value + 1)),
+        memory=forecast.of(axis.at(value)) if value else None,
+        beyond=None if most else forecast.of(axis.at(value + 1)),
     )
 
 
 @dataclass
 class Confirmation:
-    """The search for one limit with exact peaks, from a guess on."""
+    """The search for one limit with simulated figures, from a guess on."""
 
     axis: Axis
     budget: Budget
     guess: int
     """What to simulate next, with its neighbour; the limit once `settled`."""
-    known: dict[int, dict[str, int]] = field(default_factory=dict)
-    """Simulated peaks of the phases."""
+    known: dict[int, Memory] = field(default_factory=dict)
+    """Simulated so far."""
     error: SimulationError | None = None
     """Why the search was given up."""
 
     def wanted(self) -> list[int]:
-        """Values whose peaks are to be simulated next; none once the limit is settled."""
-        pair = () if self.error else (self.guess, self.guess + 1)
-        return [n for n in pair if 1 <= n <= self.axis.most and n not in self.known]
+        """Values that are to be simulated next; none once the limit is settled."""
+        values = () if self.error else (self.guess, self.guess + 1, self.axis.asked)
+        return [n for n in dict.fromkeys(values) if 1 <= n <= self.axis.most and n not in self.known]
 
     def settle(self) -> None:
-        """Moves the guess to where the line through the last two exact needs meets the budget, until that is where it
-        stands already."""
-        fitting = [n for n in self.known if self.budget.fits(self._peak(n))]
+        """Moves the guess to where the budget would be used up if every further step took as much as the live bytes of
+        the last two values differ by, until a value fits and the next does not."""
+        fitting = [n for n in self.known if self._needs(n) <= self.budget.size]
+        if self.axis.asked not in fitting:
+            fitting = [n for n in fitting if n < self.axis.asked]
         low = max(fitting, default=0)
-        high = min((n for n in self.known if n not in fitting), default=self.axis.most + 1)
+        high = min((n for n in self.known if n > low), default=self.axis.most + 1)
         if high - low == 1:
             self.guess = low
             return
         # The neighbours that were simulated last, or the only one there is.
         at = [n for n in (self.guess, self.guess + 1) if n in self.known]
-        slope = (self._peak(at[-1]) - self._peak(at[0])) if len(at) == 2 else 0
-        room = self.budget.size - self.budget.needs(self._peak(at[0]))
+        slope = (self.known[at[-1]].peak - self.known[at[0]].peak) if len(at) == 2 else 0
+        room = self.budget.size - self._needs(at[0])
         step = int(room // slope) if slope > 0 else (1 if room >= 0 else -1)
         self.guess = min(max(at[0] + step, low), high - 1)
 
@@ -102,12 +106,12 @@ class Confirmation:
             self.axis.at(self.guess) if self.guess else None,
             most,
             confirmed=True,
-            phases=self.known.get(self.guess, {}),
-            next_peak=None if most else self._peak(self.guess + 1),
+            memory=self.known.get(self.guess),
+            beyond=None if most else self.known[self.guess + 1],
         )
 
-    def _peak(self, n: int) -> int:
-        return max(self.known[n].values())
+    def _needs(self, n: int) -> int:
+        return self.budget.needs(self.axis.at(n), self.known[n].reserved)
 
 
 def confirm(searches: Sequence[Confirmation], simulator: Simulator) -> None:
@@ -116,7 +120,7 @@ def confirm(searches: Sequence[Confirmation], simulator: Simulator) -> None:
         simulator.read(search.axis.at(n) for search, values in wanted for n in values)
         for search, values in wanted:
             try:
-                search.known |= {n: simulator.reading(search.axis.at(n)).phases for n in values}
+                search.known |= {n: Memory.of(simulator.reading(search.axis.at(n))) for n in values}
                 search.settle()
             except SimulationError as error:
                 search.error = error

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from bench.cases import Case
+from bench.meters import allocator
 from bench.plan.headroom import Budget
 from bench.plan.planner import Answer
 from bench.plan.search import Limit
@@ -16,16 +17,17 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
     """The table, then what stands behind it."""
     case = answers[0].case
     unit, word = (GIB, "GiB") if budget.size >= GIB else (2**20, "MiB")
-    head = ["method", "batch", "peak", *PHASES, f"K at B{case.batch}", f"frames at B{case.batch}", "to fit it", "note"]
+    figures = ["batch", "reserved", "peak", *PHASES, f"K at B{case.batch}", f"frames at B{case.batch}"]
+    head = ["method", *figures, "to fit it", "note"]
     models = f"{case.backbone}, reward {case.reward}" if case.reward else case.backbone
     return "\n".join(
         [
             f"What fits in {gib(budget.size)} ({models}, T = {case.steps}, {case.frames} frames, "
-            f"profile {case.profile}); peaks in {word}",
+            f"profile {case.profile}); {word}",
             "",
             *_aligned([head, *(_row(answer, unit) for answer in answers)]),
             "",
-            *_headroom(budget),
+            *_headroom(budget, case),
             "",
             _provenance(case, quick, simulations),
         ]
@@ -35,10 +37,12 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
 def _row(answer: Answer, unit: int) -> list[str]:
     method = answer.case.method
     if not answer.limits:
-        return [method, *["-"] * (len(PHASES) + 4), "", f"no figure: {answer.reason}"]
+        return [method, *["-"] * (len(PHASES) + 5), "", f"no figure: {answer.reason}"]
     batch = answer.limits["batch"]
-    peaks = [batch.peak or 0, *(batch.phases.get(phase, 0) for phase in PHASES)]
-    figures = [f"{peak / unit:.2f}" if batch.value else "-" for peak in peaks]
+    figures = ["-"] * (len(PHASES) + 2)
+    if memory := batch.memory:
+        sizes = [memory.reserved, memory.peak, *(memory.phases[phase] for phase in PHASES)]
+        figures = [f"{size / unit:.2f}" for size in sizes]
     k, frames = (_limit(answer.limits.get(name)) for name in ("k", "frames"))
     notes = [answer.note, f"no lever: {answer.reason}" if answer.reason else "", _most(answer.limits["frames"])]
     return [method, _limit(batch), *figures, k, frames, _lever(answer), "; ".join(filter(None, notes))]
@@ -60,7 +64,7 @@ def _lever(answer: Answer) -> str:
     if answer.fits:
         return "fits"
     if answer.lever:
-        return f"{answer.lever.text} ({gib(answer.lever.peak)})"
+        return f"{answer.lever.text} ({gib(answer.lever.reserved)})"
     return f"nothing fits; needs {gib(answer.least)}" if answer.least else ""
 
 
@@ -77,20 +81,19 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def _headroom(budget: Budget) -> list[str]:
+def _headroom(budget: Budget, case: Case) -> list[str]:
+    judged = "Judged on what PyTorch's allocator reserves of the card (its rules are replayed"
+    settings = ", ".join(f"{name} {value}" for name, value in allocator.settings().record().items())
     if not budget.headroom:
-        return ["Headroom: none (--headroom 0); the whole budget is the simulated peak's."]
-    sizes = [gib(item.size) if item.size else f"{item.share:.0%}" for item in budget.headroom]
-    lines = ["Headroom, kept free for what the simulator cannot see:"]
-    return lines + [
-        f"  {item.name:<18} {size:>10}  {item.source}" for item, size in zip(budget.headroom, sizes, strict=True)
-    ]
+        return [f"{judged}; {settings}), without headroom (--headroom 0)."]
+    lines = [f"{judged}; {settings}). Headroom, kept free for what the simulator cannot see:"]
+    return lines + [f"  {item.name:<18} {gib(item.of(case)):>10}  {item.source}" for item in budget.headroom]
 
 
 def _provenance(case: Case, quick: bool, simulations: int) -> str:
     how = (
         f"FORECAST from {simulations} small simulations, not confirmed (without --quick every answer is, and bf16 "
-        "is tried)."
+        "is tried); reserved is the peak and the largest share that they reserved beyond theirs."
         if quick
         else f"Confirmed: every limit was simulated and fits, one more was and does not ({simulations} simulations; "
         "a profile to fit it, at fewer steps where they hold as many calls)."

@@ -12,6 +12,7 @@ import torch
 
 from bench import identity
 from bench.cases import Case
+from bench.meters import allocator
 from bench.meters.reading import Reading
 from bench.profiles import profile
 from bench.records.types import (
@@ -136,7 +137,9 @@ def settings(case: Case | RewardCase) -> Settings:
         matmul_precision=torch.get_float32_matmul_precision(),
         threads=torch.get_num_threads(),
     )
-    if case.meter != "cuda":
+    if case.meter == "simulated":
+        return msgspec.structs.replace(effective, allocator=allocator.settings().record())  # as assumed for `reserved`
+    if case.meter == "host":
         return effective
     return msgspec.structs.replace(
         effective,
