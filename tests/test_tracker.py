@@ -81,6 +81,26 @@ def test_peak_categories_and_split_add_up():
     assert tracker.phase_peaks == {"rollout": forward + 2048, "reward": forward + 1024, "backward": tracker.peak}
 
 
+def test_allocations_are_exact_and_in_order():
+    with Tracker() as tracker:
+        a, dead, b = torch.zeros(3), torch.zeros(5), torch.zeros(4)
+        del dead
+        tracker.restart()
+        with tracker.observe("rollout"):
+            c = torch.zeros(129)
+            torch.zeros(0)
+        del a
+    assert [(e.bytes, e.phase) for e in tracker.allocations()] == [
+        (12, "resident"),
+        (16, "resident"),
+        (516, "rollout"),
+        (-12, ""),
+    ]
+    first, *_, freed = tracker.allocations()
+    assert first.serial == freed.serial
+    assert len(b) + len(c) == 133
+
+
 def test_restart_keeps_what_is_alive_and_forgets_the_peak():
     with Tracker() as tracker:
         x = torch.zeros(1024)

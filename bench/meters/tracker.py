@@ -8,6 +8,7 @@ the same for meta tensors, which hold nothing (the simulated meter), and for rea
 import contextlib
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,6 +25,17 @@ def _execute(func, args: tuple, kwargs: dict):
     return func(*args, **kwargs)
 
 
+class Allocation(NamedTuple):
+    """A storage that was allocated or freed."""
+
+    serial: int
+    """Of the storage; a free has that of its allocation."""
+    bytes: int
+    """As asked for, before any rounding; negative where it is freed. Never 0: nothing is allocated for no bytes."""
+    phase: str
+    """The phase it happened in (methods.rollout.PHASES, empty outside of any), or RESIDENT: alive at restart()."""
+
+
 class Tracker(TorchDispatchMode):
     """Live bytes of every storage that an operation made while the mode was on."""
 
@@ -36,7 +48,8 @@ class Tracker(TorchDispatchMode):
         self.phase = ""
         self.phase_peaks: dict[str, int] = {}
         self._born: dict[int, tuple[int, weakref.ref]] = {}  # live storages: address -> (serial number, weak reference)
-        self._sizes: list[int] = []  # by serial number
+        self._bytes: list[int] = []  # by serial number: as asked for
+        self._sizes: list[int] = []  # by serial number: rounded
         self._phases: list[str] = []  # by serial number: the phase it was born in
         self._origins: list[tuple[str, str, str]] = []  # by serial number: module, operator, line of code
         self._modules: Modules | None = None
@@ -66,8 +79,10 @@ class Tracker(TorchDispatchMode):
         if address in self._born:
             return
         serial = len(self._sizes)
-        size = -(-storage.nbytes() // ROUNDING) * ROUNDING
+        exact = storage.nbytes()
+        size = -(-exact // ROUNDING) * ROUNDING
         self._born[address] = (serial, weakref.ref(storage, lambda _: self._die(address, serial)))
+        self._bytes.append(exact)
         self._sizes.append(size)
         self._phases.append(self.phase)
         self._origins.append(self._origin(func))
@@ -134,6 +149,13 @@ class Tracker(TorchDispatchMode):
         self.phase_peaks = {}
 
     # What the tracker tells the meter, about the time since restart().
+
+    def allocations(self) -> tuple[Allocation, ...]:
+        """What an allocator would be asked for: first what was alive at restart(), in order of birth, then every
+        allocation and free since, in order."""
+        phases = [RESIDENT] * self._resident + [phase for _, phase in self._events[self._resident :]]
+        signed = [(s, self._bytes[s]) if s >= 0 else (~s, -self._bytes[~s]) for s, _ in self._events]
+        return tuple(Allocation(*s, phase) for s, phase in zip(signed, phases, strict=True) if s[1])
 
     def at_peak(self) -> list[Owner]:
         """Who holds the live bytes at the (first) moment of the peak, the largest first."""
