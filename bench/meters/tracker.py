@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from bench.meters.origin import Modules, calling_line
 from bench.meters.reading import RESIDENT, Owner, thin
+from methods.rollout import FORWARD_PHASES
 
 ROUNDING = 512
-FORWARD_PHASES = ("rollout", "decode", "reward")
 
 
 def _execute(func, args: tuple, kwargs: dict):
