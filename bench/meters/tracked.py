@@ -21,7 +21,7 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True) -> Readin
 
     `with_data` false: on meta or fake tensors, which hold nothing.
     """
-    tracker = Tracker(MetaCache()) if device == "meta" else Tracker()
+    tracker = Tracker(MetaCache(), device) if device == "meta" else Tracker(device=device)
     with tracker:
         run = prepare(case, device, with_data)
         with tracker.watch(run.networks):
