@@ -20,7 +20,7 @@ class Profile:
     attention: str = "explicit"
     """explicit: the attention weights are materialised and kept (as released); fused: scaled_dot_product_attention."""
     precision: str = "fp32"
-    """fp32 (as released); bf16: torch.autocast around the rollout, weights and optimiser state stay fp32."""
+    """fp32 (as released); bf16: torch.autocast around each call of a network, weights and optimiser state stay fp32."""
 
     def __post_init__(self) -> None:
         for name, known in (("attention", ATTENTION_KERNELS), ("precision", PRECISIONS)):

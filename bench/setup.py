@@ -2,8 +2,8 @@
 that what is timed, measured and simulated is the same thing."""
 
 import random
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,7 @@ from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater
 from methods.entries import BackboneEntry, example_batch
 from methods.errors import InputError
 from methods.registry import pair
-from methods.rollout import Phases, unobserved
+from methods.rollout import FORWARD_PHASES, Phases, unobserved
 from methods.transformer import set_attention_kernel
 
 LEARNING_RATE = 1e-5
@@ -41,18 +41,25 @@ class Run:
 
     def update(self, plan: Plan | None = None, phases: Phases = unobserved) -> Tensor:
         """One update: a trajectory of `plan` (default: the case's own) with all its optimiser steps; the last state."""
-        with self.autocast():
-            return rollout(
-                plan or self.plan,
-                self.backbone,
-                self.sampler,
-                self.reward,
-                self.batch,
-                self.x,
-                self.updater,
-                generator=self.generator,
-                phases=phases,
-            )
+
+        @contextmanager
+        def observe(phase: str) -> Iterator[None]:
+            # A scope of autocast keeps the copies that it has cast of weights. Each call of a network has its own, so
+            # that it sees what the optimiser did; the backward pass runs outside of any, as torch recommends.
+            with phases(phase), self.autocast() if phase in FORWARD_PHASES else nullcontext():
+                yield
+
+        return rollout(
+            plan or self.plan,
+            self.backbone,
+            self.sampler,
+            self.reward,
+            self.batch,
+            self.x,
+            self.updater,
+            generator=self.generator,
+            phases=observe,
+        )
 
     def warm_up(self) -> None:
         """The shortest update that creates what persists: the optimiser's state, and the gradients of an unfrozen

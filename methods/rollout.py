@@ -15,6 +15,9 @@ from methods.update import RewardError, Updater
 PHASES = ("rollout", "decode", "reward", "backward", "optimiser")
 """The phases of an update, as they are announced to an observer."""
 
+FORWARD_PHASES = PHASES[:3]
+"""Those that compute what is differentiated."""
+
 Phases = Callable[[str], contextlib.AbstractContextManager]
 """An observer: called with a phase's name, the context it returns is open while that phase runs."""
 

@@ -38,6 +38,8 @@ class Updater:
             if self.check_finite:
                 self._refuse_not_finite(rewards, norm)
             self.optimizer.step()
+            # A scope of autocast that the caller has open keeps copies of the weights, cast before this step.
+            torch.clear_autocast_cache()
             if self.schedule is not None:
                 self.schedule.step()
         finally:

@@ -135,7 +135,7 @@ class DropoutLoweredOutsideAttention(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is torch.nn.functional.dropout:
-            return dropout(*args, **(kwargs or {}))
+            return dropout(*args[:3])
         return func(*args, **(kwargs or {}))
 
 
@@ -177,19 +177,24 @@ def test_the_complete_lowering_is_lower_by_the_attentions_masks(method, profile)
     assert incomplete(case) - simulated.measure(case).peak == pytest.approx(attention_masks(case), rel=0.02)
 
 
+def graph(out: torch.Tensor) -> set[str]:
+    """Names of the nodes of its graph."""
+    seen, nodes = set(), [out.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            nodes += [next_node for next_node, _ in node.next_functions]
+    return {node.name() for node in seen}
+
+
 class TestLowering:
     def test_dropout_masks_are_one_byte_inside_attention_too(self):
         attention = torch.nn.MultiheadAttention(8, 2, dropout=0.5)
         x = torch.randn(5, 3, 8)
         with cuda_lowering():
             out = attention(x, x, x)[0]
-        seen, nodes = set(), [out.grad_fn]
-        while nodes:
-            node = nodes.pop()
-            if node is not None and node not in seen:
-                seen.add(node)
-                nodes += [next_node for next_node, _ in node.next_functions]
-        assert "NativeDropoutBackward0" in {node.name() for node in seen}
+        assert "NativeDropoutBackward0" in graph(out)
 
     def test_fused_attention_takes_the_cuda_kernels(self):
         q = torch.empty(2, 4, 16, 8, device="meta", requires_grad=True)
@@ -207,10 +212,27 @@ class TestLowering:
             )
 
     def test_it_is_undone(self):
-        before = torch.nn.functional.dropout
         with pytest.raises(KeyError), cuda_lowering():
             raise KeyError
-        assert torch.nn.functional.dropout is before
+        x = torch.randn(4, requires_grad=True)
+        assert torch.nn.functional.dropout(x).grad_fn.name() != "NativeDropoutBackward0"
+        with torch.autocast("cpu"):
+            assert torch.exp(x.bfloat16()).dtype == torch.bfloat16
+
+    def test_torchs_cpp_code_takes_it_too(self):
+        lstm = torch.nn.GRU(4, 4, num_layers=2, dropout=0.5)
+        with cuda_lowering():
+            out = lstm(torch.randn(3, 2, 4))[0]
+        assert "NativeDropoutBackward0" in graph(out)
+
+    def test_in_place_dropout_keeps_a_float_mask(self):
+        """As on CUDA, where only the fused kernel, which is out of place, has a mask of bytes."""
+        x = torch.randn(1024, device="meta", requires_grad=True)
+        with cuda_lowering():
+            y = x * 1.0
+            out = torch.nn.functional.dropout(y, 0.5, inplace=True)
+        assert out is y
+        assert "NativeDropoutBackward0" not in graph(out)
 
     def test_eval_mode_and_p_0_drop_nothing(self):
         x = torch.randn(4)

@@ -4,36 +4,53 @@ Some operations are composed differently on CUDA than elsewhere, with other tens
 `cuda_lowering()` is open they take the CUDA form:
 
 - dropout is native_dropout, whose mask is one byte an element (elsewhere it is a float tensor);
-- scaled_dot_product_attention is the memory-efficient kernel in float32, the flash kernel in half precision;
-- under autocast, layer_norm, softmax and cosine_similarity run in float32 (CUDA's autocast casts them up).
+- scaled_dot_product_attention is the memory-efficient kernel in float32 and where there is a mask, the flash kernel in
+  half precision without one;
+- autocast casts as CUDA's does (see autocast.py).
 
-The functions of torch.nn.functional are replaced rather than intercepted by a torch-function mode: a mode is switched
-off inside multi_head_attention_forward, and the attention's own dropout would be missed.
+The operators are replaced in torch's dispatcher, so that every caller takes the CUDA form, torch's C++ code too.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from unittest import mock
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from bench.meters.autocast import autocast_kernels
+
+ALIGNMENT = 8
+"""Elements that the rows of an attention mask are aligned to."""
+
 
 @contextlib.contextmanager
-def cuda_lowering(precision: str = "fp32") -> Iterator[None]:
-    """While open, torch.nn.functional composes operations as on a CUDA device. `precision`: see bench.profiles."""
-    lowered: dict[str, Callable] = {"dropout": dropout, "scaled_dot_product_attention": attention}
-    if precision != "fp32":
-        lowered |= {name: in_float32(getattr(F, name)) for name in ("layer_norm", "softmax", "cosine_similarity")}
-    with contextlib.ExitStack() as stack:
-        for name, function in lowered.items():
-            stack.enter_context(mock.patch.object(F, name, function))
+def cuda_lowering() -> Iterator[None]:
+    """While open, torch composes operations as on a CUDA device."""
+    composed: dict[str, Callable] = {"dropout": dropout, "scaled_dot_product_attention": attention}
+    with replaced("CompositeImplicitAutograd", composed), replaced("AutocastCPU", autocast_kernels()):
         yield
 
 
-def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    return torch.native_dropout(input, p, True)[0] if training and p > 0 else input
+@contextlib.contextmanager
+def replaced(key: str, kernels: Mapping[str, Callable]) -> Iterator[None]:
+    """While open, operators of ATen, each by name and overload, have other kernels for a dispatch key."""
+    library = torch.library.Library("aten", "IMPL", key)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Warning only once for all operators", UserWarning)
+            for name, kernel in kernels.items():
+                library.impl(name, kernel)
+        yield
+    finally:
+        library._destroy()
+
+
+def dropout(input: Tensor, p: float, train: bool) -> Tensor:
+    if not train or p == 0 or input.numel() == 0:
+        return input
+    return torch.native_dropout(input, p, True)[0] if p < 1 else input * torch.zeros((), device=input.device)
 
 
 def attention(
@@ -43,27 +60,33 @@ def attention(
     attn_mask: Tensor | None = None,
     dropout_p: float = 0.0,
     is_causal: bool = False,
+    *,
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
-    if query.dtype == torch.float32 or attn_mask is not None:
-        if attn_mask is not None:
-            attn_mask = attn_mask.expand(*query.shape[:-1], key.shape[-2])
-        return torch.ops.aten._scaled_dot_product_efficient_attention(
-            query, key, value, attn_mask, recorded, dropout_p, is_causal, scale=scale
+    if attn_mask is None and query.dtype != torch.float32:
+        return torch.ops.aten._scaled_dot_product_flash_attention(
+            query, key, value, dropout_p, is_causal, False, scale=scale
         )[0]
-    return torch.ops.aten._scaled_dot_product_flash_attention(
-        query, key, value, dropout_p, is_causal, False, scale=scale
+    recorded = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+    if attn_mask is not None:
+        attn_mask = _aligned(_as_bias(attn_mask, query)).expand(*query.shape[:-1], key.shape[-2])
+    return torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, attn_mask, recorded, dropout_p, is_causal, scale=scale
     )[0]
 
 
-def in_float32(function: Callable) -> Callable:
-    def cast(*args, **kwargs):
-        args, kwargs = torch.utils._pytree.tree_map_only(
-            Tensor, lambda x: x.float() if x.is_floating_point() else x, (args, kwargs)
-        )
-        with torch.autocast("cpu", enabled=False):
-            return function(*args, **kwargs)
+def _as_bias(mask: Tensor, query: Tensor) -> Tensor:
+    """A bool mask as what is added to the logits."""
+    if mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=query.dtype).masked_fill_(mask.logical_not(), -torch.inf)
 
-    return cast
+
+def _aligned(mask: Tensor) -> Tensor:
+    """The mask, copied into rows of a multiple of ALIGNMENT where its rows are not aligned."""
+    *outer, last = mask.stride()
+    if last == 1 and all(stride % ALIGNMENT == 0 for stride in outer):
+        return mask
+    length = mask.shape[-1]
+    return F.pad(mask, (0, ALIGNMENT - length % ALIGNMENT))[..., :length]

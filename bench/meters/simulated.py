@@ -17,9 +17,8 @@ from bench.reward_cases import RewardCase
 
 def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
     """Simulates one update of `case`, every step of it; InputError if its options do not fit."""
-    precision = profile(case.profile).precision
-    with cuda_lowering(precision):
-        if precision == "fp32":
+    with cuda_lowering():
+        if profile(case.profile).precision == "fp32":
             return read(case, "meta", with_data=False, enter=enter)
         # Autocast knows no meta device: fake CPU tensors hold as little, and take several times as long.
         with FakeTensorMode():

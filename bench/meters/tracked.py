@@ -32,7 +32,7 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
     What CUDA's allocator would take is replayed over what the cuda meter runs: building and warm-up, one full update,
     the trajectory without gradients, and the update that is read, which finds the segments of all that came before.
     """
-    tracker = Tracker(MetaCache()) if device == "meta" else Tracker()
+    tracker = Tracker(MetaCache(), device) if device == "meta" else Tracker(device=device)
     with tracker:
         enter("building")
         run = prepare(case, device, with_data)

@@ -3,26 +3,85 @@
 A dispatch mode sees each operation's outputs; a weak reference to each new storage tells when it dies. Sizes are
 rounded up to 512 bytes, as the CUDA caching allocator does. Nothing depends on what the tensors hold, so the count is
 the same for meta tensors, which hold nothing (the simulated meter), and for real ones (the host meter).
+
+Autograd itself behaves otherwise under a dispatch mode, and on meta tensors: where gradients meet it adds them into a
+new tensor, and it scatters into a copy of the zeros that it has just made, where it works in place otherwise (ATen:
+`isTensorSubclassLike`). Such a copy takes the place of the tensor that dies right after it.
 """
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
+from unittest import mock
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.meters.origin import Modules, calling_line
 from bench.meters.reading import RESIDENT, Owner, thin
+from methods.rollout import FORWARD_PHASES
 
 ROUNDING = 512
-FORWARD_PHASES = ("rollout", "decode", "reward")
+NUMBER = torch.ops.aten.lift_fresh.default
+"""The operator that a tensor made of Python's numbers comes from."""
+ADDED = torch.ops.aten.add.Tensor
+SCATTERED = {
+    torch.ops.aten.index_put.default,
+    torch.ops.aten.masked_scatter.default,
+    torch.ops.aten.scatter.src,
+    torch.ops.aten.scatter.value,
+    torch.ops.aten.scatter_add.default,
+}
 
 
 def _execute(func, args: tuple, kwargs: dict):
     return func(*args, **kwargs)
+
+
+def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """What a sparse tensor, which has no storage, is made of."""
+    if tensor.layout is torch.sparse_coo:
+        return tensor._indices(), tensor._values()
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return tensor.crow_indices(), tensor.col_indices(), tensor.values()
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return tensor.ccol_indices(), tensor.row_indices(), tensor.values()
+    return ()
+
+
+def _storages(tensor: Tensor) -> list[torch.UntypedStorage]:
+    try:
+        return [tensor.untyped_storage()]
+    except NotImplementedError:
+        return [part.untyped_storage() for part in _parts(tensor)]
+
+
+def _by_autograd() -> bool:
+    """Whether the operation that is being tracked was called by autograd's C++ code, in a backward pass without a graph
+    of its own. (A Python function's backward has a frame of its own.)"""
+    if torch._C._current_graph_task_id() == -1 or torch.is_grad_enabled():
+        return False
+    caller = sys._getframe(3)  # past this, _see and __torch_dispatch__
+    return caller is None or caller.f_code.co_filename == torch.autograd.graph.__file__
+
+
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """While open, nothing is compiled, and what was compiled before runs as it was written: torch.compile would trace
+    the tracker too."""
+
+    def compile_nothing(model: Callable | None = None, **_options):
+        return model if model is not None else lambda function: function
+
+    with contextlib.ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:  # else nothing was compiled yet, and importing it takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(mock.patch.object(torch, "compile", compile_nothing))
+        yield
 
 
 class Allocation(NamedTuple):
@@ -36,18 +95,31 @@ class Allocation(NamedTuple):
     """The phase it happened in (methods.rollout.PHASES, empty outside of any), or RESIDENT: alive at restart()."""
 
 
+class _Copy(NamedTuple):
+    """An allocation that autograd may have made for the dispatch mode alone."""
+
+    serial: int
+    of: set[int]
+    """Serial numbers of what autograd would have worked on in place. It dies next, if nobody else needs it."""
+
+
 class Tracker(TorchDispatchMode):
     """Live bytes of every storage that an operation made while the mode was on."""
 
-    def __init__(self, execute: Callable[[Callable, tuple, dict], object] = _execute) -> None:
-        """`execute` runs an operation; another one may answer from memory (meta_cache)."""
+    def __init__(
+        self, execute: Callable[[Callable, tuple, dict], object] = _execute, device: str | None = None
+    ) -> None:
+        """`execute` runs an operation; another one may answer from memory (meta_cache). What is not on a `device` of
+        this type does not count; None: everything does."""
         super().__init__()
         self._execute = execute
+        self._device = device
         self.live = 0
         self.peak = 0
         self.phase = ""
         self.phase_peaks: dict[str, int] = {}
-        self._born: dict[int, tuple[int, weakref.ref]] = {}  # live storages: address -> (serial number, weak reference)
+        # Live storages: address -> (serial number, weak reference, bytes that it had when it was last seen).
+        self._born: dict[int, tuple[int, weakref.ref, int]] = {}
         self._bytes: list[int] = []  # by serial number: as asked for
         self._sizes: list[int] = []  # by serial number: rounded
         self._phases: list[str] = []  # by serial number: the phase it was born in
@@ -56,39 +128,96 @@ class Tracker(TorchDispatchMode):
         self._categories: dict[int, str] = {}  # by serial number, where it is not told by the phase
         self._resident = 0  # how many of the events stand for what was alive at the last restart()
         self._events: list[tuple[int, str]] = []  # (serial number, or ~serial number for a death; phase)
+        self._copy: _Copy | None = None  # the last allocation, where autograd works in place without a dispatch mode
 
     # The mode.
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        return False  # nothing is compiled here, and the guard against it costs as much as a small operation
+        return False  # the guard costs as much as a small operation; see uncompiled()
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(uncompiled())
+            stack.enter_context(mock.patch.object(torch.UntypedStorage, "resize_", self._resizing()))
+            result = super().__enter__()
+            self._open = stack.pop_all()
+        return result
+
+    def __exit__(self, *error: object):
+        super().__exit__(*error)
+        self._open.close()
+        self._settle()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = self._execute(func, args, kwargs or {})
         if type(out) is Tensor:
-            self._see(out, func)
+            self._see(out, func, args)
         else:
             for leaf in tree_leaves(out):
                 if isinstance(leaf, Tensor):
-                    self._see(leaf, func)
+                    self._see(leaf, func, args)
         return out
 
-    def _see(self, tensor: Tensor, func) -> None:
-        storage = tensor.untyped_storage()
-        address = storage._cdata
-        if address in self._born:
+    def _see(self, tensor: Tensor, func, args: tuple) -> None:
+        try:
+            storage = tensor.untyped_storage()
+        except NotImplementedError:
+            for part in _parts(tensor):
+                self._see(part, func, args)
             return
-        serial = len(self._sizes)
-        exact = storage.nbytes()
-        size = -(-exact // ROUNDING) * ROUNDING
-        self._born[address] = (serial, weakref.ref(storage, lambda _: self._die(address, serial)))
-        self._bytes.append(exact)
-        self._sizes.append(size)
+        address = storage._cdata
+        known = self._born.get(address)
+        size = storage.nbytes()
+        if known is None:
+            device = tensor.device.type
+            if self._device is not None and device != self._device:
+                return
+            # On a CPU, a number that Python gave is taken for one that a run on another device keeps on the CPU: an
+            # optimiser counts its steps in such tensors.
+            counts = not (func is NUMBER and device == "cpu" and tensor.dim() == 0)
+            serial = self._bear(storage, size if counts else 0, self._origin(func))
+            if (func is ADDED or func in SCATTERED) and _by_autograd():
+                self._copy = _Copy(serial, self._serials(args if func is ADDED else args[:1]))
+            else:
+                self._raise_peak()
+        elif known[2] != size:
+            self._resize(storage, known[0])
+
+    def _bear(self, storage: torch.UntypedStorage, counted: int, origin: tuple[str, str, str]) -> int:
+        """Notes a new storage, of which `counted` bytes count, and returns its serial; the caller raises the peak."""
+        self._settle()
+        address, serial = storage._cdata, len(self._sizes)
+        self._born[address] = (serial, weakref.ref(storage, lambda _: self._die(address, serial)), storage.nbytes())
+        self._bytes.append(counted)
+        self._sizes.append(-(-counted // ROUNDING) * ROUNDING)
         self._phases.append(self.phase)
-        self._origins.append(self._origin(func))
+        self._origins.append(origin)
         self._events.append((serial, self.phase))
-        self.live += size
+        self.live += self._sizes[serial]
+        return serial
+
+    def _resize(self, storage: torch.UntypedStorage, old: int) -> None:
+        """A storage is given another size: the new memory is allocated before the old is freed."""
+        counts = self._bytes[old] == self._born[storage._cdata][2]
+        serial = self._bear(storage, storage.nbytes() if counts else 0, self._origins[old])
+        if old in self._categories:
+            self._categories[serial] = self._categories[old]
         self._raise_peak()
+        self._free(old)
+
+    def _resizing(self) -> Callable:
+        """UntypedStorage.resize_, which is no operation that a dispatch mode sees."""
+        resize, seen = torch.UntypedStorage.resize_, self._born
+
+        def resize_(storage: torch.UntypedStorage, size: int):
+            result = resize(storage, size)
+            known = seen.get(storage._cdata)
+            if known is not None and known[2] != storage.nbytes():
+                self._resize(storage, known[0])
+            return result
+
+        return resize_
 
     def _origin(self, func) -> tuple[str, str, str]:
         module = self._modules.current() if self._modules else ""
@@ -97,8 +226,31 @@ class Tracker(TorchDispatchMode):
     def _die(self, address: int, serial: int) -> None:
         if self._born.get(address, (None,))[0] == serial:
             del self._born[address]
+        self._free(serial)
+
+    def _free(self, serial: int) -> None:
+        copy, self._copy = self._copy, None
+        if copy is not None:
+            if serial in copy.of and self._bytes[serial] == self._bytes[copy.serial]:
+                # In place without a dispatch mode: the new memory is the old.
+                self._events.insert(len(self._events) - 1, (~serial, self.phase))
+                self.live -= self._sizes[serial]
+                self._raise_peak()
+                return
+            self._raise_peak()
         self._events.append((~serial, self.phase))
         self.live -= self._sizes[serial]
+
+    def _settle(self) -> None:
+        """A copy that nothing has died after is one."""
+        if self._copy is not None:
+            self._copy = None
+            self._raise_peak()
+
+    def _serials(self, tensors: Iterable[Tensor | None]) -> set[int]:
+        """Of the live storages of tensors."""
+        addresses = [storage._cdata for x in tensors if isinstance(x, Tensor) for storage in _storages(x)]
+        return {self._born[address][0] for address in addresses if address in self._born}
 
     def _raise_peak(self) -> None:
         if self.live > self.peak:
@@ -111,11 +263,13 @@ class Tracker(TorchDispatchMode):
     @contextlib.contextmanager
     def observe(self, phase: str) -> Iterator[None]:
         """Everything allocated inside belongs to `phase` (methods.rollout.Phases)."""
+        self._settle()
         self.phase = phase
         self._raise_peak()
         try:
             yield
         finally:
+            self._settle()
             self.phase = ""
 
     @contextlib.contextmanager
@@ -132,9 +286,7 @@ class Tracker(TorchDispatchMode):
         bytes, each storage once."""
         serials = set()
         for module, tensor in tensors:
-            known = None if tensor is None else self._born.get(tensor.untyped_storage()._cdata)
-            if known is not None:
-                serial = known[0]
+            for serial in self._serials([tensor]):
                 serials.add(serial)
                 self._origins[serial] = (module, *self._origins[serial][1:])
         self._categories |= dict.fromkeys(serials, category)
@@ -142,7 +294,8 @@ class Tracker(TorchDispatchMode):
 
     def restart(self) -> None:
         """Forgets peaks and history; what is alive stays and counts."""
-        alive = sorted(serial for serial, _ in self._born.values())
+        self._settle()
+        alive = sorted(serial for serial, *_ in self._born.values())
         self._events = [(serial, "") for serial in alive]
         self._resident = len(self._events)
         self.peak = self.live
