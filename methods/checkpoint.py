@@ -101,7 +101,7 @@ def digest(tensors: Mapping[str, Tensor], about: object = None) -> str:
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         content.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        content.update(memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+        content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()[:32]
 
 
