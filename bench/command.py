@@ -2,6 +2,7 @@
 encoding."""
 
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -33,12 +34,11 @@ def carry_out(name: str, run: Callable[[], int], kept: str = "") -> int:
     except (InputError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
-    except Terminated:
-        print(f"\n{name}: terminated{mend}", file=sys.stderr)
-        return TERMINATED
-    except KeyboardInterrupt:
-        print(f"\n{name}: interrupted{mend}", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        said, code = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
+        print(f"\n{name}: {said}{mend}", file=sys.stderr)
+        gc.freeze()  # else Python looks through all of torch once more before it ends, for a second or two
+        return code
 
 
 @contextlib.contextmanager
