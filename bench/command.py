@@ -2,6 +2,7 @@
 encoding."""
 
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from types import FrameType
 from methods.errors import InputError
 
 BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
@@ -32,24 +34,29 @@ def carry_out(name: str, run: Callable[[], int], kept: str = "") -> int:
     except (InputError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
-    except Terminated:
-        print(f"\n{name}: terminated{mend}", file=sys.stderr)
-        return TERMINATED
-    except KeyboardInterrupt:
-        print(f"\n{name}: interrupted{mend}", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        said, code = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
+        print(f"\n{name}: {said}{mend}", file=sys.stderr)
+        gc.freeze()  # else Python looks through all of torch once more before it ends, for a second or two
+        return code
 
 
 @contextlib.contextmanager
 def terminated_in_order() -> Iterator[None]:
-    """While open, SIGTERM raises Terminated in the main thread."""
+    """While open, SIGTERM raises Terminated in the main thread, and Ctrl-C KeyboardInterrupt, whatever they did before;
+    but one that is ignored stays so."""
 
-    def terminate(_signal: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the way out is not interrupted
-        raise Terminated
+    def end(number: int, _frame: FrameType | None) -> None:
+        for own in SIGNALS:
+            signal.signal(own, signal.SIG_IGN)  # once is enough: the way out is not interrupted
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, end)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

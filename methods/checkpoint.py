@@ -8,7 +8,7 @@ import hashlib
 import json
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -101,7 +101,7 @@ def digest(tensors: Mapping[str, Tensor], about: object = None) -> str:
     content = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, value in sorted(tensors.items()):
         content.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
-        content.update(memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+        content.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()[:32]
 
 
@@ -115,7 +115,11 @@ def read_torch(path: Path | str) -> object:
     try:
         if zipfile.is_zipfile(path) and not _sound(path):
             raise CheckpointError(f"{path} is damaged, its checksums are not those of its content: fetch it again")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        largest = max((tensor.nbytes for tensor in _tensors(content)), default=0)
+        if largest > path.stat().st_size:  # repeated by its strides: the first copy would fill the memory
+            raise CheckpointError(f"{path} holds a tensor of {largest} bytes, more than the file: fetch it again")
+        return content
     except CheckpointError:
         raise
     except pickle.UnpicklingError:
@@ -125,6 +129,15 @@ def read_torch(path: Path | str) -> object:
         ) from None
     except Exception:  # whatever a parser says of a file that may hold anything
         raise CheckpointError(f"{path} is not a whole torch checkpoint: fetch it again") from None
+
+
+def _tensors(content: object) -> Iterator[Tensor]:
+    """Those of nested containers."""
+    if isinstance(content, Tensor):
+        yield content
+    elif isinstance(content, dict | list | tuple):
+        for part in content.values() if isinstance(content, dict) else content:
+            yield from _tensors(part)
 
 
 def _sound(path: Path) -> bool:

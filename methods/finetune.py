@@ -4,13 +4,11 @@ It works on anything that speaks methods.interface; `python -m bench.alignment.f
 """
 
 import copy
-import hashlib
 import json
 import math
-import pickle
 import random
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,10 +29,12 @@ from methods import (
     rollout,
 )
 from methods.errors import InputError
+from methods.files import check_writable, locked, write_atomically
 
 BETAS = (0.9, 0.999)
 CHECKPOINT_SECONDS = 10.0
 CHECKPOINT = "checkpoint.pt"
+RESULTS = ("denoiser.safetensors", "mld.safetensors", "curve.json")
 
 
 class FinetuneError(InputError):
@@ -87,6 +87,10 @@ class FinetuneConfig:
             raise FinetuneError(f"ema must be at least 0 (off) and below 1, not {self.ema}")
 
 
+TOTALS = ("trajectories", "updates", "samples", "seconds", "cpu_seconds")
+"""What every point of a curve holds."""
+
+
 @dataclass
 class Curve:
     """What a run recorded; JSON types only."""
@@ -101,8 +105,7 @@ class Curve:
 
     def totals(self) -> dict:
         """Of what was run so far."""
-        names = ("trajectories", "updates", "samples", "seconds", "cpu_seconds")
-        return {name: self.trajectories[-1][name] if self.trajectories else 0 for name in names}
+        return {name: self.trajectories[-1][name] if self.trajectories else 0 for name in TOTALS}
 
 
 Draw = Callable[[int, torch.Generator], Batch]
@@ -142,8 +145,18 @@ class Average:
 class Run:
     """A run and all its state. Leaves torch's global generator alone: it has a state of its own, kept in between."""
 
-    def __init__(self, config: FinetuneConfig, backbone: Backbone, reward: Reward, sampler: Sampler, draw: Draw):
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        backbone: Backbone,
+        reward: Reward,
+        sampler: Sampler,
+        draw: Draw,
+        given: Mapping[str, object] | None = None,
+    ):
+        """given: as of `finetune`."""
         self.config = config
+        self.given = dict(given or {})
         self.backbone, self.reward, self.sampler, self.draw = backbone, reward, sampler, draw
         self.denoiser = backbone.denoiser
         self.method = parse(config.method)
@@ -159,7 +172,7 @@ class Run:
         self.average = Average(self.denoiser, config.ema) if config.ema else None
         self.start = [weight.detach().clone() for weight in self.denoiser.parameters()] if config.pull else []
         self.curve = Curve()
-        self.began_from = _fingerprint(self.denoiser)
+        self.began_from = {"weights": _digest(backbone.networks()), "reward": _digest(reward.networks())}
 
     @property
     def done(self) -> int:
@@ -273,18 +286,20 @@ class Run:
 
     def save(self, folder: Path) -> list[Path]:
         """Writes the result, each file atomically: the denoiser, the whole backbone under the published names
-        (`denoiser.*`, `vae.*`), both as safetensors, and the config with the curve. Returns the paths."""
-        denoiser, published, told = (
-            folder / name for name in ("denoiser.safetensors", "mld.safetensors", "curve.json")
-        )
+        (`denoiser.*`, `vae.*`), both as safetensors, and the config with what was given and the curve. Returns the
+        paths."""
+        denoiser, published, curve = (folder / name for name in RESULTS)
         with self._result():
             checkpoint.save(self.backbone.denoiser, denoiser)
             checkpoint.save(nn.ModuleDict(self.backbone.networks()), published)
-        temporary = told.with_name(told.name + ".tmp")
-        document = {"config": asdict(self.config), "steps": len(self.sampler), **asdict(self.curve)}
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
-        temporary.replace(told)
-        return [denoiser, published, told]
+        document = {
+            "config": asdict(self.config),
+            "steps": len(self.sampler),
+            "given": self.given,
+            **asdict(self.curve),
+        }
+        write_atomically(curve, json.dumps(document, indent=1) + "\n")
+        return [denoiser, published, curve]
 
     def save_checkpoint(self, path: Path) -> None:
         """Everything that a run needs to go on as if nothing had happened, atomically: a kill leaves the old or the
@@ -294,6 +309,7 @@ class Run:
         state = {
             "config": asdict(self.config),
             "steps": len(self.sampler),
+            "given": self.given,
             "began_from": self.began_from,
             "denoiser": self.denoiser.state_dict(),
             "average": None if self.average is None else self.average.weights,
@@ -305,48 +321,85 @@ class Run:
             "torch_rng": self.torch_rng,
             "curve": asdict(self.curve),
         }
-        temporary = path.with_name(path.name + ".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        checkpoint.save_torch(state, path)
 
     def load_checkpoint(self, path: Path) -> None:
-        """Goes on from a checkpoint. FinetuneError for one that is cut off, or of another run."""
+        """Goes on from a checkpoint. FinetuneError for one that is cut off, damaged, or of another run."""
         try:
-            state = torch.load(path, weights_only=True)
-            config = {**state["config"], "trajectories": self.config.trajectories}
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError, TypeError):
-            raise FinetuneError(f"{path} is not a whole checkpoint of a run: remove it to start again") from None
-        changed = [
-            f"{name} was {config.get(name)}, not {value}"
-            for name, value in asdict(self.config).items()
-            if config.get(name) != value
-        ]
-        if state["steps"] != len(self.sampler):
-            changed.append(f"steps was {state['steps']}, not {len(self.sampler)}")
-        if state["began_from"] != self.began_from:
-            changed.append("it began from other weights")
+            state = checkpoint.read_torch(path)
+            assert isinstance(state, dict)
+            changed = self._changed(state)
+            if not changed:
+                self._restore(state)
+        except Exception as error:  # a file may hold anything; what was restored of it goes with the run
+            raise FinetuneError(
+                f"{path} is not a whole checkpoint of a run ({type(error).__name__}): remove it to start again"
+            ) from None
         if changed:
             raise FinetuneError(f"{path} is of another run ({'; '.join(changed)}): choose another folder, or remove it")
+
+    def _changed(self, state: dict) -> list[str]:
+        """What a checkpoint's run was given otherwise, in words."""
+        config = {**state["config"], "trajectories": self.config.trajectories}
+        before = {**config, "steps": state["steps"], **state.get("given", {})}
+        now = {**asdict(self.config), "steps": len(self.sampler), **self.given}
+        changed = [
+            f"{name} was {before.get(name, 'not recorded')}, not {now.get(name, 'given')}"
+            for name in dict.fromkeys((*now, *before))
+            if _identity(before.get(name)) != _identity(now.get(name))
+        ]
+        began_from = state["began_from"]
+        if not isinstance(began_from, dict) or began_from["weights"] != self.began_from["weights"]:
+            changed.append("it began from other weights")
+        elif began_from["reward"] != self.began_from["reward"]:
+            changed.append("its reward had other weights")
+        return changed
+
+    def _restore(self, state: dict) -> None:
+        """KeyError, TypeError, ValueError or RuntimeError for a state that does not fit."""
         self.denoiser.load_state_dict(state["denoiser"])
+        weights = list(self.denoiser.parameters())
         if self.average is not None:
+            _check_shapes(state["average"], weights)
             self.average.weights = state["average"]
-        self.updater.optimizer.load_state_dict(state["optimizer"])
+        optimizer = self.updater.optimizer
+        optimizer.load_state_dict(state["optimizer"])
+        for weight in weights:
+            moments = optimizer.state.get(weight, {})
+            if moments:
+                _check_shapes([moments["exp_avg"], moments["exp_avg_sq"]], [weight, weight])
         assert self.updater.schedule is not None  # make_updater gives one
         self.updater.schedule.load_state_dict(state["schedule"])
         version, words, gauss = state["plans"]
         self.plans.setstate((version, tuple(words), gauss))
         self.inputs.set_state(state["inputs"])
         self.noise.set_state(state["noise"])
+        torch.Generator().set_state(state["torch_rng"])
         self.torch_rng = state["torch_rng"]
-        self.curve = Curve(**state["curve"])
+        curve = Curve(**state["curve"])
+        if not all(isinstance(point[name], int | float) for name in TOTALS for point in _points(curve)):
+            raise ValueError("a point of the curve has no totals")
+        self.curve = curve
 
 
-def _fingerprint(network: nn.Module) -> str:
-    """Of weights, so that a run is only continued from those that it began with."""
-    digest = hashlib.sha256()
-    for value in network.state_dict().values():
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _points(curve: Curve) -> list[dict]:
+    return [*curve.trajectories, *curve.evaluations]
+
+
+def _check_shapes(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    """ValueError unless they are as many, each of the shape of its weight."""
+    if [tensor.shape for tensor in tensors] != [weight.shape for weight in weights]:
+        raise ValueError("tensors of other shapes than the weights")
+
+
+def _identity(value: object) -> object:
+    """Of what a run was given: of a file, written name@digest, the digest alone."""
+    return value.rpartition("@")[2] if isinstance(value, str) else value
+
+
+def _digest(networks: Mapping[str, nn.Module]) -> str:
+    """Of weights, so that a run is only continued from those, and under those, that it began with."""
+    return checkpoint.digest(nn.ModuleDict(networks).state_dict())
 
 
 def finetune(
@@ -357,6 +410,7 @@ def finetune(
     draw: Draw,
     *,
     folder: Path | None = None,
+    given: Mapping[str, object] | None = None,
     measure: Callable[[], dict] | None = None,
     measure_at: Collection[int] = (),
     on_trajectory: Callable[[dict], None] = lambda record: None,
@@ -365,35 +419,55 @@ def finetune(
     """Fine-tunes the backbone's denoiser in place to the end of `config`; the run holds curve and result.
 
     folder: where a checkpoint is kept, of the first trajectory and then every `checkpoint_seconds`; a run that finds
-    its own there goes on from it, to the same bytes as without the interruption. measure: called with the result's
-    weights in the backbone, before trajectory 1, after each of `measure_at` and after the last one; its JSON goes into
-    the curve.
-    on_trajectory: told each record as it is made.
+    its own there goes on from it, to the same bytes as without the interruption. given: what else decides the run, by
+    name, as JSON values (a file as name@digest, of which only the digest counts); the curve names it, and a run that
+    was given otherwise is not continued. measure: called with the result's weights in the backbone, before trajectory
+    1, after each of `measure_at` and after the last one; its JSON goes into the curve. on_trajectory: told each record
+    as it is made.
 
-    FinetuneError for a run that cannot begin or go on; its last checkpoint stays.
+    FinetuneError for a run that cannot begin or go on, InputError where another run holds the folder or nothing can be
+    written there; the last checkpoint stays.
     """
-    run = Run(config, backbone, reward, sampler, draw)
-    path = None if folder is None else folder / CHECKPOINT
-    if path is not None and path.is_file():
-        run.load_checkpoint(path)
-        if run.done > config.trajectories:
-            raise FinetuneError(
-                f"{path} has {run.done} trajectories already, more than the {config.trajectories} asked for: "
-                "ask for more, or choose another folder"
-            )
+    run = Run(config, backbone, reward, sampler, draw, given)
+    if folder is None:
+        _carry_on(run, None, measure, measure_at, on_trajectory, checkpoint_seconds)
+        return run
+    for name in (CHECKPOINT, *RESULTS):
+        check_writable(folder / name)
+    with locked(folder):
+        path = folder / CHECKPOINT
+        if path.is_file():
+            run.load_checkpoint(path)
+            if run.done > config.trajectories:
+                raise FinetuneError(
+                    f"{path} has {run.done} trajectories already, more than the {config.trajectories} asked for: "
+                    "ask for more, or choose another folder"
+                )
+        _carry_on(run, path, measure, measure_at, on_trajectory, checkpoint_seconds)
+    return run
+
+
+def _carry_on(
+    run: Run,
+    path: Path | None,
+    measure: Callable[[], dict] | None,
+    measure_at: Collection[int],
+    on_trajectory: Callable[[dict], None],
+    checkpoint_seconds: float,
+) -> None:
+    """To the last trajectory; arguments as of `finetune`, `path` of the checkpoint."""
+    last = run.config.trajectories
     saved = -math.inf
 
     def measured() -> None:
-        if measure is not None and (run.done in {0, config.trajectories} or run.done in measure_at):
+        if measure is not None and (run.done in {0, last} or run.done in measure_at):
             run.evaluate(measure)
 
     measured()
-    while run.done < config.trajectories:
+    while run.done < last:
         record = run.trajectory()
         measured()
-        last = run.done == config.trajectories
-        if path is not None and (last or time.monotonic() - saved >= checkpoint_seconds):
+        if path is not None and (run.done == last or time.monotonic() - saved >= checkpoint_seconds):
             run.save_checkpoint(path)
             saved = time.monotonic()
         on_trajectory(record)
-    return run

@@ -14,10 +14,14 @@ import pytest
 import torch
 from alignment_worlds import untrained_world
 from bench_command import heed_interrupts
+from test_files import full_disk
 from toys import FRAMES, ToyReward, toy, toy_batch
 
+from bench import identity
+from bench.alignment import rewards
 from bench.alignment.finetune import main
 from bench.alignment.prompts import training_prompts
+from bench.world import load as load_world
 from methods import Batch, ddim
 from methods.backbones import mld
 from methods.checkpoint import load, load_mld, read
@@ -251,6 +255,55 @@ class TestRefusals:
         with pytest.raises(FinetuneError, match="steps was 4, not 5"):
             finetune(config, backbone, reward, ddim(5), lambda *_: batch, folder=tmp_path)
 
+    def test_a_run_that_was_given_something_else(self, tmp_path):
+        config = FinetuneConfig("easytune", batch=2, trajectories=1)
+        given = {"world": "w.safetensors@12ab", "prompts": 6}
+        start(config, tmp_path, given=given)
+        start(config, tmp_path, given={**given, "world": "renamed@12ab"})
+        for other, words in (
+            ({**given, "world": "w.safetensors@34cd"}, r"world was w\.safetensors@12ab, not w\.safetensors@34cd"),
+            ({**given, "prompts": 16}, r"prompts was 6, not 16"),
+            ({**given, "reward": "r@1"}, r"reward was not recorded, not r@1"),
+            ({}, r"world was w\.safetensors@12ab, not given; prompts was 6, not given"),
+        ):
+            with pytest.raises(FinetuneError, match=rf"of another run \({words}\)"):
+                start(replace(config, trajectories=2), tmp_path, given=other)
+        _, reward, _, _ = toy()
+
+        class Weighted(NoisyReward):
+            def networks(self):
+                return {"scorer": torch.nn.Linear(1, 1)}
+
+        with pytest.raises(FinetuneError, match="its reward had other weights"):
+            start(config, tmp_path, Weighted(reward.w, reward.q), given=given)
+
+    def test_a_run_where_another_one_is(self, tmp_path):
+        config = FinetuneConfig("easytune", batch=2, trajectories=1)
+
+        def second(_: dict) -> None:
+            with pytest.raises(InputError, match="another run is writing to"):
+                start(config, tmp_path)
+
+        start(config, tmp_path, on_trajectory=second)
+        assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+
+    def test_a_folder_in_a_results_place_is_refused_before_the_first_trajectory(self, tmp_path):
+        (tmp_path / "curve.json").mkdir()
+        said = []
+        with pytest.raises(InputError, match=r"curve\.json: it is a folder"):
+            start(FinetuneConfig("easytune", batch=2, trajectories=1), tmp_path, on_trajectory=said.append)
+        assert not said
+
+    def test_a_full_disk_keeps_the_last_checkpoint(self, tmp_path):
+        config = FinetuneConfig("easytune", lr=0.01, batch=2, trajectories=4)
+        start(replace(config, trajectories=2), tmp_path)
+        before = (tmp_path / CHECKPOINT).read_bytes()
+        with full_disk(1000), pytest.raises(InputError, match=r"cannot write .*checkpoint\.pt"):
+            start(config, tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+        assert (tmp_path / CHECKPOINT).read_bytes() == before
+        assert weights(start(config, tmp_path)) == weights(start(config))
+
     def test_a_cut_checkpoint(self, tmp_path):
         config = FinetuneConfig("easytune", batch=2, trajectories=2)
         start(config, tmp_path)
@@ -371,6 +424,29 @@ class TestCommand:
         assert again.returncode == 0, again.stderr
         for name in ("denoiser.safetensors", "mld.safetensors"):
             assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+    def test_a_run_goes_on_under_the_same_world_reward_and_prompts_alone(self, world_file, tmp_path, capsys):
+        chosen = [*self.TINY, "--world", str(world_file), "--method", "draft:k=1", "--out", str(tmp_path / "run")]
+        assert main([*chosen, "--trajectories", "1"]) == 0
+        told = json.loads((tmp_path / "run" / "curve.json").read_text())["given"]
+        assert told == {
+            "world": f"{world_file.name}@{identity.file(world_file)}",
+            "reward": "the world's",
+            "prompts": 32,
+        }
+        own = load_world(world_file)
+        own.about = {"another": "world"}
+        own.save(tmp_path / "world.safetensors")
+        trained = rewards.TrainedReward(own, rewards.RewardConfig())
+        rewards.save(trained, tmp_path / "reward.safetensors")
+        for other, words in (
+            (["--prompts", "33"], "prompts was 32, not 33"),
+            (["--world", str(tmp_path / "world.safetensors")], "world was world.safetensors@"),
+            (["--reward", str(tmp_path / "reward.safetensors")], "reward was the world's, not reward.safetensors@"),
+        ):
+            assert main([*chosen, "--trajectories", "2", *other]) == 2
+            (line,) = capsys.readouterr().err.splitlines()
+            assert words in line
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

@@ -27,7 +27,7 @@ from bench.motion.skeleton import T2M
 from bench.motion.text import CachedTable, build_table
 from bench.world import check, content, data, load, own, world
 from bench.world.stages import Plan, Texts
-from methods.checkpoint import read
+from methods.checkpoint import read, read_tensors
 from methods.errors import InputError
 
 COUNTS = {"train": 96, "val": 5, "test": 40}
@@ -416,9 +416,27 @@ class TestWorld:
             shutil.rmtree(folder, ignore_errors=True)
             hidden.rename(folder)
 
+    def test_motion_that_changed_under_the_same_names_and_lengths(self, tmp_path):
+        """A copy is the same motion, whatever its files' times."""
+        folder = write(tmp_path / "motion")
+        build_table(Letters(), tmp_path / "table", own.read("arrays", folder).texts)
+        clips = own.OwnData(own.read("arrays", folder), CachedTable(tmp_path / "table"))
+        pretrain.pretrain(tmp_path, TINY_PLAN, clips, 0, lambda _: None, TINY).save(tmp_path / "world")
+        os.utime(folder / "joints.npz", (0, 0))
+        load(tmp_path / "world")
+        write(folder, val0=2 * figure(200, 0))
+        with pytest.raises(DataError, match="was made of other motion than"):
+            load(tmp_path / "world")
+
     def test_the_embedded_world_keeps_nothing_of_this(self, tmp_path):
+        """Saved again it is what it was, and its digest, which the committed file is older than."""
         load().save(tmp_path / "again.safetensors")
-        assert (tmp_path / "again.safetensors").read_bytes() == world.WEIGHTS.read_bytes()
+        (before, told), (after, about) = map(read_tensors, (world.WEIGHTS, tmp_path / "again.safetensors"))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(value, after[name]) for name, value in before.items())
+        again = json.loads(about["world"])
+        assert len(again.pop("digest")) == 32
+        assert again == json.loads(told["world"])
 
 
 def test_every_caption_of_a_clip_is_as_likely_as_its_others(base):
@@ -457,10 +475,59 @@ class TestCommands:
         assert {"base", "real", "errors"} <= set(load(out).about["metrics"])
         others = write(tmp_path / "others", {**COUNTS, "val": 6})
         other = ["--data", f"arrays:{others}", *command[2:], "--text-encoder", str(tmp_path / "table")]
+        assert pretrain.main(other) == 0
+        assert "96 train, 6 val, 40 test clips" in capsys.readouterr().out
+        out.unlink()
+        out.mkdir()
         assert pretrain.main(other) == 2
-        assert "is of other clips or another text encoder" in capsys.readouterr().err
+        assert "it is a folder" in capsys.readouterr().err
         with pytest.raises(SystemExit):
             pretrain.main(["--data", f"arrays:{folder}", "--work", str(work)])
+
+    def test_a_folder_that_is_mended_in_place_is_read_again(self, tmp_path):
+        """From centimetres to metres: the same names, lengths and captions."""
+        metres = {f"train{number}": figure(41 + number % 9 if number else 200, number) for number in range(96)}
+        folder = write(tmp_path / "motion", **{name: 100 * joints for name, joints in metres.items()})
+        build_table(Letters(), tmp_path / "table", own.read("arrays", folder).texts)
+
+        def height() -> float:
+            """Of the root, as the cached features say."""
+            clips = pretrain.own_data(f"arrays:{folder}", tmp_path / "table", tmp_path, lambda _: None)
+            return float(data.cached(tmp_path / "data.safetensors", clips).statistics.mean[3])
+
+        assert height() > 20
+        write(folder, **metres)
+        assert height() < 2
+
+    def test_the_encoder_that_is_named_is_used(self, folder, tmp_path, monkeypatch):
+        """Whatever table is in the work folder; the same one does not encode again."""
+        encoded = []
+
+        class Model(Letters):
+            def __init__(self, path: Path) -> None:
+                if not path.is_dir():
+                    raise DataError(f"there is no folder {path}")
+                self.name = path.name
+                encoded.append(path.name)
+
+        monkeypatch.setattr(pretrain, "SentenceTransformer", Model)
+        for name in ("small", "large"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "weights").write_text(name)
+
+        def by(encoder: Path | None) -> str:
+            of = pretrain.own_data(f"arrays:{folder}", encoder, tmp_path, lambda _: None)
+            return of.captions.table.name
+
+        with pytest.raises(DataError, match="give --text-encoder"):
+            by(None)
+        assert [by(tmp_path / "small"), by(tmp_path / "small"), by(None)] == ["small"] * 3
+        assert [by(tmp_path / "large"), by(None)] == ["large"] * 2
+        (tmp_path / "large" / "weights").write_text("fine-tuned")
+        assert by(tmp_path / "large") == "large"
+        assert encoded == ["small", "large", "large"]
+        with pytest.raises(DataError, match="there is no folder"):
+            by(tmp_path / "none")
 
     def test_a_fine_tuning_run_goes_on(self, made, tmp_path):
         chosen = ["--world", str(made), "--steps", "2", "--batch", "2", "--prompts", "5", "--measure-every", "99"]

@@ -186,6 +186,69 @@ def test_a_killed_run_ends_with_the_same_bytes(tmp_path, monkeypatch):
     assert (killed / "world.safetensors").read_bytes() == (whole / "world.safetensors").read_bytes()
 
 
+def test_a_work_folder_holds_every_seed_by_itself(tmp_path, monkeypatch):
+    """With seed 0's checkpoints in it, seed 1 ended in seed 0's tensors."""
+    content = replace(data.generate(Embedded(CLIPS)), splits=("train", "val") * (CLIPS // 2))
+    monkeypatch.setattr(data, "cached", lambda path, of: content)
+
+    def made(folder: str, seed: int, plan: Plan = TINY_PLAN) -> dict:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        own = pretrain.pretrain(tmp_path / folder, plan, Embedded(CLIPS), seed, lambda _: None, TINY)
+        return own.backbone.state_dict()
+
+    def same(one: dict, other: dict) -> bool:
+        return all(torch.equal(value, other[name]) for name, value in one.items())
+
+    first, longer = made("shared", 0), made("shared", 0, replace(TINY_PLAN, denoiser=6))
+    second = made("shared", 1)
+    assert same(second, made("fresh", 1))
+    assert not same(second, first)
+    assert not same(longer, first)
+    assert same(first, made("shared", 0))
+
+
+@pytest.mark.parametrize("name", ["vae.checkpoint", "components.safetensors"])
+def test_a_damaged_file_of_a_work_folder_is_named(name, tmp_path, monkeypatch):
+    content = replace(data.generate(Embedded(CLIPS)), splits=("train", "val") * (CLIPS // 2))
+    monkeypatch.setattr(data, "cached", lambda path, of: content)
+    arguments = (tmp_path, TINY_PLAN, Embedded(CLIPS), 0, lambda _: None, TINY)
+    pretrain.pretrain(*arguments)
+    (path,) = tmp_path.glob(f"*/{name}")
+    whole = path.read_bytes()
+    for damaged in (whole[:-500], whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=name):
+            pretrain.pretrain(*arguments)
+
+
+def test_what_is_read_back_is_what_was_generated(tmp_path):
+    path = tmp_path / "data.safetensors"
+    made, kept = data.cached(path, Embedded(20)), data.cached(path, Embedded(20))
+    assert made.digest == kept.digest != data.cached(path, Embedded(21)).digest
+    assert (kept.texts, kept.meanings, kept.splits) == (made.texts, made.meanings, made.splits)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CheckpointError, match=r"data\.safetensors"):
+        data.cached(path, Embedded(21))
+
+
+def test_parts_of_a_world_that_do_not_fit_each_other(base, tmp_path):
+    path = tmp_path / "world.safetensors"
+    width = replace(base.config, evaluator=replace(base.config.evaluator, words=8))
+    for changed in (
+        {"config": width},
+        {"config": replace(base.config, vae=replace(base.config.vae, tokens=2))},
+        {"statistics": data.Statistics(base.statistics.mean[:5], base.statistics.std)},
+        {"statistics": data.Statistics(base.statistics.mean, torch.tensor(1.0))},
+        {"statistics": data.Statistics(base.statistics.mean, 0 * base.statistics.std)},
+        {"clips": {**base.clips, "val": torch.tensor([0, 10_000])}},
+        {"clips": {**base.clips, "val": torch.tensor(3)}},
+        {"clips": {**base.clips, "test": torch.tensor([])}},
+    ):
+        replace(base, **changed).save(path)
+        with pytest.raises(CheckpointError, match="holds no embedded world"):
+            load(path)
+
+
 def test_bad_files(tmp_path):
     with pytest.raises(CheckpointError, match=r"no world at .*: make one with python -m bench\.alignment\.pretrain"):
         load(tmp_path / "missing.safetensors")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from bench import world
+from bench import identity, world
 from bench.alignment import rewards
 from bench.alignment.evaluate import evaluate, means
 from bench.alignment.prompts import training_prompts
@@ -40,7 +40,6 @@ def _run(options: argparse.Namespace) -> int:
         plan = parse(config.method).plan(options.steps, random.Random(config.seed))
         if any(step.score is Score.NOISY for step in plan.steps):
             rewards.noise_aware(options.reward)  # refused, by name, where it was never shown a noisy motion
-    options.out.mkdir(parents=True, exist_ok=True)
 
     def measure() -> dict:
         found = evaluate(own, "val", options.prompts, repeats=1, steps=options.steps)
@@ -63,12 +62,22 @@ def _run(options: argparse.Namespace) -> int:
         sampler,
         training_prompts(own),
         folder=options.out,
+        given={
+            "world": _file(options.world),
+            "reward": _file(options.reward) if options.reward else "the world's",
+            "prompts": options.prompts,
+        },
         measure=measure,
         measure_at=range(0, config.trajectories, options.measure_every),
         on_trajectory=progress,
     )
     print(f"wrote {', '.join(map(str, run.save(options.out)))}")
     return 0
+
+
+def _file(path: Path) -> str:
+    """A file as methods.finetune.finetune is given it."""
+    return f"{path.name}@{identity.file(path)}"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,8 +5,8 @@
                                        [--scale METRES] [--up AXIS] [--fps RATE]
 
 The first makes the embedded world's weights, the second those of a world of one's own motion, for which steps grow with
-the root of the number of clips. Every stage keeps a checkpoint in the work folder; the same command goes on after a
-kill, to the same weights.
+the root of the number of clips. Every stage keeps a checkpoint in a subfolder of the work folder, named by all that
+decides the weights; the same command goes on after a kill, to the same weights.
 """
 
 import argparse
@@ -14,10 +14,12 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from bench import identity
 from bench.command import carry_out
 from bench.motion.clip import AS_THEY_ARE, SPLITS, UPWARD, Conventions, DataError
 from bench.motion.text import CachedTable, SentenceTransformer, build_table
@@ -25,9 +27,12 @@ from bench.world import check, data, own, world
 from bench.world.content import Content, Embedded
 from bench.world.model import WorldConfig
 from bench.world.stages import Plan, Texts, Training
+from methods.files import check_writable, locked
 
 QUICK = Plan(vae=60, reward=30, evaluator=30, denoiser=60)
 QUICK_CLIPS = 1500
+UNMEASURED = "unmeasured.safetensors"
+"""In the work folder: the trained world, before its guidance is chosen."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,14 +47,20 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    check_writable(options.work / UNMEASURED)
+    check_writable(options.out)
+    with locked(options.work), locked(options.out):
+        return _make(options)
+
+
+def _make(options: argparse.Namespace) -> int:
     stated = Conventions(options.scale, options.up, options.fps)
-    options.work.mkdir(parents=True, exist_ok=True)
     say = _say(time.monotonic())
     content: Content = Embedded(QUICK_CLIPS if options.quick else data.CLIPS)
     if options.data:
         content = own_data(options.data, options.text_encoder, options.work, say, stated)
     # Measured as they are read back: in half precision.
-    unmeasured = options.work / "unmeasured.safetensors"
+    unmeasured = options.work / UNMEASURED
     pretrain(options.work, QUICK if options.quick else None, content, options.seed, say).save(unmeasured)
     made = world.load(unmeasured)
     found = check.chosen_and_measured(made, say, *((2, 64) if options.quick else ()))
@@ -75,8 +86,8 @@ def own_data(
 ) -> own.OwnData:
     """The clips of `KIND:FOLDER`; their captions' vectors are kept in the work folder, and made once.
 
-    `encoder`: a sentence-transformers model's folder, or a table that build_table wrote. DataError for a source, an
-    encoder or a table of no use.
+    `encoder`: a sentence-transformers model's folder, or a table that build_table wrote; None: what the table in the
+    work folder was made by. DataError for a source, an encoder or a table of no use.
     """
     kind, _, place = source.partition(":")
     clips = own.read(kind, place, conventions)
@@ -85,11 +96,13 @@ def own_data(
     table = folder / "captions.safetensors"
     if encoder is not None and encoder.is_file():
         table = encoder
+    elif encoder is not None:
+        made_from = identity.key(identity.folder(encoder), clips.texts)
+        if not table.is_file() or CachedTable(table).source != made_from:
+            say(f"captions: {len(clips.texts)} to encode")
+            build_table(SentenceTransformer(encoder), table, clips.texts, made_from)
     elif not table.is_file():
-        if encoder is None:
-            raise DataError(f"there is no {table} yet: give --text-encoder, a sentence-transformers model's folder")
-        say(f"captions: {len(clips.texts)} to encode")
-        build_table(SentenceTransformer(encoder), table, clips.texts)
+        raise DataError(f"there is no {table} yet: give --text-encoder, a sentence-transformers model's folder")
     return own.OwnData(clips, CachedTable(table))
 
 
@@ -101,9 +114,9 @@ def pretrain(
     say: Callable[[str], None],
     config: WorldConfig | None = None,
 ) -> world.World:
-    """A trained world, going on from what the folder holds of an earlier run.
+    """A trained world, going on from what the folder holds of an earlier run of the same seed, plan, sizes and clips.
 
-    plan: scaled to the number of training clips if None. DataError for a folder that holds other clips.
+    plan: scaled to the number of training clips if None. CheckpointError for a file in the folder that is damaged.
     """
     clips = data.cached(folder / "data.safetensors", content)
     numbers = {split: clips.indices(split).int() for split in SPLITS}
@@ -112,7 +125,9 @@ def pretrain(
     torch.manual_seed(seed)
     config = world.sized(config or WorldConfig(), content)
     made = world.untrained(config, clips.statistics, numbers, content)
-    seconds = Training(made, clips, Texts.of(clips, made.captions), folder, plan, seed, say).run()
+    stages = folder / identity.key(seed, asdict(plan), config.as_dict(), clips.digest, made.captions.table.digest)
+    stages.mkdir(exist_ok=True)
+    seconds = Training(made, clips, Texts.of(clips, made.captions), stages, plan, seed, say).run()
     made.about = {
         "seed": seed,
         "torch": torch.__version__,

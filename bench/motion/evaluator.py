@@ -138,8 +138,8 @@ def load(path: Path | str, config: EvaluatorConfig | None = None) -> Evaluator:
     """The evaluator with the weights of a published file (`finest.tar`) or of what checkpoint.save wrote; frozen, in
     eval mode.
 
-    CheckpointError for a file that is missing or cut off, holds pickled objects, which are never run, or does not fit:
-    it names the weights that are missing, unexpected or of another shape.
+    CheckpointError for a file that is missing, cut off or damaged, holds pickled objects, which are never run, or does
+    not fit: it names the weights that are missing, unexpected or of another shape.
     """
     evaluator = Evaluator(config)
     state = _read(path)
@@ -155,14 +155,16 @@ def _read(path: Path | str) -> dict[str, Tensor]:
 
     The published file is a dict of state dicts, one a network, among the optimisers' and counters.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # no torch file: safetensors, or for checkpoint.read to say what is wrong with it
+    if Path(path).suffix == ".safetensors":
         return checkpoint.read(path)
-    networks = ("text_encoder", "movement_encoder", "motion_encoder")
-    if not isinstance(content, dict) or not any(isinstance(content.get(network), dict) for network in networks):
-        return checkpoint.read(path)
-    return {f"{network}.{key}": value for network in networks for key, value in content.get(network, {}).items()}
+    content = checkpoint.read_torch(path)
+    if isinstance(content, dict):
+        parts = {
+            name: content[name] for name in ("text_encoder", "movement_encoder", "motion_encoder") if name in content
+        }
+        if parts and all(isinstance(part, dict) for part in parts.values()):
+            content = {f"{name}.{key}": value for name, part in parts.items() for key, value in part.items()}
+    return checkpoint.state_dict(content, path)
 
 
 def _check_lengths(lengths: Tensor, least: int, most: int, what: str, unit: str) -> None:

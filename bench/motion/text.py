@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.motion.clip import DataError
+from methods import checkpoint
+from methods.checkpoint import CheckpointError
 
 
 class TextEncoder(Protocol):
@@ -68,32 +68,44 @@ class CachedTable:
 
     def __init__(self, path: Path | str) -> None:
         """DataError for a file that is missing or is no such table."""
+        if not Path(path).is_file():
+            raise DataError(f"there is no table of embeddings at {path}: check the path, or make it (build_table)")
         try:
-            with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in ("sentences", "words")}
-                self._hold(path, tensors, file.metadata())
-        except FileNotFoundError:
-            raise DataError(
-                f"there is no table of embeddings at {path}: check the path, or make it (build_table)"
-            ) from None
-        except (SafetensorError, KeyError, TypeError, ValueError):
+            tensors, metadata = checkpoint.read_tensors(path)
+            # The committed table is older than the entry.
+            self._hold(path, tensors, json.loads(metadata["table"]) if "table" in metadata else metadata)
+        except (CheckpointError, KeyError, TypeError, ValueError, RecursionError):
             raise DataError(f"{path} is not a whole table of embeddings: make it again (build_table)") from None
 
     @classmethod
     def held(cls, path: Path | str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> "CachedTable":
-        """The table that a larger file holds, from what `stored` gave; KeyError where a part of it is not there."""
+        """The table that a larger file holds, from what `stored` gave.
+
+        KeyError, TypeError or ValueError where a part of it is not there, or parts do not fit each other.
+        """
         table = cls.__new__(cls)
         table._hold(path, tensors, about)
         return table
 
     def _hold(self, path: Path | str, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
         self._sentences, self._words = tensors["sentences"], tensors["words"]
-        self.texts: list[str] = json.loads(about["texts"])
-        self._about = dict(about)
-        self.name = about["encoder"]
+        self.texts: list[str] = _strings(about["texts"])
+        vocabulary = _strings(about["vocabulary"])
+        self._about = {name: str(about[name]) for name in ("encoder", "texts", "vocabulary")}
+        self.name, self.source = self._about["encoder"], str(about.get("source", ""))
+        for vectors, rows in ((self._sentences, self.texts), (self._words, vocabulary)):
+            if vectors.ndim != 2 or len(vectors) != len(rows) or not vectors.is_floating_point():
+                raise ValueError("as many vectors as texts or words are needed")
+        if not self.texts or not vocabulary or self._words.shape[1] != self._sentences.shape[1]:
+            raise ValueError("vectors of texts and of words must be as wide")
         self.path, self.width = Path(path), self._sentences.shape[1]
         self._texts = {text: n for n, text in enumerate(self.texts)}
-        self._vocabulary = {word: n for n, word in enumerate(json.loads(about["vocabulary"]))}
+        self._vocabulary = {word: n for n, word in enumerate(vocabulary)}
+
+    @property
+    def digest(self) -> str:
+        """Of its vectors, and of what they are of."""
+        return checkpoint.digest(*self.stored())
 
     def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors and text to keep in another file: `sentences` and `words`, `[N, D]` each, and what rows they have."""
@@ -121,18 +133,25 @@ def words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:'[^\W_]+)*", text.lower())
 
 
-def build_table(encoder: TextEncoder, path: Path | str, texts: Sequence[str]) -> None:
+def _strings(text: str) -> list[str]:
+    """Of JSON; ValueError if it is no list of strings."""
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(own, str) for own in found):
+        raise ValueError("no list of strings")
+    return found
+
+
+def build_table(encoder: TextEncoder, path: Path | str, texts: Sequence[str], source: str = "") -> None:
     """Writes the table of the given texts, each once, in half precision, atomically.
 
-    The encoder's name goes into the file, with the texts and words in the order of their vectors.
+    The encoder's name goes into the file, with the texts and words in the order of their vectors, and `source`: what
+    the table was made from, by which whoever keeps it knows it again.
     """
     every = list(dict.fromkeys(texts))
     vocabulary = sorted({word for text in every for word in words(text)})
     tensors = {"sentences": encoder.encode(every).half(), "words": encoder.encode(vocabulary).half()}
     about = {"encoder": encoder.name, "texts": json.dumps(every), "vocabulary": json.dumps(vocabulary)}
-    temporary = Path(path).with_name(Path(path).name + ".tmp")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, about)
-    temporary.replace(path)
+    checkpoint.save_tensors(tensors, path, "table", {**about, "source": source})
 
 
 def _padded(vectors: list[Tensor]) -> tuple[Tensor, Tensor]:

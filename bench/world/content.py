@@ -101,6 +101,10 @@ class Content(Protocol):
         """Other for other clips, or other vectors of their captions."""
         ...
 
+    def source(self) -> str | None:
+        """Other where a file has changed that clips are read from; None if there are none."""
+        ...
+
     def __len__(self) -> int: ...
 
     def example(self, number: int) -> Example: ...
@@ -125,6 +129,9 @@ class Embedded:
     @property
     def fingerprint(self) -> str:
         return f"procedural, seed {SEED}, {self.count} clips"
+
+    def source(self) -> None:
+        """Clips are made, not read."""
 
     def __len__(self) -> int:
         return self.count

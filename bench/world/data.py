@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.motion.clip import DataError
+from bench import identity
 from bench.motion.skeleton import T2M
 from bench.world.content import CLIPS, LONGEST, SEED, SHORTEST, Content, clip_features
+from methods import checkpoint
 
 WEIGHTS = {"turn": 4.0, "glide": 4.0, "height": 2.0}
 """How much more the root's path counts than the rest: its errors add up over time."""
@@ -64,6 +63,33 @@ class WorldData:
     splits: tuple[str, ...]
 
     @cached_property
+    def digest(self) -> str:
+        """Of all of it."""
+        return checkpoint.digest(*self.stored())
+
+    def stored(self) -> tuple[dict[str, Tensor], dict]:
+        """As tensors and JSON."""
+        tensors = {
+            "frames": self.frames,
+            "lengths": self.lengths,
+            "mean": self.statistics.mean,
+            "std": self.statistics.std,
+        }
+        return tensors, {"texts": self.texts, "meanings": self.meanings, "splits": self.splits}
+
+    @classmethod
+    def restored(cls, tensors: dict[str, Tensor], about: dict) -> "WorldData":
+        """What `stored` gave."""
+        return cls(
+            tensors["frames"],
+            tensors["lengths"],
+            Statistics(tensors["mean"], tensors["std"]),
+            tuple(map(tuple, about["texts"])),
+            tuple(about["meanings"]),
+            tuple(about["splits"]),
+        )
+
+    @cached_property
     def _starts(self) -> list[int]:
         return [0, *self.lengths.cumsum(0).tolist()]
 
@@ -94,32 +120,21 @@ def generate(content: Content) -> WorldData:
 
 
 def cached(path: Path, content: Content) -> WorldData:
-    """As `generate`, kept in a file: made and written if it is not there. DataError for a file of other clips."""
-    if not path.is_file():
-        made = generate(content)
-        tensors = {
-            "frames": made.frames,
-            "lengths": made.lengths,
-            "mean": made.statistics.mean,
-            "std": made.statistics.std,
-        }
-        told = {"texts": made.texts, "meanings": made.meanings, "splits": made.splits, "of": content.fingerprint}
-        temporary = path.with_name(path.name + ".tmp")
-        save_file(tensors, temporary, {"clips": json.dumps(told)})
-        temporary.replace(path)
-    with safe_open(path, "pt") as file:
-        read = json.loads(file.metadata()["clips"])
-        tensors = {name: file.get_tensor(name) for name in ("frames", "lengths", "mean", "std")}
-    if read.get("of") != content.fingerprint:
-        raise DataError(f"{path} is of other clips or another text encoder: choose another --work folder, or empty it")
-    return WorldData(
-        tensors["frames"],
-        tensors["lengths"],
-        Statistics(tensors["mean"], tensors["std"]),
-        tuple(map(tuple, read["texts"])),
-        tuple(read["meanings"]),
-        tuple(read["splits"]),
-    )
+    """As `generate`, kept in a file: made again where the file is of other clips, of files that have changed since, of
+    another text encoder or of other code. CheckpointError for a file that is damaged."""
+    key = identity.key(content.fingerprint, content.source(), identity.code())
+    if path.is_file():
+        tensors, metadata = checkpoint.read_tensors(path)
+        try:
+            about = json.loads(metadata["clips"])
+            if about["of"] == key:
+                return WorldData.restored(tensors, about)
+        except (KeyError, TypeError, ValueError, RecursionError):
+            pass  # of an earlier version
+    made = generate(content)
+    tensors, about = made.stored()
+    checkpoint.save_tensors(tensors, path, "clips", {**about, "of": key})
+    return made
 
 
 __all__ = ["CLIPS", "LONGEST", "SEED", "SHORTEST", "Statistics", "WorldData", "cached", "clip_features"]

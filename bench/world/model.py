@@ -3,6 +3,7 @@
 The VAE's latent has a token for every 16 frames and the reward reads four frames at a time, which two cores can train.
 """
 
+import math
 from dataclasses import asdict, dataclass
 
 import torch
@@ -64,9 +65,31 @@ class WorldConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> "WorldConfig":
-        sizes = {name: TransformerSize(**values[name]) for name in ("denoiser", "reward")}
-        others = {"vae": VaeSize(**values["vae"]), "evaluator": EvaluatorConfig(**values["evaluator"])}
-        return cls(**{**values, **sizes, **others})
+        """What `as_dict` gave, read from a file; KeyError, TypeError or ValueError for what cannot be sizes."""
+        sizes = {name: TransformerSize(**_sizes(values[name])) for name in ("denoiser", "reward")}
+        others = {"vae": VaeSize(**_sizes(values["vae"])), "evaluator": EvaluatorConfig(**_sizes(values["evaluator"]))}
+        for name, size in sizes.items():
+            if size.width % size.heads:
+                raise ValueError(f"the {name}'s width {size.width} does not divide by its {size.heads} heads")
+        if not isinstance(values["guidance"], int | float) or not math.isfinite(values["guidance"]):
+            raise ValueError(f"guidance is {values['guidance']!r}, no number")
+        return cls(**{**values, **_sizes({"text_width": values["text_width"]}), **sizes, **others})
+
+    @property
+    def depth(self) -> int:
+        """The most layers or blocks of a network."""
+        return max(self.vae.blocks, self.denoiser.layers, self.reward.layers)
+
+
+def _sizes(values: dict) -> dict:
+    """The same; ValueError for a size that is no whole number above 0, or a dropout that is no share."""
+    for name, value in values.items():
+        if name == "dropout":
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise ValueError(f"dropout is {value!r}, no share")
+        elif type(value) is not int or value < 1:
+            raise ValueError(f"{name} is {value!r}, no size")
+    return values
 
 
 def patches(motion: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:

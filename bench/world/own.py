@@ -10,13 +10,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench import identity
 from bench.motion import arrays, bvh, humanml3d, plausible
 from bench.motion.clip import (
     AS_THEY_ARE,
@@ -241,8 +242,17 @@ class OwnData:
                 f"the world in {path} was made of other clips or captions than {folder} now holds: bring them back, or "
                 "pre-train again with --data"
             )
+        files = identity.folder(folder)
+        if about.get("files", files) != files and about["motion"] != _content(folder, files):
+            raise DataError(
+                f"the world in {path} was made of other motion than {folder} now holds under the same names: bring it "
+                "back, or pre-train again with --data"
+            )
         own = {name: tensors[f"captions.{name}"] for name in ("sentences", "words")}
         return cls(clips, CachedTable.held(path, own, about["table"]))
+
+    def source(self) -> str:
+        return identity.folder(self.clips.folder)
 
     def __len__(self) -> int:
         return len(self.clips.entries)
@@ -256,10 +266,25 @@ class OwnData:
     def stored(self) -> tuple[dict[str, Tensor], dict]:
         """The captions' table; where the clips are."""
         tensors, table = self.captions.table.stored()
-        about: dict = {"kind": self.clips.kind, "folder": str(self.clips.folder), "fingerprint": self.clips.fingerprint}
+        folder = self.clips.folder
+        about: dict = {
+            "kind": self.clips.kind,
+            "folder": str(folder),
+            "fingerprint": self.clips.fingerprint,
+            "files": self.source(),
+            "motion": _content(folder, self.source()),
+        }
         if given := self.clips.conventions.given():
             about["conventions"] = given
         return {f"captions.{name}": value for name, value in tensors.items()}, {**about, "table": table}
+
+
+@lru_cache(maxsize=4)
+def _content(folder: Path, _: str) -> str:
+    """Of every file of a folder, all of which is read: a copy has other times, and is the same. Kept for what
+    identity.folder gives."""
+    every = sorted(own for own in folder.rglob("*") if own.is_file())
+    return identity.key(*((own.relative_to(folder).as_posix(), identity.file(own)) for own in every))
 
 
 def _cut(entry: Entry) -> NDArray[np.float32]:

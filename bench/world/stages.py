@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -19,6 +18,8 @@ from bench.world.data import WorldData
 from bench.world.model import WINDOW, WorldVae, windows
 from bench.world.training import Stage, train
 from bench.world.world import World, frame_mask
+from methods import checkpoint
+from methods.checkpoint import CheckpointError
 from methods.rewards.spm import sample
 from methods.transformer import set_attention_kernel, timestep_features
 
@@ -172,13 +173,14 @@ class Training:
                 "scale": size.clamp(min=LEAST_SCALE * size[0]) / len(rows) ** 0.5,
             }
             coded = [(self._windows(clips) - found["centre"]) @ basis / found["scale"] for clips in every]
-            temporary = path.with_name(path.name + ".tmp")
-            save_file({**found, "codes": torch.cat(coded)}, temporary)
-            temporary.replace(path)
-        tensors = load_file(path)
-        for name in ("basis", "centre", "scale"):
-            getattr(network, name).copy_(tensors[name])
-        return tensors["codes"]
+            checkpoint.save_tensors({**found, "codes": torch.cat(coded)}, path, "components")
+        tensors = checkpoint.read_tensors(path)[0]
+        try:
+            for name in ("basis", "centre", "scale"):
+                getattr(network, name).copy_(tensors[name])
+            return tensors["codes"]
+        except (KeyError, RuntimeError):
+            raise CheckpointError(f"{path} holds no principal components: remove it, and they are made again") from None
 
     def _windows(self, clips: Tensor) -> Tensor:
         motion, lengths = self.data.motions(clips)

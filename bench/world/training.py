@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.motion.clip import DataError
+from methods import checkpoint
+from methods.checkpoint import CheckpointError
 
 PROGRESS_SECONDS = 10.0
 CHECKPOINT_STEPS = 200
@@ -40,7 +42,7 @@ class Stage:
 def train(stage: Stage, folder: Path, say: Callable[[str], None]) -> float:
     """Trains to the end, from the stage's checkpoint in `folder` if there is one; returns the seconds spent in all.
 
-    DataError for a loss that is not finite.
+    DataError for a loss that is not finite, CheckpointError for a checkpoint that is damaged or of something else.
     """
     path = folder / f"{stage.name}.checkpoint"
     parameters = list(stage.parameters)
@@ -48,11 +50,7 @@ def train(stage: Stage, folder: Path, say: Callable[[str], None]) -> float:
     step, seconds = 0, 0.0
     torch.manual_seed(stage.seed)
     if path.is_file():
-        state = torch.load(path, weights_only=True)
-        stage.network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        step, seconds = state["step"], state["seconds"]
+        step, seconds = _restore(path, stage.network, optimizer)
     stage.network.train()
     began, said, first = time.monotonic() - seconds, time.monotonic(), step
     since = time.monotonic()
@@ -88,7 +86,22 @@ def train(stage: Stage, folder: Path, say: Callable[[str], None]) -> float:
 
 def write(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
     """A checkpoint, atomically: a kill leaves the old one or the new one."""
-    temporary = path.with_name(path.name + ".tmp")
     state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
-    torch.save({**state, "step": step, "seconds": seconds}, temporary)
-    temporary.replace(path)
+    checkpoint.save_torch({**state, "step": step, "seconds": seconds}, path)
+
+
+def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Steps and seconds of a checkpoint, whose state goes into network, optimiser and torch's global generator."""
+    state = checkpoint.read_torch(path)
+    try:
+        assert isinstance(state, dict)
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        for weight, moments in optimizer.state.items():
+            assert moments["exp_avg"].shape == moments["exp_avg_sq"].shape == weight.shape
+        torch.set_rng_state(state["rng"])
+        return int(state["step"]), float(state["seconds"])
+    except Exception as error:  # a file may hold anything
+        raise CheckpointError(
+            f"{path} is no checkpoint of this training ({type(error).__name__}): remove it, and it begins again"
+        ) from None

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
@@ -19,10 +18,12 @@ from bench.cases import EMBEDDED
 from bench.motion.clip import SPLITS, UNIT, DataError, check_split
 from bench.motion.evaluator import Evaluator
 from bench.motion.representation import joints_from_features
+from bench.motion.skeleton import T2M
 from bench.world.content import Captions, Content, Embedded
 from bench.world.data import Statistics
 from bench.world.model import WINDOW, WorldBackbone, WorldConfig, WorldReward
 from bench.world.own import OwnData
+from methods import checkpoint
 from methods.checkpoint import CheckpointError
 from methods.errors import InputError
 from methods.interface import Batch
@@ -146,19 +147,14 @@ class World:
 
     def save(self, path: Path | str = WEIGHTS) -> None:
         """Writes one safetensors file, atomically; weights in half precision."""
-        path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
         tensors = {
-            name: value.contiguous() if name.startswith(FULL_PRECISION) else value.half().contiguous()
-            for name, value in _state(self).items()
+            name: value if name.startswith(FULL_PRECISION) else value.half() for name, value in _state(self).items()
         }
         made = {"config": self.config.as_dict(), "about": self.about}
         held, content = self.content.stored()
         if content is not None:
             made["content"] = content
-        # One entry: several would be written in an order that changes from run to run.
-        save_file(tensors | held, temporary, {"world": json.dumps(made)})
-        temporary.replace(path)
+        checkpoint.save_tensors(tensors | held, path, "world", made)
 
 
 def sized(config: WorldConfig, content: Content) -> WorldConfig:
@@ -191,34 +187,36 @@ def untrained(
 def load(path: Path | str = WEIGHTS) -> World:
     """The world of a file that World.save wrote: in eval mode, all but the denoiser frozen.
 
-    CheckpointError for a file that is missing, cut off, or is no such world, DataError where the world was made of a
-    folder that has gone or has changed; nothing pickled is ever read.
+    CheckpointError for a file that is missing, cut off or damaged, or is no such world, which is found out before a
+    network of its sizes is made; DataError where the world was made of a folder that has gone or has changed. Nothing
+    pickled is ever read.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"there is no world at {path}: make one with python -m bench.alignment.pretrain")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the file is no mapping
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again") from None
+    state, metadata = checkpoint.read_tensors(path)
     try:
         read = json.loads(metadata["world"])
-        config, about = WorldConfig.from_dict(read["config"]), read["about"]
+        config, about = WorldConfig.from_dict(read["config"]), dict(read["about"])
+        if config.depth > len(state):
+            raise ValueError(f"a network of {config.depth} layers, and {len(state)} tensors")
         content = OwnData.restored(path, read["content"], state) if "content" in read else Embedded()
-        made = untrained(
+        parts = (
             config,
             Statistics(state["statistics.mean"], state["statistics.std"]),
             {split: state[f"clips.{split}"] for split in SPLITS},
             content,
         )
+        _check(*parts)
+        with torch.device("meta"):
+            _check_shapes(_state(untrained(*parts)), state)
+        made = untrained(*parts)
         for name, network in made.networks().items():
             own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
             network.load_state_dict({key: value.float() for key, value in own.items()})
     except DataError:
         raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             f"{path} holds no embedded world ({' '.join(str(error).split())[:200]}): "
             "make one with python -m bench.alignment.pretrain"
@@ -230,6 +228,28 @@ def load(path: Path | str = WEIGHTS) -> World:
     return made
 
 
+def _check(config: WorldConfig, statistics: Statistics, clips: dict[str, Tensor], content: Content) -> None:
+    """ValueError where the parts of a file do not fit each other."""
+    if config != sized(config, content) or (config.evaluator.features, config.evaluator.tags) != (T2M.width, 1):
+        raise ValueError("its sizes are not those that its motion and captions ask for")
+    for name, values in vars(statistics).items():
+        if values.shape != (T2M.width,) or not values.isfinite().all():
+            raise ValueError(f"{name} of the statistics is not {T2M.width} numbers")
+    if not (statistics.std > 0).all():
+        raise ValueError("deviations are not above 0")
+    for split, numbers in clips.items():
+        whole = numbers.ndim == 1 and len(numbers) > 0 and not (numbers.is_floating_point() or numbers.is_complex())
+        if not whole or numbers.min() < 0 or numbers.max() >= len(content):
+            raise ValueError(f"clips of the split {split} are no numbers of its {len(content)} clips")
+
+
+def _check_shapes(expected: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+    """ValueError for the first tensor of the networks that is missing or of another shape."""
+    for name, value in expected.items():
+        if name not in state or state[name].shape != value.shape:
+            raise ValueError(f"{name} is not there as {tuple(value.shape)}")
+
+
 def name_of(path: Path | str) -> str:
     """What the motion of the world in a file is called: "embedded", or the folder that it came from. For a file that is
     no world, which `load` refuses, "unknown"."""
@@ -237,7 +257,7 @@ def name_of(path: Path | str) -> str:
         with safe_open(path, "pt") as file:
             content = json.loads(file.metadata()["world"]).get("content")
         return Path(content["folder"]).name if content else EMBEDDED
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError, AttributeError):
         return "unknown"
 
 

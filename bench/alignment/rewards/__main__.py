@@ -19,6 +19,7 @@ from bench import world
 from bench.alignment.rewards import RewardConfig, retrieval, save, train
 from bench.alignment.rewards.config import NOISED
 from bench.command import carry_out
+from methods.files import check_writable, locked
 from methods.rewards.noise import MODES
 from methods.rewards.preference import VARIANTS
 
@@ -35,6 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
     config = RewardConfig(**{own.name: getattr(options, own.name) for own in fields(RewardConfig)})
+    check_writable(options.work / "data.safetensors")
+    check_writable(options.out)
+    with locked(options.work), locked(options.out):
+        return _make(config, options)
+
+
+def _make(config: RewardConfig, options: argparse.Namespace) -> int:
     base = world.load(options.world)
     began = time.monotonic()
 

@@ -5,13 +5,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.alignment.rewards.config import RewardConfig
 from bench.world import World
 from bench.world.model import WorldReward
+from methods import checkpoint
 from methods.checkpoint import CheckpointError
 from methods.errors import InputError
 from methods.rewards.noise import MODES, NoiseConfig
@@ -42,18 +41,15 @@ def identity(world: World) -> str:
 
 def save(reward: TrainedReward, path: Path | str) -> None:
     """Writes one safetensors file, atomically: weights, recipe, world and metrics. Equal rewards give equal bytes."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
     about = {"recipe": asdict(reward.recipe), "world": reward.world, "metrics": reward.metrics}
-    tensors = {name: value.contiguous() for name, value in reward.state_dict().items()}
-    save_file(tensors, temporary, {"reward": json.dumps(about)})
-    temporary.replace(path)
+    checkpoint.save_tensors(reward.state_dict(), path, "reward", about)
 
 
 def load(path: Path | str, world: World) -> TrainedReward:
     """The reward of a file that `save` wrote, in eval mode and frozen.
 
-    CheckpointError for a file that is missing, cut off or no such reward, and for one of another world or width.
+    CheckpointError for a file that is missing, cut off, damaged or no such reward, and for one of another world or
+    width.
     """
     recipe, about, state = _read(path)
     reward = TrainedReward(world, recipe)
@@ -92,14 +88,11 @@ def _read(path: Path | str) -> tuple[RewardConfig, dict, dict[str, Tensor]]:
     """The recipe of a file, what else it tells, and its weights."""
     if not Path(path).is_file():
         raise CheckpointError(f"there is no reward at {path}: train one with python -m bench.alignment.rewards")
+    state, metadata = checkpoint.read_tensors(path)
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["reward"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the file is no mapping
-        return RewardConfig(**about["recipe"]), {name: about[name] for name in ("world", "metrics")}, state
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a whole safetensors file ({error}): fetch it again") from None
-    except (KeyError, TypeError, ValueError, InputError) as error:
+        about = json.loads(metadata["reward"])
+        return RewardConfig(**about["recipe"]), {"world": about["world"], "metrics": dict(about["metrics"])}, state
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(_no_reward(path, error)) from None
 
 

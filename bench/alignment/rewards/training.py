@@ -1,13 +1,12 @@
 """The training of a world's reward, in two stages that go on after a kill and are kept for the runs that share them."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from bench import identity
 from bench.alignment.rewards.config import STATES, RewardConfig
 from bench.alignment.rewards.measure import as_motion, latents, retrieval
 from bench.alignment.rewards.reward import TrainedReward
@@ -44,10 +43,11 @@ def train(
 
     `metrics` of the reward: "val", as `measure.retrieval` of the first VALIDATION clips of that split, and "mined", the
     share of stage two's texts that gave a pair (None without SPL). torch's global generator is drawn from.
-    InputError where the training clips are too few for SPL's pool; DataError as world.data.cached.
+    InputError where the training clips are too few for SPL's pool, and as world.data.cached and world.training.train.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    clips = _Clips(world, data or cached(folder / "data.safetensors", world.content), config)
+    data = data or cached(folder / "data.safetensors", world.content)
+    clips = _Clips(world, data, config)
     torch.manual_seed(config.seed)
     reward = TrainedReward(world, config)
     set_attention_kernel(reward, "fused")
@@ -60,7 +60,7 @@ def train(
         own = figures()["all"]
         return f"val R@1 {own['text_to_motion']['R@1']:.1f} by text, {own['motion_to_text']['R@1']:.1f} by motion"
 
-    first = folder / _key({**config.stage_one(), "world": reward.world})
+    first = folder / identity.key(config.stage_one(), reward.world, data.digest)
     first.mkdir(exist_ok=True)
     pretraining = RewardObjective()
     steps = config.steps
@@ -81,7 +81,7 @@ def train(
     )
     mined = None
     if config.refine:
-        second = first / _key(config.stage_two())
+        second = first / identity.key(config.stage_two())
         second.mkdir(exist_ok=True)
         refinement = _Refinement(reward, config.spl_config())
         name = "spl" if config.spl else "control"
@@ -111,10 +111,6 @@ def train(
 def _warm_up(steps: int) -> int:
     """A tenth of the steps; the published runs have none."""
     return max(steps // 10, 1)
-
-
-def _key(values: dict) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 class _Refinement(nn.Module):
