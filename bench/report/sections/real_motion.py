@@ -31,7 +31,7 @@ def real_motion(records: Records) -> Section:
     lengths = "; ".join(f"{name}: {_length(rows[0])}" for name, rows in worlds.items())
     see = (
         f"Fine-tuning on worlds of real motion ({lengths}). Test prompts, judged by each world's evaluator, with 95% "
-        "intervals over seeds (Student's t). Not of the published models."
+        "intervals over seeds (Student's t). They rank no methods, and say nothing of the published models."
     )
     if weak := [name for name, rows in worlds.items() if _real_is_below_base(rows[0])]:
         see += (
