@@ -2,7 +2,7 @@
 figures of the published table."""
 
 import pytest
-from bench.record import settings as recorded_settings
+from bench.records.make import settings as recorded_settings
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -341,10 +341,10 @@ def test_at_the_published_scale_the_shares_are_those_of_an_independent_sketch(me
 def test_the_environment_is_a_switch_and_the_record_says_so(monkeypatch):
     case = Case("easytune", steps=2, batch=8, frames=40)
     default = simulated.measure(case)
-    assert recorded_settings(case)["allocator"] == {"expandable_segments": False, "max_split_size_mb": "unlimited"}
+    assert recorded_settings(case).allocator == {"expandable_segments": False, "max_split_size_mb": "unlimited"}
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     expandable = simulated.measure(case)
-    assert recorded_settings(case)["allocator"]["expandable_segments"] is True
+    assert recorded_settings(case).allocator["expandable_segments"] is True
     assert expandable.peak == expandable.allocated == default.peak <= default.allocated
     assert expandable.reserved != default.reserved
 

@@ -127,7 +127,8 @@ def test_switches_that_the_profile_has_are_not_tried():
 def test_two_switches_together_where_neither_is_enough(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", levers.SWITCHES[:2])  # bf16 takes long
     both = "frozen+attention=fused"
-    (answer,) = plan(simulator, reserved(replace(ASKED, profile=both)), "easytune")
+    asked = replace(ASKED, batch=64)
+    (answer,) = plan(simulator, reserved(replace(asked, profile=both)), "easytune", asked=asked)
     assert answer.lever.text == "--profile paper+reward_frozen=true+attention=fused"
 
 
@@ -151,13 +152,13 @@ def test_a_budget_that_holds_nothing_names_one_that_does(simulator, monkeypatch)
 
 def test_a_method_that_fits_nowhere_is_a_row_that_says_what_it_needs(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", ())
-    one = replace(ASKED, batch=1, frames=499)
-    budget = reserved(one)
-    easytune, chain = plan(simulator, budget, "easytune", "easytune:mode=chain", asked=one)
-    assert easytune.fits
+    one = replace(ASKED, batch=1, steps=60)
+    budget = reserved(replace(one, method="refl:m=2"))
+    refl, chain = plan(simulator, budget, "refl:m=2", "alignprop:truncation=bernoulli,p=1.0", asked=one)
+    assert refl.fits
     assert not chain.fits
     assert chain.lever is None
-    assert chain.least == reserved(chain.case)
+    assert chain.least == reserved(chain.case) > budget
 
 
 def test_the_forecast_is_the_simulation_at_the_published_size(simulator):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from bench_command import ROOT, bench
 
-from bench import compare, record, setup
+from bench import compare, records, setup
 from bench.cases import Case
 from bench.claims import forecast
 from bench.gate import paired
@@ -247,14 +247,14 @@ def test_a_file_of_a_third_party_is_measured_timed_and_simulated(tmp_path):
     meters = ["--meter", "simulated", "--meter", "host"]
     done = bench(*chosen, *scale, *meters, "--rounds", "1", f"--benchmark-json={result}", folder=ROOT / "tests")
     assert done.returncode == 0, done.stdout + done.stderr
-    simulated, host, timed = record.load(result)
-    assert [row["case"]["id"] for row in (simulated, host, timed)] == [
+    simulated, host, timed = records.load(result)
+    assert [row.case.id for row in (simulated, host, timed)] == [
         "easytune-toy-T3-B2-F9-paper-simulated",
         "easytune-toy-T3-B2-F9-paper-host",
         "easytune-toy-T3-B2-F196-paper-host",
     ]
-    assert simulated["reading"]["peak"] == host["reading"]["peak"] > 0
-    assert timed["timing"]["per_update"]["median"] > 0
+    assert simulated.reading.peak == host.reading.peak > 0
+    assert timed.timing.per_update.median > 0
 
 
 def test_a_file_of_a_third_party_is_planned_up_to_its_longest_motion(tmp_path):

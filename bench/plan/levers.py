@@ -103,8 +103,8 @@ class Levers:
         # A little too much under bf16, whose rounded weights are kept once for all calls: what is foretold to fit does.
         call = reading.split["rollout"]["activations"] // 2
         peak = reading.peak + (draws.held(case) - 2) * call + forecast.excess(case)
-        share = max(forecast.share, Memory.of(reading).reserved / reading.peak)
-        return Lever(f"--profile {spec}", replace(case, profile=spec), peak, round(share * peak), confirmed=False)
+        reserved = round(peak * Memory.of(reading).reserved / reading.peak)
+        return Lever(f"--profile {spec}", replace(case, profile=spec), peak, reserved, confirmed=False)
 
 
 def fewer(limits: Sequence[Limit | None]) -> Lever | None:

@@ -97,6 +97,8 @@ class Confirmation:
         room = self.budget.size - self._needs(at[0])
         step = int(room // slope) if slope > 0 else (1 if room >= 0 else -1)
         self.guess = min(max(at[0] + step, low), high - 1)
+        if self.guess == low and high in self.known:
+            self.guess = (low + high) // 2  # reserved bytes stand still here, so that the line leads nowhere
 
     def limit(self) -> Limit:
         most = self.guess == self.axis.most
