@@ -137,6 +137,8 @@ BROKEN = {
     "line 18: broken or cut off after MOTION (no Frame Time": HEADER + "Frames: 1\n0 0 0 0 0 0 0 0 0\n",
     "line 17: broken or cut off after MOTION (no Frames": HEADER + f"Frames: {'9' * 400}\nFrame Time: 0.05\n",
     "says 900000 frames of 3 joints, more than 1000000": HEADER + "Frames: 900000\nFrame Time: 0.05\n",
+    "says 90000 frames of 3 joints, more than 1000000 together, as they are or at 20": HEADER
+    + "Frames: 90000\nFrame Time: 0.2\n",
     "line 6: there are two joints 'Hips'": HEADER.replace("JOINT Arm", "JOINT Hips"),
     "line 5: broken hierarchy at joint Hips": HEADER.replace("CHANNELS 6", "CHANNELS 600"),
     "line 9: broken hierarchy at joint Arm": HEADER.replace("CHANNELS 3", "CHANNELS 1e3"),

@@ -18,6 +18,7 @@ from test_own_data import figure as body
 
 from bench.motion.representation import features
 from bench.world import own
+from methods.errors import InputError
 
 SPLITS = ("train", "val", "test")
 FRAMES = 48
@@ -121,3 +122,28 @@ def test_damaged_files_read_well_or_give_a_sentence(kind, tmp_path, monkeypatch)
     counted = damaged(kind, tmp_path, COUNT)
     assert counted.total() == COUNT
     assert counted["refused"] > COUNT / 10
+
+
+@pytest.mark.parametrize("mutators", [mutations.TEXT, mutations.JSON, NPY, NPZ])
+def test_mutants_are_seeded_and_damaged(mutators):
+    whole = {
+        NPY: mutations.npy(np.arange(12.0).reshape(4, 3)),
+        NPZ: mutations.npz({"a": mutations.npy(np.arange(5)), "b": mutations.npy(np.array(["x", "y"]))}),
+    }.get(mutators, b'{"a": [1, 2.5, null], "b": {"c": "walks"}}\n')
+    first = list(mutations.mutants(whole, mutators, 60, seed=3))
+    assert list(mutations.mutants(whole, mutators, 30, seed=3)) == first[:30]
+    assert list(mutations.mutants(whole, mutators, 60, seed=4)) != first
+    assert sum(mutant != whole for mutant in first) > 50
+
+
+def test_outcomes():
+    def fails(error: Exception) -> None:
+        raise error
+
+    assert mutations.outcome(lambda: 1, "a.json") is None
+    assert mutations.outcome(lambda: fails(InputError("a.json is cut off")), "a.json") == "a.json is cut off"
+    for said in ("it is cut off", "a.json\nis cut off", "a.json \x1b[2J", "a.json " + "x" * 2000):
+        with pytest.raises(AssertionError):
+            mutations.outcome(lambda said=said: fails(InputError(said)), "a.json")
+    with pytest.raises(KeyError):
+        mutations.outcome(lambda: fails(KeyError("a.json")), "a.json")

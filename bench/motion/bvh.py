@@ -37,7 +37,7 @@ from bench.motion.clip import (
     usable,
 )
 from bench.motion.lines import LARGEST as MOST_BYTES
-from bench.motion.lines import decoded, opened, read_lines, split_lines
+from bench.motion.lines import decoded, one_line, opened, read_lines, split_lines
 
 AXES = {"X": 0, "Y": 1, "Z": 2}
 LARGEST = 10_000_000
@@ -123,11 +123,12 @@ def _parsed(lines: list[str], path: Path, fps: float | None, most: int | None = 
     words = [(word, number) for number, line in enumerate(lines[:middle], 1) for word in line.split()]
     names, parents, offsets, channels = _hierarchy(words[1:], path)
     width = sum(map(len, channels))
-    rows = [(number, line.split()) for number, line in enumerate(lines[middle + 1 :], middle + 2) if line.strip()]
+    rows = [(number, line) for number, line in enumerate(lines[middle + 1 :], middle + 2) if line.strip()]
     frames, own_fps = _counts(rows[:2], path, fps)
-    if frames * len(names) > LARGEST:
+    if max(frames, resampled(frames, own_fps)) * len(names) > LARGEST:
         raise DataError(
-            f"{path} says {shown(frames)} frames of {len(names)} joints, more than {LARGEST} together: divide the file"
+            f"{path} says {shown(frames)} frames of {len(names)} joints, more than {LARGEST} together, as they are or "
+            f"at {FPS:g} per second: divide the file"
         )
     values = _values(rows[2:][:most], frames, width, path)
     return Bvh(path, tuple(names), tuple(parents), np.array(offsets), tuple(channels), values, own_fps), frames
@@ -198,9 +199,9 @@ def _hierarchy(
     return names, parents, offsets, channels
 
 
-def _counts(rows: list[tuple[int, list[str]]], path: Path, fps: float | None) -> tuple[int, float]:
+def _counts(rows: list[tuple[int, str]], path: Path, fps: float | None) -> tuple[int, float]:
     """How many frames the file says it has, and their rate: `fps` where that is given."""
-    said = [" ".join(row) for _, row in rows]
+    said = [" ".join(line.split()) for _, line in rows]
     found = re.match(r"Frames:\s*(\d{1,18})$", said[0]) if said else None
     if found is None:
         raise _cut(rows[:1], "Frames: and a number", path)
@@ -217,31 +218,33 @@ def _counts(rows: list[tuple[int, list[str]]], path: Path, fps: float | None) ->
     return int(found[1]), 1 / seconds if fps is None else fps
 
 
-def _cut(rows: list[tuple[int, list[str]]], wanted: str, path: Path) -> DataError:
+def _cut(rows: list[tuple[int, str]], wanted: str, path: Path) -> DataError:
     where = f", line {rows[0][0]}: broken or" if rows else " is"
     return DataError(f"{path}{where} cut off after MOTION (no {wanted}): fetch it again")
 
 
-def _values(rows: list[tuple[int, list[str]]], frames: int, width: int, path: Path) -> NDArray[np.float64]:
-    """The values [F, width] of the rows that the file has, whose lines are named."""
-    for number, (line, row) in enumerate(rows, 1):
+def _values(lines: list[tuple[int, str]], frames: int, width: int, path: Path) -> NDArray[np.float64]:
+    """The values [F, width] of the lines that the file has, each with its number."""
+    values = []
+    for frame, (number, line) in enumerate(lines, 1):
+        row = line.split()
         if len(row) != width:
             raise DataError(
-                f"{path} is cut off in frame {number} (line {line}): fetch it again"
-                if number == len(rows) and len(row) < width
-                else f"{path} has {len(row)} values in line {line}, its joints have {width} channels: export it again"
+                f"{path} is cut off in frame {frame} (line {number}): fetch it again"
+                if frame == len(lines) and len(row) < width
+                else f"{path} has {len(row)} values in line {number}, its joints have {width} channels: export it again"
             )
-    if not rows or not width or not frames:
-        raise DataError(f"{path} has no frames, or joints without channels: export it again")
-    values = np.empty((len(rows), width))
-    for place, (line, row) in zip(values, rows, strict=True):
         try:
-            place[:] = row
+            values.append(np.array(row, dtype=np.float64))
         except ValueError as error:
-            raise DataError(f"{path} has a value that is no number in line {line} ({error}): fetch it again") from None
-        if not np.isfinite(place).all():
-            raise DataError(f"{path} has values that are not finite in line {line}: export it again")
-    return values
+            raise DataError(
+                f"{path} has a value that is no number in line {number} ({one_line(str(error))[:100]}): fetch it again"
+            ) from None
+        if not np.isfinite(values[-1]).all():
+            raise DataError(f"{path} has values that are not finite in line {number}: export it again")
+    if not values or not width or not frames:
+        raise DataError(f"{path} has no frames, or joints without channels: export it again")
+    return np.stack(values)
 
 
 JUMP, STEP = 4, 0.02

@@ -36,8 +36,6 @@ SLOW, TEMPO, FAST = 0.19, 0.33, 0.55
 is wrong by less than a factor of about two passes."""
 GROUND = 0.1
 """Metres between the lowest joint and 0 that are worth a note."""
-
-
 FEATURES = (
     f"compute the features again from joints in metres, y up, at {FPS:g} frames per second; if they are right, say"
 )

@@ -97,15 +97,15 @@ def read(kind: str, folder: Path | str, conventions: Conventions = AS_THEY_ARE, 
     folder = Path(folder).resolve()
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}: give that of the motion data")
-    read_splits: dict[str, Clips] = {}
+    splits: dict[str, Clips] = {}
     for split in SPLITS:
-        read_splits[split] = clips = KINDS[kind](folder, split, conventions)
+        splits[split] = clips = KINDS[kind](folder, split, conventions)
         if kind == "humanml3d" and clips.rate != FPS:
             raise DataError(
                 f"{folder} has motion at {clips.rate:g} frames per second: the world's networks read HumanML3D's "
                 f"features at {FPS:g}, so bring it to that rate as arrays"
             )
-    found = _apart(read_splits, folder)
+    found = _apart(splits, folder)
     first = next((entry for entry in found["train"].entries if entry.frames), found["train"].entries[0]).clip()
     remark = ""
     if first.joints is None:
