@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -113,10 +113,18 @@ def _content(path: Path, _size: int, _time: int, _inode: int) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:LENGTH]
 
 
-def folder(path: Path | str) -> str:
-    """Of a folder of data, which may be too large to read: the names, sizes and times of all its files."""
+def folder(path: Path | str, suffixes: Collection[str] = ()) -> str:
+    """Of a folder of data, which may be too large to read: the names, sizes and times of all its files.
+
+    `suffixes`: of those with these endings alone, if any are given.
+    """
     path = Path(path).resolve()
-    return key(*(_entry(path, own) for own in sorted(path.rglob("*")) if own.is_file()))
+    return key(*(_entry(path, own) for own in folder_files(path, suffixes)))
+
+
+def folder_files(path: Path, suffixes: Collection[str] = ()) -> list[Path]:
+    """As `folder` takes them, in order."""
+    return [own for own in sorted(path.rglob("*")) if (not suffixes or own.suffix in suffixes) and own.is_file()]
 
 
 def _entry(root: Path, path: Path) -> tuple[str, int, int]:

@@ -65,21 +65,22 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the file is no mapping
     except Exception as error:  # whatever a parser says of a file that may hold anything
         raise CheckpointError(f"{path} is not a whole safetensors file ({_short(error)}): fetch it again") from None
-    about = _about(metadata)
+    kind, about = _about(metadata)
     written = about.pop("digest", None)
-    if written is not None and written != digest(tensors, about):
+    if written is not None and written != digest(tensors, {kind: about}):
         raise CheckpointError(f"{path} is damaged, its content is not what was written: fetch it or make it again")
     return tensors, metadata
 
 
-def _about(metadata: dict[str, str]) -> dict:
-    """What `save_tensors` was given beside the tensors, with its digest; empty for a file by others."""
+def _about(metadata: dict[str, str]) -> tuple[str, dict]:
+    """What `save_tensors` was given beside the tensors: the kind, and the rest with its digest; empty for a file by
+    others."""
     try:
-        (text,) = metadata.values()
+        ((kind, text),) = metadata.items()
         about = json.loads(text)
     except (ValueError, RecursionError):
-        return {}
-    return about if isinstance(about, dict) else {}
+        return "", {}
+    return kind, about if isinstance(about, dict) else {}
 
 
 def save_tensors(
@@ -92,7 +93,7 @@ def save_tensors(
     tensors = {name: value.contiguous() for name, value in tensors.items()}
     about = json.loads(json.dumps(about or {}))  # as it is read back
     # One entry: several would be written in an order that changes from run to run.
-    metadata = {kind: json.dumps({**about, "digest": digest(tensors, about)})}
+    metadata = {kind: json.dumps({**about, "digest": digest(tensors, {kind: about})})}
     write_atomically(path, lambda new: save_file(tensors, new, metadata))
 
 

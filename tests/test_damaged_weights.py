@@ -103,7 +103,8 @@ def kinds(base, tmp_path_factory) -> dict[str, list[Kind]]:
 
     def clips(path: Path) -> object:
         """Not world.data.cached, which makes again what is of other clips."""
-        return checkpoint.read_tensors(path)
+        tensors, metadata = checkpoint.read_tensors(path)
+        return tensors, {kind: json.loads(text) for kind, text in metadata.items()}
 
     made = data.generate(Embedded(64)).stored()
 

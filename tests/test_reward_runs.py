@@ -18,6 +18,7 @@ from bench.world.content import Embedded
 from bench.world.model import WorldConfig
 from methods.checkpoint import CheckpointError
 from methods.errors import InputError
+from methods.files import locked
 from methods.rewards.training import RewardObjective
 from methods.transformer import TransformerSize
 
@@ -348,5 +349,10 @@ def test_the_command(base, clips, tmp_path, monkeypatch, capsys):
     assert __main__.main([*common, *small, "--noised", "features"]) == 0
     assert load(tmp_path / "out", world.load(tmp_path / "world")).recipe == replace(reward.recipe, noised="features")
     capsys.readouterr()
+    assert __main__.main([*common, "--out", str(tmp_path)]) == 2
+    assert "it is a folder" in capsys.readouterr().err
+    with locked(tmp_path / "work"):
+        assert __main__.main([*common, *small]) == 2
+    assert "another run is writing to" in capsys.readouterr().err
     assert __main__.main([*common, "--share", "2"]) == 2
     assert capsys.readouterr().err.startswith("bench.alignment.rewards: share must be")

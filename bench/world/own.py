@@ -34,6 +34,8 @@ from bench.motion.text import CachedTable, words
 from bench.world.content import WORDS, Captions, Example, cut, cut_length
 
 KINDS = {"arrays": arrays.load, "humanml3d": humanml3d.load, "bvh": bvh.load}
+SUFFIXES = (".npz", ".npy", ".bvh", ".txt", ".jsonl")
+"""Of the files that clips are read from: a work folder or a world may lie among them."""
 FEWEST = {"train": 96, "val": 4, "test": 32}
 """Clips that a split must have: a batch of the contrast (whose windows are enough for the principal components), two of
 FID and two to compare with them, a pool of R-precision."""
@@ -242,7 +244,7 @@ class OwnData:
                 f"the world in {path} was made of other clips or captions than {folder} now holds: bring them back, or "
                 "pre-train again with --data"
             )
-        files = identity.folder(folder)
+        files = identity.folder(folder, SUFFIXES)
         if about.get("files", files) != files and about["motion"] != _content(folder, files):
             raise DataError(
                 f"the world in {path} was made of other motion than {folder} now holds under the same names: bring it "
@@ -252,7 +254,7 @@ class OwnData:
         return cls(clips, CachedTable.held(path, own, about["table"]))
 
     def source(self) -> str:
-        return identity.folder(self.clips.folder)
+        return identity.folder(self.clips.folder, SUFFIXES)
 
     def __len__(self) -> int:
         return len(self.clips.entries)
@@ -283,8 +285,8 @@ class OwnData:
 def _content(folder: Path, _: str) -> str:
     """Of every file of a folder, all of which is read: a copy has other times, and is the same. Kept for what
     identity.folder gives."""
-    every = sorted(own for own in folder.rglob("*") if own.is_file())
-    return identity.key(*((own.relative_to(folder).as_posix(), identity.file(own)) for own in every))
+    files = identity.folder_files(folder, SUFFIXES)
+    return identity.key(*((own.relative_to(folder).as_posix(), identity.file(own)) for own in files))
 
 
 def _cut(entry: Entry) -> NDArray[np.float32]:
