@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from unittest import mock
 
@@ -36,22 +37,32 @@ def bench(*arguments: object, folder: Path = ROOT, **environment: str) -> subpro
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
 
+class InThisProcess(Executor):
+    """Stands in for bench.lane.Workers where what they do is of interest, and not that they do it elsewhere."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def submit(self, function, /, *arguments, **_) -> Future:
+        future: Future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 def bench_here(*arguments: object, record: Callable[[Case], MemoryRecord] = measure) -> subprocess.CompletedProcess:
-    """In this process: the same options, tests, output and exit status, but memory cases are measured by `record` (case
-    -> its record) in place of worker processes."""
-
-    class Here:
-        """Stands in for bench.memory.MemoryRuns."""
-
-        def __init__(self, lane, cases):
-            self.record = record
+    """In this process: the same options, tests, output and exit status, but jobs are done here and now, and memory
+    cases are measured by `record` (case -> its record)."""
 
     # Capturing and fault handling of the outer run stay as they are.
     command = [*ALWAYS, "--capture=sys", "-p", "no:faulthandler", *map(str, arguments)]
     out, err = io.StringIO(), io.StringIO()
     with (
         contextlib.chdir(ROOT),
-        mock.patch("bench.options.MemoryRuns", Here),
+        mock.patch("bench.lane.lane.Workers", InThisProcess),
+        mock.patch("bench.memory.measure", lambda case, enter: record(case)),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
