@@ -2,7 +2,6 @@
 figures of the published table."""
 
 import pytest
-from bench.records.make import settings as recorded_settings
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from bench.cases import Case
 from bench.meters import allocator, host, simulated
 from bench.meters.allocator import MIB, ROUNDING, CachingAllocator, Settings, replay
+from bench.records.make import settings as recorded_settings
 from methods.errors import InputError
 from methods.rollout import PHASES
 

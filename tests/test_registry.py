@@ -6,18 +6,22 @@ import os
 import random
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from bench_command import ROOT, bench
+from msgspec import structs
 
 from bench import compare, records, setup
 from bench.cases import Case
 from bench.claims import forecast
-from bench.gate import paired
+from bench.gate import baseline, paired
 from bench.memory import measure
+from bench.meters import Reading
 from bench.plan.simulator import Simulator
+from bench.records import MemoryRecord, decode
+from bench.records.make import to_json
 from bench.report import rows as pick
 from bench.reward_cases import RewardCase
 from methods import registry
@@ -36,6 +40,7 @@ from methods.registry import (
     third_party_modules,
 )
 from methods.rewards.spm import TINY, Spm
+from methods.rollout import PHASES
 
 SCALE = {"steps": 3, "batch": 2, "frames": 9}
 
@@ -149,31 +154,37 @@ def test_a_reward_of_a_third_party_is_trained_under_its_name():
     assert case.id == "reward-wide-B12-F8-paper-host"
     assert RewardCase(reward="spm-tiny").id == "reward-mld-tiny-B64-F196-paper-simulated"
     simulated = replace(case, meter="simulated", profile="paper+train_mode=false")
-    readings = [measure(one)["reading"] for one in (simulated, replace(simulated, meter="host"))]
-    assert readings[0]["parameters"] == readings[1]["parameters"] > 4 * sum(p.numel() for p in Spm(TINY).parameters())
+    readings = [measure(one).reading for one in (simulated, replace(simulated, meter="host"))]
+    assert readings[0].parameters == readings[1].parameters > 4 * sum(p.numel() for p in Spm(TINY).parameters())
 
 
 # Where rows and simulations are told apart.
 
 
+def memory_row(method: str, reward: str = "", overhead: int = 1, **changed) -> MemoryRecord:
+    case = Case(method, "mld-tiny", **SCALE, reward=reward)
+    return structs.replace(measure(case), reading=reading(100 + overhead, 100), **changed)
+
+
+def reading(peak: int, resident: int) -> Reading:
+    phases = dict.fromkeys(PHASES, peak)
+    return Reading(peak, resident, peak, parameters=0, optimiser_state=0, phases=phases, categories={})
+
+
 def test_rows_of_two_rewards_share_no_table_and_old_files_have_the_default():
     register_reward("wide", wide_reward())
-    new = {"case": asdict(Case(backbone="mld-tiny", **SCALE))}
-    old = {"case": {name: value for name, value in new["case"].items() if name != "reward"}}
-    other = {"case": asdict(Case(backbone="mld-tiny", reward="wide", **SCALE))}
-    for scale in (pick.scale, forecast._scale):
+    new, other = memory_row("easytune"), memory_row("easytune", "wide")
+    written = to_json(new)
+    del written["case"]["reward"]
+    old = decode({**written, "schema": 1})
+    for scale in (lambda record: pick.scale(record.case), forecast._scale):
         assert scale(old) == scale(new) != scale(other)
 
 
 def test_a_method_is_compared_with_the_reference_under_its_own_reward():
     register_reward("wide", wide_reward())
-
-    def row(method: str, reward: str, overhead: int) -> dict:
-        case = asdict(Case(method, "mld-tiny", **SCALE, reward=reward))
-        return {"case": case, "reading": {"peak": 100 + overhead, "resident": 100}}
-
-    draft, reference, other = row("draft", "", 30), row("easytune", "", 10), row("easytune", "wide", 5)
-    del reference["case"]["reward"]  # as in older files
+    rows = [memory_row("draft", "", 30), memory_row("easytune", "", 10), memory_row("easytune", "wide", 5)]
+    draft, reference, other = map(baseline.cut_down, rows)
     assert compare._ratio(draft, [other, reference], "easytune") == 3
     assert compare._ratio(draft, [other], "easytune") is None
 
