@@ -353,13 +353,13 @@ class Chain(Struct, frozen=True, tag_field="name", tag="chain"):
     coefficient_reward: list[float]
     through_chain: list[float]
     stepwise: list[float]
-    timestep: list[int]
+    timestep: list[Integer]
 
 
 class Similarity(Struct, frozen=True, tag_field="name", tag="similarity"):
     """By denoising step, see bench.alignment.studies.base_model.similarity."""
 
-    timestep: list[int]
+    timestep: list[Integer]
     signal: list[float]
     noisy: list[float]
     predicted: list[float]
