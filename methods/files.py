@@ -58,11 +58,11 @@ def _reason(error: BaseException) -> str:
 def check_writable(path: Path | str) -> None:
     """InputError where `path` is a folder, or where no file can be made beside it: to be asked before measuring."""
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder; name a file")
-    if path.exists() and not path.is_file():
-        raise InputError(f"cannot write {path}: it is no regular file, and would be replaced; name another")
     try:
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder; name a file")
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot write {path}: it is no regular file, and would be replaced; name another")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
