@@ -128,7 +128,8 @@ def test_two_switches_together_where_neither_is_enough(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", levers.SWITCHES[:2])  # bf16 takes long
     both = "frozen+attention=fused"
     asked = replace(ASKED, batch=64)
-    (answer,) = plan(simulator, reserved(replace(asked, profile=both)), "easytune", asked=asked)
+    budget = int(1.15 * reserved(replace(asked, profile=both)))
+    (answer,) = plan(simulator, budget, "easytune", asked=asked)
     assert answer.lever.text == "--profile paper+reward_frozen=true+attention=fused"
 
 
