@@ -153,7 +153,7 @@ def test_a_budget_that_holds_nothing_names_one_that_does(simulator, monkeypatch)
 
 def test_a_method_that_fits_nowhere_is_a_row_that_says_what_it_needs(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", ())
-    one = replace(ASKED, batch=1, steps=30)
+    one = replace(ASKED, batch=1, steps=30, frames=499)
     budget = reserved(replace(one, method="refl:m=2"))
     refl, chain = plan(simulator, budget, "refl:m=2", "alignprop:truncation=bernoulli,p=1.0", asked=one)
     assert refl.fits
