@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from bench.cases import Case
+from bench.meters import without_data
 from bench.meters.meta_cache import MetaCache
 from bench.meters.origin import named_modules
 from bench.meters.reading import Reading, by_category, by_phase
-from bench.meters.tracker import Tracker
+from bench.meters.tracker import Tracker, run_as_is
 from bench.reward_cases import RewardCase
 from bench.reward_setup import RewardRun, prepare
 from bench.setup import Run
@@ -21,7 +22,8 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True) -> Readin
 
     `with_data` false: on meta or fake tensors, which hold nothing.
     """
-    tracker = Tracker(MetaCache(), device) if device == "meta" else Tracker(device=device)
+    execute = run_as_is if with_data else MetaCache() if device == "meta" else without_data.execute
+    tracker = Tracker(execute, device)
     with tracker:
         run = prepare(case, device, with_data)
         with tracker.watch(run.networks):
