@@ -80,6 +80,7 @@ def _where(error: Exception) -> str:
     """The innermost line that is not torch's, and the optimiser that it called, if it did."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f"{known}:{frame.lineno}" for frame in frames if (known := place(frame.filename))]
-    optimisers = [Path(frame.filename).stem for frame in frames if Path(frame.filename).parent.name == "optim"]
+    optimisers = [path.stem for frame in frames if (path := Path(frame.filename)).parent.name == "optim"]
+    optimisers = [name for name in optimisers if name != "optimizer"]
     called = f" (in torch.optim.{optimisers[-1]})" if optimisers else ""
     return f"at {lines[-1]}{called}" if lines else f"in torch{called}"
