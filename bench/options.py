@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench import step_time
-from bench.cases import MATRICES, METERS, TABLE, Case, matrix
+from bench.cases import MATRICES, TABLE, Case, matrix
 from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.memory import MemoryRuns
+from bench.meters import METERS
 from bench.profiles import PROFILES
 from bench.reward_cases import RewardCase, memory_matrix, time_matrix
 from bench.setup import draw_plan

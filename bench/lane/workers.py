@@ -23,8 +23,10 @@ from typing import Any
 
 import torch
 
+from bench.meters import METERS
+
 CLOSING_SECONDS = 2.0
-PRELOADED = ["bench.lane.workers", "bench.memory"]
+PRELOADED = ["bench.lane.workers", "bench.memory", *(meter.module for meter in METERS.values())]
 """What a worker begins with, torch among it."""
 
 
