@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 
 CASE_OPTIONS = ("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed")
 TIME_OPTIONS = ("steps", "batch", "frames")
+MARKERS = (
+    "memory: a benchmark case that measures memory",
+    "step_time: a benchmark case that measures time",
+    "alignment: a benchmark case that fine-tunes the embedded world",
+    "study: a study that trains rewards or fine-tunes under them; minutes each, run only where asked for",
+)
+"""Here, and not in pyproject.toml, so that they are known where the package is installed too."""
 
 
 def add(parser: pytest.Parser) -> None:
@@ -77,14 +84,16 @@ def check_plugins(config: pytest.Config) -> None:
         raise InputError("pytest bench/ needs pytest-benchmark: leave out -p no:benchmark")
     if getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no":
         raise InputError("cases have worker processes of their own, and one run writes one result: leave out -n")
-    if result_file(config) is not None and config.getoption("benchmark_disable"):
-        raise InputError("--benchmark-disable writes no result: leave it out, or leave out --benchmark-json")
+    for name in ("benchmark_disable", "benchmark_skip"):
+        if result_file(config) is not None and config.getoption(name):
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option} writes no result: leave it out, or leave out --benchmark-json")
 
 
 def result_file(config: pytest.Config) -> Path | None:
-    """--benchmark-json, which older versions of pytest-benchmark hand on as an open file."""
+    """--benchmark-json."""
     given = config.getoption("benchmark_json")
-    return None if given is None else Path(getattr(given, "name", given))
+    return None if given is None else Path(given)
 
 
 @dataclass(frozen=True)
