@@ -74,4 +74,4 @@ def test_the_longest_motion_of_a_case_is_what_the_models_take():
     assert longest.most_frames == 499
     assert measure(longest).status == "ok"
     object.__setattr__(longest, "frames", 500)
-    assert measure(longest)["status"] == "failed"
+    assert measure(longest).status == "failed"
