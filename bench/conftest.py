@@ -60,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
         gate = options.memory_gate(config)
         config.stash[STATE] = State(cases, _kept(config), gate)
     except InputError as error:
+        if config.pluginmanager.hasplugin("funcmanage"):  # --pyargs: tests are being collected when this file is found
+            raise pytest.Collector.CollectError(str(error)) from None
         raise pytest.UsageError(str(error)) from None
     stack = contextlib.ExitStack()
     stack.enter_context(terminated_in_order())

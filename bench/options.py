@@ -82,7 +82,8 @@ def check_plugins(config: pytest.Config) -> None:
     """InputError for plugins and options of others that would leave no result, without a word."""
     if not config.pluginmanager.hasplugin("benchmark"):
         raise InputError("pytest bench/ needs pytest-benchmark: leave out -p no:benchmark")
-    if getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no":
+    spread = getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no"
+    if spread or hasattr(config, "workerinput"):
         raise InputError("cases have worker processes of their own, and one run writes one result: leave out -n")
     for name in ("benchmark_disable", "benchmark_skip"):
         if result_file(config) is not None and config.getoption(name):

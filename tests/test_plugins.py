@@ -55,7 +55,7 @@ def elsewhere(folder, *arguments):
 
 
 def test_an_installed_package_is_measured_from_any_folder(tmp_path):
-    """By its path with every option; by --pyargs without: a conftest found so late has none that pytest knows."""
+    """By its path with every option; by --pyargs with pytest's own: a conftest found so late has none of its own."""
     by_path = elsewhere(tmp_path, ROOT / "bench", *ONE)
     assert by_path.returncode == 0, by_path.stdout + by_path.stderr
     assert "test_memory[refl-m2-mld-tiny-T4-B2-F5-paper-simulated]" in by_path.stdout
@@ -63,7 +63,14 @@ def test_an_installed_package_is_measured_from_any_folder(tmp_path):
     assert by_name.returncode == 0, by_name.stdout + by_name.stderr
     assert "test_memory[easytune-mld-T50-B256-F196-paper-simulated]" in by_name.stdout
     assert "PytestUnknownMarkWarning" not in by_name.stdout
-    refused(elsewhere(tmp_path, "--pyargs", "bench", *ONE), tmp_path, "unrecognized arguments")
+
+
+def test_what_is_refused_is_refused_in_a_sentence_by_pyargs_too(tmp_path):
+    done = elsewhere(tmp_path, "--pyargs", "bench", "--benchmark-disable", "--benchmark-json=run.json")
+    assert done.returncode == pytest.ExitCode.INTERRUPTED
+    assert "\n--benchmark-disable writes no result: leave it out, or leave out --benchmark-json\n" in done.stdout
+    assert "conftest.py" not in done.stdout + done.stderr
+    assert not list(tmp_path.glob("*.json*"))
 
 
 def test_every_marker_of_the_suite_is_known():
