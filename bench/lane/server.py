@@ -5,9 +5,14 @@ Imported by multiprocessing's fork server alone.
 
 import atexit
 import gc
+import importlib
 import os
 
 import bench.memory  # noqa: F401  # what workers need
+from bench.meters import METERS
+
+for meter in METERS.values():
+    importlib.import_module(meter.module)
 
 gc.freeze()  # torch's many objects need not be scanned again and again
 # When the run has gone there is nothing to tidy up, and torch takes seconds over it.
