@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from bench.meters.without_data import REDUCTION, execute
+
 MISSING = object()
 
 
@@ -25,6 +27,8 @@ class MetaCache:
         kind = self._kinds.get(func) or self._kinds.setdefault(func, _kind(func))
         if kind == VIEW:
             return func(*args, **kwargs)
+        if kind == REDUCED:
+            return execute(func, args, kwargs)
         key = _key(func, args, kwargs, exact=kind == FUNCTIONAL)
         if key is None:
             return func(*args, **kwargs)
@@ -47,13 +51,15 @@ class MetaCache:
         return made[0] if structure is None else tree_unflatten(made, structure)
 
 
-FUNCTIONAL, IN_PLACE, VIEW = "functional", "in place", "view"
+FUNCTIONAL, IN_PLACE, REDUCED, VIEW = "functional", "in place", "reduced", "view"
 
 
 def _kind(func) -> str:
     """FUNCTIONAL: every result is fresh. IN_PLACE: writes to its first argument, and returns that or nothing. VIEW:
-    anything else, never answered from memory."""
+    anything else. REDUCED: a loss of without_data. The last two are never answered from memory."""
     schema = func._schema
+    if func in REDUCTION:
+        return REDUCED
     if not schema.is_mutable:
         fresh = bool(schema.returns) and all(r.alias_info is None for r in schema.returns)
         return FUNCTIONAL if fresh else VIEW

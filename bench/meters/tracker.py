@@ -10,6 +10,7 @@ new tensor, and it scatters into a copy of the zeros that it has just made, wher
 """
 
 import contextlib
+import operator
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -29,16 +30,19 @@ ROUNDING = 512
 NUMBER = torch.ops.aten.lift_fresh.default
 """The operator that a tensor made of Python's numbers comes from."""
 ADDED = torch.ops.aten.add.Tensor
-SCATTERED = {
+OUT_OF_PLACE = {
+    ADDED,
     torch.ops.aten.index_put.default,
     torch.ops.aten.masked_scatter.default,
     torch.ops.aten.scatter.src,
     torch.ops.aten.scatter.value,
     torch.ops.aten.scatter_add.default,
 }
+"""What autograd does, under a dispatch mode, instead of an operation in place on the first argument, or on either term
+of a sum."""
 
 
-def _execute(func, args: tuple, kwargs: dict):
+def run_as_is(func, args: tuple, kwargs: dict):
     return func(*args, **kwargs)
 
 
@@ -61,9 +65,9 @@ def _storages(tensor: Tensor) -> list[torch.UntypedStorage]:
 
 
 def _by_autograd() -> bool:
-    """Whether the operation that is being tracked was called by autograd's C++ code, in a backward pass without a graph
-    of its own. (A Python function's backward has a frame of its own.)"""
-    if torch._C._current_graph_task_id() == -1 or torch.is_grad_enabled():
+    """Whether the operation that is being tracked, in a backward pass, was called by autograd's C++ code, which works
+    in place unless it records a graph. (The backward of a Python function has a frame.)"""
+    if torch.is_grad_enabled():
         return False
     caller = sys._getframe(3)  # past this, _see and __torch_dispatch__
     return caller is None or caller.f_code.co_filename == torch.autograd.graph.__file__
@@ -107,13 +111,14 @@ class Tracker(TorchDispatchMode):
     """Live bytes of every storage that an operation made while the mode was on."""
 
     def __init__(
-        self, execute: Callable[[Callable, tuple, dict], object] = _execute, device: str | None = None
+        self, execute: Callable[[Callable, tuple, dict], object] = run_as_is, device: str | None = None
     ) -> None:
-        """`execute` runs an operation; another one may answer from memory (meta_cache). What is not on a `device` of
-        this type does not count; None: everything does."""
+        """`execute` runs an operation; another one may answer from memory (meta_cache). Only what is on a
+        `device` of this type counts; None: everything does."""
         super().__init__()
         self._execute = execute
-        self._device = device
+        # (An attribute of tensors: cheaper than their device.)
+        self._here = operator.attrgetter(f"is_{device}") if device else lambda _: True
         self.live = 0
         self.peak = 0
         self.phase = ""
@@ -170,14 +175,13 @@ class Tracker(TorchDispatchMode):
         known = self._born.get(address)
         size = storage.nbytes()
         if known is None:
-            device = tensor.device.type
-            if self._device is not None and device != self._device:
+            if not self._here(tensor):
                 return
             # On a CPU, a number that Python gave is taken for one that a run on another device keeps on the CPU: an
             # optimiser counts its steps in such tensors.
-            counts = not (func is NUMBER and device == "cpu" and tensor.dim() == 0)
+            counts = not (func is NUMBER and tensor.is_cpu and tensor.dim() == 0)
             serial = self._bear(storage, size if counts else 0, self._origin(func))
-            if (func is ADDED or func in SCATTERED) and _by_autograd():
+            if torch._C._current_graph_task_id() != -1 and func in OUT_OF_PLACE and _by_autograd():
                 self._copy = _Copy(serial, self._serials(args if func is ADDED else args[:1]))
             else:
                 self._raise_peak()
@@ -326,7 +330,7 @@ class Tracker(TorchDispatchMode):
                 del alive[~event]
         resident = {event for event, _ in self._events[: self._resident]}
         held: dict[tuple[str, str, str, str, str], list[int]] = {}
-        for serial in alive:
+        for serial in filter(self._sizes.__getitem__, alive):  # of what counts
             phase = RESIDENT if serial in resident else self._phases[serial] or "rollout"
             held.setdefault((phase, self._category(serial), *self._origins[serial]), []).append(self._sizes[serial])
         owners = [Owner(*origin, sum(sizes), len(sizes)) for origin, sizes in held.items()]
