@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 CLOSING_SECONDS = 2.0
-PRELOADED = ["bench.lane.workers", "bench.memory"]
-"""What a worker begins with, torch among it."""
+PRELOADED = ["bench.lane.workers", "bench.memory", "torch._dynamo"]
+"""What a worker begins with, torch among it; every optimiser imports torch._dynamo, which takes a second."""
 
 
 def _context() -> Any:
