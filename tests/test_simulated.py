@@ -34,7 +34,6 @@ METHODS = [
     "easytune:mode=chain",
     "easytune:mode=chain-released",
 ]
-GIB = 2**30
 TINY_REWARD = RewardCase(backbone="mld-tiny", batch=12, frames=16)
 
 
@@ -87,6 +86,14 @@ def test_remembered_answers_change_nothing(monkeypatch):
     with_cache = [simulated.measure(case) for case in cases]
     monkeypatch.setattr(meta_cache.MetaCache, "__call__", lambda self, func, args, kwargs: func(*args, **kwargs))
     assert [simulated.measure(case) for case in cases] == with_cache
+
+
+def test_operators_that_the_tracker_passes_over_allocate_nothing(monkeypatch):
+    """Against every operator seen, timelines included."""
+    cases = [tiny("draft"), tiny("easytune:score=noisy"), tiny("drtune:k=2"), RewardCase(reward="spm-tiny", batch=12)]
+    without = [simulated.measure(case) for case in cases]
+    monkeypatch.setattr(simulated, "UNSEEN", ())
+    assert [simulated.measure(case) for case in cases] == without
 
 
 NUMBER_BYTES = 8
@@ -166,16 +173,27 @@ def test_peak_does_not_depend_on_the_steps_where_one_call_is_held(method):
     assert len(set(peaks(method, [3, 4, 9]))) == 1
 
 
-REFERENCE = {  # GiB: the released modules, batch 256, 196 frames, 50 steps, 24 text tokens, simulated by others
-    ("easytune", "paper"): 20.77,
-    ("draft", "paper"): 33.60,
-    ("alignprop:truncation=fixed", "paper"): 27.02,
-    ("drtune", "paper"): 23.08,
-    ("easytune", "frozen"): 16.41,
-    ("draft", "frozen"): 29.30,
-    ("alignprop:truncation=fixed", "frozen"): 22.72,
-    ("drtune", "frozen"): 18.78,
+REFERENCE = {  # bytes: the released modules, batch 256, 196 frames, 50 steps, 24 text tokens, simulated by others
+    ("easytune", "paper"): 22298651136,
+    ("draft", "paper"): 36075060736,
+    ("alignprop:truncation=fixed", "paper"): 29013659136,
+    ("drtune", "paper"): 24776818176,
+    ("easytune", "frozen"): 17617390080,
+    ("draft", "frozen"): 31457736704,
+    ("alignprop:truncation=fixed", "frozen"): 24396335104,
+    ("drtune", "frozen"): 20159494144,
 }
+COPIES = {"paper": 124 * 2**20, "frozen": 94 * 2**20}
+"""One more copy of the transformers' matrices in the reference: its recording lost the identity of storages over
+deepcopy."""
+
+
+def unfrozen_gradients() -> int:
+    """Bytes of the reward's accumulated gradients. The reference's single updates began without them."""
+    paper, frozen = (
+        tracked.read(Case(steps=1, batch=1, profile=p), "meta", with_data=False) for p in ("paper", "frozen")
+    )
+    return paper.resident - frozen.resident
 
 
 class DropoutLoweredOutsideAttention(TorchFunctionMode):
@@ -212,10 +230,14 @@ def incomplete(case: Case) -> int:
 
 @pytest.mark.parametrize(("method", "profile"), REFERENCE)
 def test_reference_figures(method, profile):
-    """Within 1% of the published-scale reference when its incomplete lowering is repeated."""
+    """Within 0.03% when the incomplete lowering is repeated and what else is known to be off is put right; the rest are
+    inputs that the reference keeps, some 8 to 16 KiB a prompt."""
     # EasyTune needs the same bytes at every number of steps (a test above), so three are as good as fifty.
     case = Case(method, profile=profile, steps=3 if method == "easytune" else 50)
-    assert incomplete(case) / GIB == pytest.approx(REFERENCE[method, profile], rel=0.01)
+    reference = REFERENCE[method, profile] - COPIES[profile]
+    if profile == "paper" and method != "easytune":
+        reference += unfrozen_gradients()
+    assert 0 <= reference - incomplete(case) <= 0.0003 * reference
 
 
 @pytest.mark.parametrize("profile", ["paper", "frozen"])

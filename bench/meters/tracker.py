@@ -78,7 +78,7 @@ def _by_autograd() -> bool:
     in place unless it records a graph. (The backward of a Python function has a frame.)"""
     if torch.is_grad_enabled():
         return False
-    caller = sys._getframe(3)  # past this, _see and __torch_dispatch__
+    caller = sys._getframe(2).f_back  # of __torch_dispatch__; none in the thread of a device
     return caller is None or caller.f_code.co_filename == torch.autograd.graph.__file__
 
 
