@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -34,7 +34,7 @@ METHODS = [
     "easytune:mode=chain",
     "easytune:mode=chain-released",
 ]
-TINY_REWARD = RewardCase(backbone="mld-tiny", batch=12, frames=16)
+TINY_REWARD = RewardCase(reward="spm-tiny", batch=12, frames=16)
 
 
 def tiny(method: str, **changes) -> Case:
@@ -43,7 +43,7 @@ def tiny(method: str, **changes) -> Case:
 
 def bytes_of(reading) -> dict:
     """A reading without its timeline, whose positions count events: a fused and a looped operation differ there."""
-    return {name: value for name, value in reading.record().items() if name not in ("timeline", "process")}
+    return {name: value for name, value in asdict(reading).items() if name not in ("timeline", "process")}
 
 
 @pytest.mark.parametrize("profile", ["paper", "frozen", "paper+train_mode=false"])
@@ -90,7 +90,7 @@ def test_remembered_answers_change_nothing(monkeypatch):
 
 def test_operators_that_the_tracker_passes_over_allocate_nothing(monkeypatch):
     """Against every operator seen, timelines included."""
-    cases = [tiny("draft"), tiny("easytune:score=noisy"), tiny("drtune:k=2"), RewardCase(reward="spm-tiny", batch=12)]
+    cases = [tiny("draft"), tiny("easytune:score=noisy"), tiny("drtune:k=2"), TINY_REWARD]
     without = [simulated.measure(case) for case in cases]
     monkeypatch.setattr(simulated, "UNSEEN", ())
     assert [simulated.measure(case) for case in cases] == without
@@ -138,9 +138,9 @@ def test_equal_to_the_allocators_log_but_for_scalars_and_kernels(case):
 def test_the_same_bytes_in_fresh_processes():
     """Neither hash seeds nor thread counts nor what ran before change a byte."""
     program = (
-        "from bench.cases import Case; from bench.meters import simulated; import hashlib, json;"
+        "from bench.cases import Case; from bench.meters import simulated; import hashlib, msgspec;"
         "r = simulated.measure(Case('drtune:k=2,m=2', steps=5, batch=8, frames=20));"
-        "print(r.peak, hashlib.sha256(json.dumps(r.record()).encode()).hexdigest())"
+        "print(r.peak, hashlib.sha256(msgspec.json.encode(r)).hexdigest())"
     )
     running = [
         subprocess.Popen(

@@ -20,6 +20,7 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.meters.origin import Modules, calling_line
@@ -136,7 +137,7 @@ class Tracker(TorchDispatchMode):
         self._born: dict[int, _Live] = {}  # by address
         self._bytes: list[int] = []  # by serial number: as asked for
         self._phases: list[str] = []  # by serial number: the phase it was born in
-        self._origins: list[tuple[str, Callable, str]] = []  # by serial number: module, operator, line of code
+        self._origins: list[tuple[str, OpOverload, str]] = []  # by serial number: module, operator, line of code
         self._modules: Modules | None = None
         self._categories: dict[int, str] = {}  # by serial number, where it is not told by the phase
         self._resident = 0  # how many of the events stand for what was alive at the last restart()
@@ -202,7 +203,7 @@ class Tracker(TorchDispatchMode):
         elif known.size != size:
             self._resize(storage, known)
 
-    def _bear(self, storage: torch.UntypedStorage, counted: int, origin: tuple[str, Callable, str]) -> int:
+    def _bear(self, storage: torch.UntypedStorage, counted: int, origin: tuple[str, OpOverload, str]) -> int:
         """Notes a new storage, of which `counted` bytes count, and returns its serial number."""
         self._copy = None
         live = _Live(storage, self._die)
@@ -311,7 +312,8 @@ class Tracker(TorchDispatchMode):
     @property
     def phase_peaks(self) -> dict[str, int]:
         """The most live bytes in each phase, what was alive as it began included."""
-        levels, peaks = self._levels(), {}
+        levels = self._levels()
+        peaks: dict[str, int] = {}
         for phase, start, end in self._stretches():
             if phase not in ("", RESIDENT):
                 peaks[phase] = max(peaks.get(phase, 0), int(levels[start : end + 1].max()))
