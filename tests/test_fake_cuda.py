@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -60,6 +61,6 @@ def test_equal_to_the_byte(on_fake_cuda, spec):
     for the backward pass, which knows none.)"""
     read = dict(on_fake_cuda[spec])
     case = RewardCase(**read["case"]) if spec.startswith("reward") else Case(**read["case"])
-    reading = json.loads(json.dumps(simulated.measure(case).record()))
+    reading = msgspec.to_builtins(simulated.measure(case))
     for name in ("peak", "resident", "sampling", "phases", "categories"):
         assert reading[name] == read[name], name

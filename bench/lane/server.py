@@ -8,6 +8,8 @@ import gc
 import importlib
 import os
 
+import torch._dynamo  # noqa: F401  # which every optimiser imports, and takes a second over
+
 import bench.memory  # noqa: F401  # what workers need
 from bench.meters import METERS
 

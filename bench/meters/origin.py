@@ -5,6 +5,7 @@ operation they differentiate is found by autograd's sequence number, which count
 """
 
 import bisect
+import functools
 import re
 import sys
 import sysconfig
@@ -85,6 +86,7 @@ def named_modules(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.M
             yield wildcard(f"{root}.{path}" if path else root), module
 
 
+@functools.cache
 def wildcard(path: str) -> str:
     """A module's path with numbers replaced by `*`."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path)
