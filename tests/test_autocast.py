@@ -57,7 +57,7 @@ def test_nor_does_a_scope_of_the_caller_hide_an_optimiser_step():
     "case",
     [
         Case("easytune", backbone="mld-tiny", steps=2, batch=3, frames=7, profile=BF16),
-        RewardCase(spl=True, backbone="mld-tiny", batch=12, frames=16, profile=BF16),
+        RewardCase(spl=True, reward="spm-tiny", batch=12, frames=16, profile=BF16),
     ],
     ids=["easytune", "reward"],
 )

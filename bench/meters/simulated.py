@@ -42,12 +42,12 @@ need not see them, and passing over its dispatch mode takes a fraction of the ti
 ELSEWHERE = "measure it with --meter host or cuda"
 
 
-class SimulationError(InputError):
+class NotSimulatedError(InputError):
     """A case cannot run on tensors without data; the message is one sentence that names the operation and the mend."""
 
 
 def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
-    """Simulates one update of `case`, every step of it; InputError if its options do not fit, SimulationError where it
+    """Simulates one update of `case`, every step of it; InputError if its options do not fit, NotSimulatedError where it
     asks what a tensor holds."""
     try:
         return _read(case, enter)
@@ -55,7 +55,7 @@ def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
         reason = _refusal(error)
         if reason is None:
             raise
-        raise SimulationError(f"{case.id} cannot be simulated: {reason}") from error
+        raise NotSimulatedError(f"{case.id} cannot be simulated: {reason}") from error
 
 
 def _read(case: Case | RewardCase, enter: Enter) -> Reading:
