@@ -47,8 +47,8 @@ def terminated_in_order() -> Iterator[None]:
     but one that is ignored stays so."""
 
     def end(number: int, _frame: FrameType | None) -> None:
-        for own in SIGNALS:
-            signal.signal(own, signal.SIG_IGN)  # once is enough: the way out is not interrupted
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)  # once is enough: the way out is not interrupted
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in SIGNALS}

@@ -124,7 +124,8 @@ def folder(path: Path | str, suffixes: Collection[str] = ()) -> str:
 
 def folder_files(path: Path, suffixes: Collection[str] = ()) -> list[Path]:
     """As `folder` takes them, in order."""
-    return [own for own in sorted(path.rglob("*")) if (not suffixes or own.suffix in suffixes) and own.is_file()]
+    every = sorted(path.rglob("*"))
+    return [each for each in every if (not suffixes or each.suffix in suffixes) and each.is_file()]
 
 
 def _entry(root: Path, path: Path) -> tuple[str, int, int]:

@@ -83,7 +83,9 @@ def check_plugins(config: pytest.Config) -> None:
 def result_file(config: pytest.Config) -> Path | None:
     """--benchmark-json, which older versions of pytest-benchmark hand on as an open file."""
     given = config.getoption("benchmark_json")
-    return None if given is None else Path(getattr(given, "name", given))
+    if given is None:
+        return None
+    return Path(given if isinstance(given, str | Path) else given.name)
 
 
 @dataclass(frozen=True)

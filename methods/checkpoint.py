@@ -62,7 +62,8 @@ def read_tensors(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # the file is no mapping
+            # Copies: products of matrices round by where they lie in memory, and in a file that hangs on its header.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # no mapping
     except Exception as error:  # whatever a parser says of a file that may hold anything
         raise CheckpointError(f"{path} is not a whole safetensors file ({_short(error)}): fetch it again") from None
     kind, about = _about(metadata)

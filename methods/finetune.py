@@ -376,14 +376,20 @@ class Run:
         self.noise.set_state(state["noise"])
         torch.Generator().set_state(state["torch_rng"])
         self.torch_rng = state["torch_rng"]
-        curve = Curve(**state["curve"])
-        if not all(isinstance(point[name], int | float) for name in TOTALS for point in _points(curve)):
-            raise ValueError("a point of the curve has no totals")
-        self.curve = curve
+        self.curve = _curve(state["curve"])
 
 
-def _points(curve: Curve) -> list[dict]:
-    return [*curve.trajectories, *curve.evaluations]
+def _curve(stored: dict) -> Curve:
+    """ValueError or TypeError for what was never one."""
+    curve = Curve(**stored)
+    for points in (curve.trajectories, curve.evaluations):
+        if not isinstance(points, list) or not all(_is_point(point) for point in points):
+            raise ValueError("no list of points with their totals")
+    return curve
+
+
+def _is_point(point: object) -> bool:
+    return isinstance(point, dict) and all(isinstance(point.get(name), int | float) for name in TOTALS)
 
 
 def _check_shapes(tensors: Sequence[Tensor], weights: Sequence[Tensor]) -> None:

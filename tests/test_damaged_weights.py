@@ -103,8 +103,7 @@ def kinds(base, tmp_path_factory) -> dict[str, list[Kind]]:
 
     def clips(path: Path) -> object:
         """Not world.data.cached, which makes again what is of other clips."""
-        tensors, metadata = checkpoint.read_tensors(path)
-        return tensors, {kind: json.loads(text) for kind, text in metadata.items()}
+        return checkpoint.read_tensors(path)[0]
 
     made = data.generate(Embedded(64)).stored()
 
@@ -323,3 +322,14 @@ def test_wide_networks_are_compared_with_the_file_before_they_are_made(base, siz
     save_file(tensors, path, {"world": json.dumps(about)})
     with pytest.raises(InputError, match=r"world\.safetensors holds no embedded world"):
         world.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("sentences", torch.tensor(1.0)), ("words", torch.zeros(2)), ("words", torch.zeros(1, 9))]
+)
+def test_a_table_whose_arrays_do_not_fit_each_other(name, value, tmp_path):
+    tensors = {"sentences": torch.zeros(1, 6), "words": torch.zeros(2, 6), name: value}
+    texts = {"encoder": "letters", "texts": '["he waves"]', "vocabulary": '["he", "waves"]'}
+    save_file(tensors, tmp_path / "table", texts)
+    with pytest.raises(InputError, match="table is not a whole table of embeddings"):
+        CachedTable(tmp_path / "table")

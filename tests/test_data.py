@@ -431,6 +431,13 @@ def test_humanml3d_texts_as_people_have_them(tmp_path):
     }
 
 
+def test_an_id_with_an_invisible_letter_is_shown_as_such(tmp_path):
+    write_humanml3d(tmp_path)
+    (tmp_path / "test.txt").write_text("000\ufeff001\n", "utf-8")
+    said = outcome(lambda: humanml3d.load(tmp_path, "test"), str(tmp_path))
+    assert r"000\ufeff001" in said
+
+
 def test_features_are_not_scaled_turned_or_resampled(tmp_path):
     write_humanml3d(tmp_path)
     humanml3d.load(tmp_path, "val", Conventions(scale=1.0, up="y", fps=20.0))

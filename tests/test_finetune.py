@@ -428,8 +428,8 @@ class TestCommand:
     def test_a_run_goes_on_under_the_same_world_reward_and_prompts_alone(self, world_file, tmp_path, capsys):
         chosen = [*self.TINY, "--world", str(world_file), "--method", "draft:k=1", "--out", str(tmp_path / "run")]
         assert main([*chosen, "--trajectories", "1"]) == 0
-        told = json.loads((tmp_path / "run" / "curve.json").read_text())["given"]
-        assert told == {
+        given = json.loads((tmp_path / "run" / "curve.json").read_text())["given"]
+        assert given == {
             "world": f"{world_file.name}@{identity.file(world_file)}",
             "reward": "the world's",
             "prompts": 32,

@@ -432,12 +432,12 @@ class TestWorld:
     def test_the_embedded_world_keeps_nothing_of_this(self, tmp_path):
         """Saved again it is what it was, and its digest, which the committed file is older than."""
         load().save(tmp_path / "again.safetensors")
-        (before, told), (after, about) = map(read_tensors, (world.WEIGHTS, tmp_path / "again.safetensors"))
+        (before, metadata), (after, again) = map(read_tensors, (world.WEIGHTS, tmp_path / "again.safetensors"))
         assert before.keys() == after.keys()
         assert all(torch.equal(value, after[name]) for name, value in before.items())
-        again = json.loads(about["world"])
-        assert len(again.pop("digest")) == 32
-        assert again == json.loads(told["world"])
+        saved = json.loads(again["world"])
+        assert len(saved.pop("digest")) == 32
+        assert saved == json.loads(metadata["world"])
 
 
 def test_every_caption_of_a_clip_is_as_likely_as_its_others(base):

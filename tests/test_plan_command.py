@@ -128,7 +128,8 @@ def test_two_switches_together_where_neither_is_enough(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", levers.SWITCHES[:2])  # bf16 takes long
     both = "frozen+attention=fused"
     asked = replace(ASKED, batch=64)
-    (answer,) = plan(simulator, reserved(replace(asked, profile=both)), "easytune", asked=asked)
+    budget = int(1.15 * reserved(replace(asked, profile=both)))
+    (answer,) = plan(simulator, budget, "easytune", asked=asked)
     assert answer.lever.text == "--profile paper+reward_frozen=true+attention=fused"
 
 
@@ -152,7 +153,7 @@ def test_a_budget_that_holds_nothing_names_one_that_does(simulator, monkeypatch)
 
 def test_a_method_that_fits_nowhere_is_a_row_that_says_what_it_needs(simulator, monkeypatch):
     monkeypatch.setattr(levers, "SWITCHES", ())
-    one = replace(ASKED, batch=1, steps=60)
+    one = replace(ASKED, batch=1, steps=30, frames=499)
     budget = reserved(replace(one, method="refl:m=2"))
     refl, chain = plan(simulator, budget, "refl:m=2", "alignprop:truncation=bernoulli,p=1.0", asked=one)
     assert refl.fits

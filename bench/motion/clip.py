@@ -112,6 +112,7 @@ class Tally:
         self._counted: dict[str, tuple[str, int]] = {}
 
     def add(self, reason: str, first: str, count: int = 1) -> None:
+        first = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in first)
         known = self._counted.get(reason, (first, 0))
         self._counted[reason] = (known[0], known[1] + count)
 
