@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from bench.meters import METERS
 from bench.profiles import profile
 from methods.errors import InputError
 from methods.interface import Method
-from methods.registry import BACKBONES, pair, parse, spec
+from methods.registry import BACKBONES, look_up, pair, parse, spec
 
 EMBEDDED = "embedded"
 """The backbone of rows of the embedded world; of other worlds, the name of their motion."""
-METERS = ("simulated", "host", "cuda")
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Case:
     profile: str = "paper"
     """Spec of the profile, see bench.profiles."""
     meter: str = "simulated"
-    """One of METERS."""
+    """Name of the meter, see bench.meters."""
     seed: int = 0
     """Seed of everything random: the plan's draw, initial noise, weights, dropout."""
     reward: str = ""
     """Name of the reward, see methods.registry; empty for the backbone's default, which is not written out."""
 
     def __post_init__(self) -> None:
-        check_meter(self.meter)
+        look_up(METERS, "meter", self.meter)
         most_frames = self.most_frames  # InputError where backbone and reward are unknown, or do not fit together
         if self.reward == BACKBONES[self.backbone].reward:
             object.__setattr__(self, "reward", "")
@@ -66,12 +66,6 @@ class Case:
         if self.seed:
             words.append(f"seed{self.seed}")
         return written_id([*words, self.meter])
-
-
-def check_meter(name: str) -> None:
-    """InputError for an unknown one."""
-    if name not in METERS:
-        raise InputError(f"unknown meter {name!r}: choose one of {', '.join(METERS)}")
 
 
 def written_id(words: Iterable[str]) -> str:

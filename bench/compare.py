@@ -17,6 +17,7 @@ from bench.gate import baseline
 from bench.gate.baseline import Row
 from bench.gate.growth import size_change
 from bench.gate.judge import HEADINGS, Finding, Outcome, judge_all
+from bench.meters import METERS
 from bench.records.load import read_json
 from bench.units import GIB
 from methods import parse, spec
@@ -96,7 +97,7 @@ def markdown(
 
 
 def _simulated(rows: Sequence[Row]) -> str:
-    return " (simulated: no device was used)" if all(row.case.meter == "simulated" for row in rows) else ""
+    return " (simulated: no device was used)" if all(METERS[row.case.meter].simulated for row in rows) else ""
 
 
 def _table(findings: Sequence[Finding], old: Sequence[Row], new: Sequence[Row], reference: str) -> str:

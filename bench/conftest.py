@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.gate.session import Gate
 
 # What only some runs need is imported where it is used: a list of cases needs no pandas and no world.
+# pytest.TerminalReporter is quoted: pytest has the name since 8.4.
 
 ORDER = ("test_memory.py", "test_step_time.py", "test_studies.py", "test_alignment.py", "test_trained_studies.py")
 """What people came for first, and times while nothing else runs."""
@@ -50,6 +51,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for marker in options.MARKERS:
+        config.addinivalue_line("markers", marker)
     try:
         options.check_plugins(config)
         allocator.settings()  # refused here, in a sentence, rather than in every case
@@ -57,6 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
         gate = options.memory_gate(config)
         config.stash[STATE] = State(cases, _kept(config), gate)
     except InputError as error:
+        if config.pluginmanager.hasplugin("funcmanage"):  # --pyargs: tests are being collected when this file is found
+            raise pytest.Collector.CollectError(str(error)) from None
         raise pytest.UsageError(str(error)) from None
     stack = contextlib.ExitStack()
     stack.enter_context(terminated_in_order())
@@ -143,7 +148,7 @@ LINE_SECONDS = 15.0
 class Progress:
     """How far things are: on a terminal one line that changes, elsewhere a line now and then."""
 
-    def __init__(self, terminal: pytest.TerminalReporter, what: str) -> None:
+    def __init__(self, terminal: "pytest.TerminalReporter", what: str) -> None:
         self._terminal, self._what = terminal, what
         self._shown = 0.0
 
@@ -221,7 +226,7 @@ def _finish_gate(session: pytest.Session, exitstatus: int) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config: pytest.Config) -> None:
     state = config.stash[STATE]
     if state.records:
         _write_tables(config, state.records)

@@ -31,7 +31,7 @@ class MemoryJob:
 
     @property
     def alone(self) -> bool:
-        return self.case.meter != "simulated"
+        return METERS[self.case.meter].alone
 
     def run(self, desk: Desk) -> MemoryRecord | RewardMemoryRecord:
         return measure(self.case, desk.enter)
@@ -76,7 +76,7 @@ def measure(
         enter(name)
 
     try:
-        reading = METERS[case.meter](case, begin)
+        reading = METERS[case.meter].measure(case, begin)
     except MeterUnavailableError as error:
         return make.memory(case, "unavailable", str(error))
     except (Exception, SystemExit) as error:
@@ -95,7 +95,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 def _reached(case: Case | RewardCase) -> str:
     """What is known of a device that was too small, and the mend."""
-    if case.meter != "cuda" or not torch.cuda.is_available():
+    if METERS[case.meter].device != "cuda" or not torch.cuda.is_available():
         return ": lower --batch, or simulate to see what it would need"
     _, total = torch.cuda.mem_get_info()
     return (

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench import step_time
-from bench.cases import MATRICES, METERS, TABLE, Case, matrix
+from bench.cases import MATRICES, TABLE, Case, matrix
 from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.memory import MemoryRuns
+from bench.meters import METERS
 from bench.profiles import PROFILES
 from bench.reward_cases import RewardCase, memory_matrix, time_matrix
 from bench.setup import draw_plan
@@ -29,6 +30,13 @@ if TYPE_CHECKING:
 
 CASE_OPTIONS = ("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed")
 TIME_OPTIONS = ("steps", "batch", "frames")
+MARKERS = (
+    "memory: a benchmark case that measures memory",
+    "step_time: a benchmark case that measures time",
+    "alignment: a benchmark case that fine-tunes the embedded world",
+    "study: a study that trains rewards or fine-tunes under them; minutes each, run only where asked for",
+)
+"""Here, and not in pyproject.toml, so that they are known where the package is installed too."""
 
 
 def add(parser: pytest.Parser) -> None:
@@ -74,18 +82,19 @@ def check_plugins(config: pytest.Config) -> None:
     """InputError for plugins and options of others that would leave no result, without a word."""
     if not config.pluginmanager.hasplugin("benchmark"):
         raise InputError("pytest bench/ needs pytest-benchmark: leave out -p no:benchmark")
-    if getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no":
+    spread = getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no"
+    if spread or hasattr(config, "workerinput"):
         raise InputError("cases have worker processes of their own, and one run writes one result: leave out -n")
-    if result_file(config) is not None and config.getoption("benchmark_disable"):
-        raise InputError("--benchmark-disable writes no result: leave it out, or leave out --benchmark-json")
+    for name in ("benchmark_disable", "benchmark_skip"):
+        if result_file(config) is not None and config.getoption(name):
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option} writes no result: leave it out, or leave out --benchmark-json")
 
 
 def result_file(config: pytest.Config) -> Path | None:
-    """--benchmark-json, which older versions of pytest-benchmark hand on as an open file."""
+    """--benchmark-json."""
     given = config.getoption("benchmark_json")
-    if given is None:
-        return None
-    return Path(given if isinstance(given, str | Path) else given.name)
+    return None if given is None else Path(given)
 
 
 @dataclass(frozen=True)

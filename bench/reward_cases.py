@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from bench.cases import check_meter, written_id
+from bench.cases import written_id
+from bench.meters import METERS
 from bench.profiles import profile
 from methods.errors import InputError
 from methods.registry import REWARDS, look_up
@@ -29,11 +30,11 @@ class RewardCase:
     profile: str = "paper"
     """Spec of the profile, see bench.profiles; not a frozen reward's."""
     meter: str = "simulated"
-    """One of METERS."""
+    """Name of the meter, see bench.meters."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_meter(self.meter)
+        look_up(METERS, "meter", self.meter)
         entry = look_up(REWARDS, "reward", self.reward)
         if entry.sentences is None:
             raise InputError(f"reward {self.reward!r} cannot be trained: choose one whose entry gives its sentences")

@@ -17,6 +17,7 @@ import torch
 from bench.cases import Case
 from bench.lane import Desk, Job, Lane, WorkerDiedError
 from bench.memory import one_sentence, out_of_memory
+from bench.meters import METERS
 from bench.records import RewardStepTimeRecord, StepTimeRecord, make
 from bench.records.types import Spread, Status, Timing
 from bench.reward_cases import RewardCase
@@ -103,7 +104,7 @@ def measure(cases: Sequence[Case | RewardCase], rounds: int, desk: Desk) -> Reco
             continue
         desk.enter(f"building {case.id}")
         try:
-            run = prepare(case, "cuda" if case.meter == "cuda" else "cpu")
+            run = prepare(case, METERS[case.meter].device or "cpu")
             run.warm_up()
             clocked.append(_Clocked(case, run, taken))
         except Exception as error:
@@ -137,7 +138,7 @@ def _failed(case: Case | RewardCase, error: Exception) -> StepTimeRecord | Rewar
 
 
 def _timed(run: Run | RewardRun) -> float:
-    cuda = run.case.meter == "cuda"
+    cuda = METERS[run.case.meter].device == "cuda"
     if cuda:
         torch.cuda.synchronize()
     start = time.perf_counter()

@@ -53,7 +53,7 @@ def precision(switches, _device):
 def case(method: str, profile: str) -> Case | RewardCase:
     """Of 27 frames: no multiple of 8, to which masks are padded."""
     if method.startswith("reward"):
-        return RewardCase(spl="spl" in method, backbone="mld-tiny", batch=12, frames=27, profile=profile)
+        return RewardCase(spl="spl" in method, reward="spm-tiny", batch=12, frames=27, profile=profile)
     return Case(method, backbone="mld-tiny", steps=2, batch=3, frames=27, profile=profile)
 
 
@@ -70,7 +70,7 @@ def main(_library: str, *specs: str) -> None:
             mock.patch("bench.reward_setup.autocast_of", precision),
         ):
             reading = tracked.read(chosen, "cuda", with_data=False)
-        readings.append(reading.record() | {"case": dataclasses.asdict(chosen)})
+        readings.append(dataclasses.asdict(reading) | {"case": dataclasses.asdict(chosen)})
     json.dump(readings, sys.stdout)
 
 

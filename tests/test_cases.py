@@ -72,6 +72,6 @@ def test_profiles_are_switches():
 def test_the_longest_motion_of_a_case_is_what_the_models_take():
     longest = Case("refl:m=2", "mld-tiny", steps=2, batch=1, frames=499)
     assert longest.most_frames == 499
-    assert measure(longest)["status"] == "ok"
+    assert measure(longest).ok
     object.__setattr__(longest, "frames", 500)
-    assert measure(longest)["status"] == "failed"
+    assert measure(longest).status == "failed"

@@ -12,6 +12,7 @@ import torch
 from bench import memory
 from bench.cases import Case
 from bench.meters import MeterUnavailableError, cuda
+from bench.records.types import Environment
 from bench.setup import build
 
 CASE = Case("easytune", backbone="mld-tiny", steps=3, batch=2, frames=4, meter="cuda")
@@ -167,6 +168,9 @@ def test_out_of_memory_is_a_row_with_its_reason(monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setitem(memory.METERS, "cuda", no_room)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("bench.records.make.environment", lambda with_gpu: Environment())
+    monkeypatch.setattr("bench.records.make._allocator_settings", dict)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 8 * 2**30))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 * 2**30)
     row = memory.measure(CASE)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -56,9 +57,10 @@ def on_fake_cuda(tmp_path_factory) -> dict[str, dict]:
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_equal_to_the_byte(on_fake_cuda, spec):
-    """Phase by phase, and by who holds what at the peak."""
+    """Phase by phase, and by category at the peak. (Lines of code are not compared: a device has a thread of its own
+    for the backward pass, which knows none.)"""
     read = dict(on_fake_cuda[spec])
     case = RewardCase(**read["case"]) if spec.startswith("reward") else Case(**read["case"])
-    reading = json.loads(json.dumps(simulated.measure(case).record()))
-    for name in ("peak", "resident", "sampling", "phases", "owners"):
+    reading = msgspec.to_builtins(simulated.measure(case))
+    for name in ("peak", "resident", "sampling", "phases", "categories"):
         assert reading[name] == read[name], name

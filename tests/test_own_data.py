@@ -489,11 +489,12 @@ class TestCommands:
         """From centimetres to metres: the same names, lengths and captions."""
         metres = {f"train{number}": figure(41 + number % 9 if number else 200, number) for number in range(96)}
         folder = write(tmp_path / "motion", **{name: 100 * joints for name, joints in metres.items()})
-        build_table(Letters(), tmp_path / "table", own.read("arrays", folder).texts)
+        stated = Conventions(scale=1.0)  # or centimetres would be refused
+        build_table(Letters(), tmp_path / "table", own.read("arrays", folder, stated).texts)
 
         def height() -> float:
             """Of the root, as the cached features say."""
-            clips = pretrain.own_data(f"arrays:{folder}", tmp_path / "table", tmp_path, lambda _: None)
+            clips = pretrain.own_data(f"arrays:{folder}", tmp_path / "table", tmp_path, lambda _: None, stated)
             return float(data.cached(tmp_path / "data.safetensors", clips).statistics.mean[3])
 
         assert height() > 20

@@ -13,12 +13,15 @@ import torch
 
 from bench.cases import Case
 from bench.memory import measure
+from bench.meters import Reading
 from bench.plan import __main__ as command
 from bench.plan import check, draws, levers, size
 from bench.plan.forecast import foretell, probes
 from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
 from bench.plan.simulator import Simulator
+from bench.records import MemoryRecord, make
+from bench.records.types import Environment
 from bench.setup import draw_plan
 from methods.errors import InputError
 from methods.rollout import PHASES
@@ -35,7 +38,7 @@ METHODS = ["draft", "alignprop:truncation=fixed", "drtune:k=2", "easytune", "ali
 def simulator():
     """One for all tests: workers take seconds to start."""
     simulator = Simulator()
-    close, simulator.close = simulator.close, lambda: None
+    close, simulator.close = simulator.close, lambda done=True: None
     yield simulator
     close()
 
@@ -43,7 +46,7 @@ def simulator():
 @pytest.fixture
 def main(simulator, monkeypatch):
     """The command in this process, with the simulations that other tests made."""
-    monkeypatch.setattr(command, "Simulator", lambda: simulator)
+    monkeypatch.setattr(command, "Simulator", lambda kept: simulator)
     return command.main
 
 
@@ -58,7 +61,7 @@ def reserved(case):
     """Simulated here, without the planner; a plan at one scale only once."""
     key = draw_plan(case), replace(case, method="easytune", seed=0)
     if key not in RESERVED:
-        RESERVED[key] = measure(case)["reading"]["reserved"]
+        RESERVED[key] = measure(case).reading.reserved
     return RESERVED[key]
 
 
@@ -173,10 +176,10 @@ def test_the_forecast_is_the_simulation_at_the_published_size(simulator):
         reading = simulator.reading(case)
         forecast = foretell(at_196, simulator)
         predicted = forecast.of(case)
-        assert predicted.peak == pytest.approx(reading["peak"], rel=0.005)
-        assert predicted.reserved == pytest.approx(reading["reserved"], rel=0.04)
+        assert predicted.peak == pytest.approx(reading.peak, rel=0.005)
+        assert predicted.reserved == pytest.approx(reading.reserved, rel=0.04)
         for phase, peak in predicted.phases.items():
-            assert peak == pytest.approx(reading["phases"][phase], rel=0.02)
+            assert peak == pytest.approx(reading.phases[phase], rel=0.02)
 
 
 def test_the_same_plan_at_the_same_scale_is_simulated_once(simulator):
@@ -295,31 +298,32 @@ def test_an_interrupt_ends_without_a_traceback(main, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Planner, "answers", interrupted)
-    monkeypatch.setattr("multiprocessing.active_children", lambda: [])  # other tests still need theirs
     assert main([*SCALE, "--budget", "1GiB", "--method", "easytune"]) == 130
-    assert capsys.readouterr().err == "bench.plan: interrupted\n"
+    assert capsys.readouterr().err == "\nbench.plan: interrupted\n"
+
+
+def on_card(case, reserved: int, workspace: int, process: int) -> MemoryRecord:
+    reading = Reading(1, 1, 1, 0, 0, {}, {}, reserved=reserved, workspace=workspace, process=process)
+    return make.memory(case, "ok", reading=reading)
 
 
 def test_a_card_is_read_and_the_answers_are_held_against_it(main, capsys, monkeypatch, tmp_path):
     class Card:
-        """Stands in for the pool that measures on a GPU."""
+        """Stands in for what measures on a GPU."""
 
-        def __init__(self, cases):
+        def __init__(self, lane, cases):
             assert all(case.meter == "cuda" for case in cases)
 
         def record(self, case):
             if case.method != "easytune":
-                return {"status": "oom", "reason": "it does not fit"}
-            reading = {"reserved": 6 * MIB, "workspace": MIB, "process": 9 * MIB if case.seed else 6 * MIB}
-            return {"status": "ok", "reason": None, "reading": reading}
+                return make.memory(case, "oom", "it does not fit")
+            return on_card(case, 6 * MIB, MIB, 9 * MIB if case.seed else 6 * MIB)
 
-        def close(self):
-            pass
-
-    monkeypatch.setattr(check, "Pool", Card)
+    monkeypatch.setattr(check, "MemoryRuns", Card)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (MIB, 7 * MIB))
-    monkeypatch.setattr("bench.record.environment", lambda with_gpu: {"device": "a card" if with_gpu else None})
+    monkeypatch.setattr(make, "environment", lambda with_gpu: Environment(device="a card" if with_gpu else None))
+    monkeypatch.setattr(make, "_allocator_settings", dict)
     file = tmp_path / "plan.json"
     asked = [*SCALE, "--quick", "--budget", "auto", "--check", "--json", str(file), "--method", "easytune"]
     assert main(asked) == 0
@@ -334,7 +338,7 @@ def test_a_card_is_read_and_the_answers_are_held_against_it(main, capsys, monkey
 
 
 def test_a_process_over_the_budget_refutes_the_plan():
-    record = {"status": "ok", "reason": None, "reading": {"reserved": MIB, "workspace": 0, "process": 3 * MIB}}
+    record = on_card(ASKED, MIB, 0, 3 * MIB)
     found = check._check(ASKED, MIB, record, Budget(2 * MIB))
     assert not found.good
     assert "over 2.00 MiB" in check.text([found], Budget(2 * MIB))

@@ -86,10 +86,10 @@ def test_the_default_reward_is_not_written_out_and_another_is():
 def test_a_case_is_measured_with_the_reward_that_it_names():
     register_reward("wide", wide_reward())
     default, other = (measure(Case("refl:m=1", "mld-tiny", **SCALE, reward=name)) for name in ("", "wide"))
-    assert (default["case"]["reward"], other["case"]["reward"]) == ("", "wide")
+    assert (default.case.reward, other.case.reward) == ("", "wide")
     # Of the text embedding, [width, token width] in float32; the allocator rounds up to blocks of 512 bytes.
     blocks = [math.ceil(4 * TINY.transformer.width * tokens / 512) for tokens in (10, 20)]
-    assert other["reading"]["parameters"] - default["reading"]["parameters"] == 512 * (blocks[1] - blocks[0]) > 0
+    assert other.reading.parameters - default.reading.parameters == 512 * (blocks[1] - blocks[0]) > 0
 
 
 def test_the_longest_motion_is_what_both_take():
@@ -143,9 +143,9 @@ def test_what_the_entry_calls_frozen_is_frozen_and_nothing_else():
     }
     register_backbone("misnamed", replace(BACKBONES["mld-tiny"], frozen=("decoder",)))
     row = measure(Case("refl:m=1", "misnamed", **SCALE))
-    assert row["status"] == "failed"
-    assert "no network 'decoder'" in row["reason"]
-    assert "denoiser, vae" in row["reason"]
+    assert row.status == "failed"
+    assert "no network 'decoder'" in row.reason
+    assert "denoiser, vae" in row.reason
 
 
 def test_a_reward_of_a_third_party_is_trained_under_its_name():
@@ -175,7 +175,7 @@ def test_rows_of_two_rewards_share_no_table_and_old_files_have_the_default():
     register_reward("wide", wide_reward())
     new, other = memory_row("easytune"), memory_row("easytune", "wide")
     written = to_json(new)
-    del written["case"]["reward"]
+    assert "reward" not in written["case"]
     old = decode({**written, "schema": 1})
     for scale in (lambda record: pick.scale(record.case), forecast._scale):
         assert scale(old) == scale(new) != scale(other)
@@ -208,7 +208,7 @@ def test_the_step_time_gate_asks_older_revisions_for_what_they_know():
     row = paired._measure(
         Case("refl:m=1", **SCALE, meter="host"), 1, "main", {"new": Side(), "old": Side()}, lambda _: None
     )
-    assert row["status"] == "ok"
+    assert row.status == "ok"
     assert asked[0]["build"] == {
         "method": "refl:m=1",
         "backbone": "mld",

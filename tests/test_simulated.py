@@ -3,16 +3,21 @@
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.cases import Case
-from bench.meters import meta_cache, simulated, tracked
+from bench.meters import host, meta_cache, simulated, tracked
 from bench.meters.lowering import cuda_lowering, dropout
-from bench.setup import build, draw_plan
+from bench.reward_cases import RewardCase
+from bench.reward_setup import prepare
+from bench.setup import draw_plan
+from methods.rollout import PHASES
 
 METHODS = [
     "draft",
@@ -29,7 +34,7 @@ METHODS = [
     "easytune:mode=chain",
     "easytune:mode=chain-released",
 ]
-GIB = 2**30
+TINY_REWARD = RewardCase(reward="spm-tiny", batch=12, frames=16)
 
 
 def tiny(method: str, **changes) -> Case:
@@ -38,7 +43,7 @@ def tiny(method: str, **changes) -> Case:
 
 def bytes_of(reading) -> dict:
     """A reading without its timeline, whose positions count events: a fused and a looped operation differ there."""
-    return {name: value for name, value in reading.record().items() if name not in ("timeline", "process")}
+    return {name: value for name, value in asdict(reading).items() if name not in ("timeline", "process")}
 
 
 @pytest.mark.parametrize("profile", ["paper", "frozen", "paper+train_mode=false"])
@@ -47,6 +52,27 @@ def test_equal_to_a_real_cpu_run_to_the_byte(method, profile):
     """Without the CUDA lowering, meta tensors and real ones give one and the same reading."""
     case = tiny(method, profile=profile)
     assert bytes_of(tracked.read(case, "meta", with_data=False)) == bytes_of(tracked.read(case, "cpu"))
+
+
+@pytest.mark.parametrize("changes", [{}, {"spl": True}, {"spl": True, "pool": 48}], ids=str)
+def test_the_rewards_training_equals_a_real_cpu_run_to_the_byte(changes):
+    case = replace(TINY_REWARD, **changes)
+    assert bytes_of(tracked.read(case, "meta", with_data=False)) == bytes_of(tracked.read(case, "cpu"))
+
+
+def test_the_simulated_row_of_the_rewards_training_equals_the_host_row():
+    """Without dropout, which CUDA composes otherwise; a host run has no allocator of CUDA's."""
+    case = replace(TINY_REWARD, spl=True, profile="paper+train_mode=false")
+    simulated_row = replace(simulated.measure(case), allocated=None, allocated_phases={}, reserved=None)
+    assert bytes_of(simulated_row) == bytes_of(host.measure(case))
+
+
+def test_fused_attention_equals_a_real_cpu_run_to_the_byte():
+    """On fake CPU tensors, which take the CPU's kernel: meta tensors would take another."""
+    case = tiny("draft:k=3", frames=60, profile="paper+attention=fused+train_mode=false")
+    with FakeTensorMode():
+        reading = tracked.read(case, "cpu", with_data=False)
+    assert bytes_of(reading) == bytes_of(tracked.read(case, "cpu"))
 
 
 def test_equal_to_a_real_cpu_run_at_the_published_size():
@@ -62,29 +88,59 @@ def test_remembered_answers_change_nothing(monkeypatch):
     assert [simulated.measure(case) for case in cases] == with_cache
 
 
-@pytest.mark.parametrize("method", ["easytune", "draft"])
-def test_within_0_2_percent_of_the_allocators_own_events(method):
-    """A second oracle: the CPU allocator's log of every allocation, as torch.profiler hands it out."""
-    case = Case(method, steps=2, batch=4, frames=60)
-    reading = tracked.read(case, "meta", with_data=False)
-    run = build(case, "cpu")
+def test_operators_that_the_tracker_passes_over_allocate_nothing(monkeypatch):
+    """Against every operator seen, timelines included."""
+    cases = [tiny("draft"), tiny("easytune:score=noisy"), tiny("drtune:k=2"), TINY_REWARD]
+    without = [simulated.measure(case) for case in cases]
+    monkeypatch.setattr(simulated, "UNSEEN", ())
+    assert [simulated.measure(case) for case in cases] == without
+
+
+NUMBER_BYTES = 8
+"""Of a number that autograd keeps as a tensor of its own; on a CPU in every run."""
+
+
+def allocator_log(case: Case | RewardCase) -> dict[str, int]:
+    """By phase: the most bytes that a real run's update has allocated since it began, by the CPU allocator's own log of
+    every allocation and free (as torch.profiler hands it out), each rounded to 512, numbers left out."""
+    run = prepare(case, "cpu")
     run.warm_up()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        run.update()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    live = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        live += event.nbytes()
-        peak = max(peak, live)
-    assert peak == pytest.approx(reading.peak - reading.resident, rel=0.002)
+        run.update(phases=record_function)
+    events = sorted(profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns())
+    spans = [(e.start_ns(), e.start_ns() + e.duration_ns(), e.name()) for e in events if e.name() in PHASES]
+    live, peaks = 0, {}
+    for event in events:
+        size, at = event.nbytes(), event.start_ns()
+        if event.name() == "[memory]" and abs(size) > NUMBER_BYTES:
+            live += (-(-abs(size) // 512) * 512) * (1 if size > 0 else -1)
+            for start, end, phase in spans:
+                if start <= at <= end:
+                    peaks[phase] = max(peaks.get(phase, 0), live)
+    return peaks
+
+
+@pytest.mark.parametrize(
+    "case", [*map(tiny, METHODS), TINY_REWARD, replace(TINY_REWARD, spl=True)], ids=lambda c: c.method
+)
+def test_equal_to_the_allocators_log_but_for_scalars_and_kernels(case):
+    """A second oracle, which no dispatch mode has a part in. It lacks scalars (of at most eight bytes, 512 rounded: a
+    loss, a norm) and has what a kernel uses inside: a reduced loss holds every element twice."""
+    reading = tracked.read(case, "meta", with_data=False)
+    log = allocator_log(case)
+    reward = isinstance(case, RewardCase)
+    inside = 4 * case.batch * case.frames * 11 if reward else 0
+    for phase, peak in log.items():
+        missing = peak - (reading.phases[phase] - reading.resident)
+        assert -512 * (16 if reward else 4) <= missing <= inside, phase
 
 
 def test_the_same_bytes_in_fresh_processes():
     """Neither hash seeds nor thread counts nor what ran before change a byte."""
     program = (
-        "from bench.cases import Case; from bench.meters import simulated; import hashlib, json;"
+        "from bench.cases import Case; from bench.meters import simulated; import hashlib, msgspec;"
         "r = simulated.measure(Case('drtune:k=2,m=2', steps=5, batch=8, frames=20));"
-        "print(r.peak, hashlib.sha256(json.dumps(r.record()).encode()).hexdigest())"
+        "print(r.peak, hashlib.sha256(msgspec.json.encode(r)).hexdigest())"
     )
     running = [
         subprocess.Popen(
@@ -117,16 +173,27 @@ def test_peak_does_not_depend_on_the_steps_where_one_call_is_held(method):
     assert len(set(peaks(method, [3, 4, 9]))) == 1
 
 
-REFERENCE = {  # GiB: the released modules, batch 256, 196 frames, 50 steps, 24 text tokens, simulated by others
-    ("easytune", "paper"): 20.77,
-    ("draft", "paper"): 33.60,
-    ("alignprop:truncation=fixed", "paper"): 27.02,
-    ("drtune", "paper"): 23.08,
-    ("easytune", "frozen"): 16.41,
-    ("draft", "frozen"): 29.30,
-    ("alignprop:truncation=fixed", "frozen"): 22.72,
-    ("drtune", "frozen"): 18.78,
+REFERENCE = {  # bytes: the released modules, batch 256, 196 frames, 50 steps, 24 text tokens, simulated by others
+    ("easytune", "paper"): 22298651136,
+    ("draft", "paper"): 36075060736,
+    ("alignprop:truncation=fixed", "paper"): 29013659136,
+    ("drtune", "paper"): 24776818176,
+    ("easytune", "frozen"): 17617390080,
+    ("draft", "frozen"): 31457736704,
+    ("alignprop:truncation=fixed", "frozen"): 24396335104,
+    ("drtune", "frozen"): 20159494144,
 }
+COPIES = {"paper": 124 * 2**20, "frozen": 94 * 2**20}
+"""One more copy of the transformers' matrices in the reference: its recording lost the identity of storages over
+deepcopy."""
+
+
+def unfrozen_gradients() -> int:
+    """Bytes of the reward's accumulated gradients. The reference's single updates began without them."""
+    paper, frozen = (
+        tracked.read(Case(steps=1, batch=1, profile=p), "meta", with_data=False) for p in ("paper", "frozen")
+    )
+    return paper.resident - frozen.resident
 
 
 class DropoutLoweredOutsideAttention(TorchFunctionMode):
@@ -135,7 +202,7 @@ class DropoutLoweredOutsideAttention(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is torch.nn.functional.dropout:
-            return dropout(*args[:3])
+            return dropout(*args, kwargs["p"], kwargs["training"])
         return func(*args, **(kwargs or {}))
 
 
@@ -163,10 +230,14 @@ def incomplete(case: Case) -> int:
 
 @pytest.mark.parametrize(("method", "profile"), REFERENCE)
 def test_reference_figures(method, profile):
-    """Within 1% of the published-scale reference when its incomplete lowering is repeated."""
+    """Within 0.03% when the incomplete lowering is repeated and what else is known to be off is put right; the rest are
+    inputs that the reference keeps, some 8 to 16 KiB a prompt."""
     # EasyTune needs the same bytes at every number of steps (a test above), so three are as good as fifty.
     case = Case(method, profile=profile, steps=3 if method == "easytune" else 50)
-    assert incomplete(case) / GIB == pytest.approx(REFERENCE[method, profile], rel=0.01)
+    reference = REFERENCE[method, profile] - COPIES[profile]
+    if profile == "paper" and method != "easytune":
+        reference += unfrozen_gradients()
+    assert 0 <= reference - incomplete(case) <= 0.0003 * reference
 
 
 @pytest.mark.parametrize("profile", ["paper", "frozen"])

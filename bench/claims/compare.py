@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from bench.cases import Case
 from bench.claims.verdict import NotJudgedError
+from bench.meters import METERS
 from bench.records.types import Environment, MemoryRecord, Record, StepTimeRecord, fields
 
 
@@ -40,7 +41,7 @@ R = TypeVar("R", bound=Comparable)
 def likeness(row: Comparable) -> dict[str, object]:
     """What must be equal in rows that are compared, by the field's name; a setting that a row does not have is left
     out."""
-    simulated = row.case.meter == "simulated"
+    simulated = METERS[row.case.meter].simulated
     # Nothing is computed in a simulated row: the bytes are the same on every machine. What is judged are live bytes,
     # which the allocator's settings do not change.
     left_out = {"threads", "allocator"} if simulated else set()
@@ -66,7 +67,7 @@ def difference(one: Comparable, other: Comparable) -> str | None:
 
 
 def like_sets(records: Sequence[R]) -> list[list[R]]:
-    """The records in sets of like ones; measured on a GPU first, then simulated, then the CPU's."""
+    """The records in sets of like ones; those of the most trusted meter first."""
     sets: list[list[R]] = []
     for record in records:
         home = next((rows for rows in sets if difference(rows[0], record) is None), None)
@@ -74,14 +75,12 @@ def like_sets(records: Sequence[R]) -> list[list[R]]:
             sets.append([record])
         else:
             home.append(record)
-    order = {"cuda": 0, "simulated": 1, "host": 2}
-    return sorted(sets, key=lambda rows: order[rows[0].case.meter])
+    return sorted(sets, key=lambda rows: METERS[rows[0].case.meter].trust)
 
 
 def provenance(record: Comparable) -> str:
     """How a record came about, in a few words."""
-    device = record.environment.device
-    how = {"simulated": "simulated", "cuda": f"measured on {device}", "host": f"CPU: {device}"}[record.case.meter]
+    how = METERS[record.case.meter].origin.format(device=record.environment.device)
     return f"{how}, torch {record.environment.torch}"
 
 
@@ -109,12 +108,12 @@ class Found(Generic[Rows]):
 
 
 def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[Rows]) -> Found[Rows]:
-    """The rows of the wanted cases, by whichever meter: measured on a GPU, else simulated, else on the CPU.
+    """The rows of the wanted cases, by whichever meter, the most trusted first.
 
     NotJudgedError if no set of like rows holds all of them.
     """
     complaint = ""
-    for meter in ("cuda", "simulated", "host"):
+    for meter in sorted(METERS, key=lambda name: METERS[name].trust):
         ids = [replace(case, meter=meter).id for case in wanted]
         rows: list[Rows] = [r for r in records if isinstance(r, kind) and r.case.meter == meter]
         for like in reversed(like_sets([r for r in rows if r.ok])):  # the later file counts

@@ -10,6 +10,7 @@ from bench.claims.compare import Found, find
 from bench.claims.measured import plan_of, timing_of
 from bench.claims.published import DRAFT, EASYTUNE, PUBLISHED_SPEEDUP, TOLERANCE
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict, outcome_of
+from bench.meters import METERS
 from bench.records import Record, StepTimeRecord
 
 MEANINGS = ("optimiser step", "update")
@@ -22,7 +23,7 @@ def judge_speed(records: Sequence[Record]) -> Verdict:
     draft, easytune = found.rows
     case = draft.case
     ratios = {unit: _speedup(draft, easytune, unit) for unit in MEANINGS}
-    settles = case.meter == "cuda" and case.batch == Case().batch
+    settles = METERS[case.meter].device == "cuda" and case.batch == Case().batch
     enough = PUBLISHED_SPEEDUP * (1 - TOLERANCE) if settles else 1.0
     outcome = outcome_of([ratio >= enough for ratio in ratios.values()])
     if outcome is Outcome.HOLDS and not settles:
@@ -56,7 +57,7 @@ def _timed_pair(records: Sequence[Record]) -> Found[StepTimeRecord]:
             complaint = str(missing)
     if not pairs:
         raise NotJudgedError(complaint)
-    return max(pairs, key=lambda found: (found.rows[0].case.meter == "cuda", found.rows[0].case.batch))
+    return max(pairs, key=lambda found: (METERS[found.rows[0].case.meter].device == "cuda", found.rows[0].case.batch))
 
 
 def _median(record: StepTimeRecord, unit: str) -> float:
@@ -74,7 +75,7 @@ def _times(ratio: float) -> str:
 
 
 def _setting(record: StepTimeRecord) -> str:
-    kind = "a GPU" if record.case.meter == "cuda" else "a CPU"
+    kind = "a GPU" if METERS[record.case.meter].device == "cuda" else "a CPU"
     return f"{kind} ({record.environment.device}) at batch {record.case.batch}"
 
 

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct, structs
 
 from bench.cases import Case
 from bench.claims.compare import difference, likeness
+from bench.meters import METERS
 from bench.meters.reading import CATEGORIES, RESIDENT, Bytes
 from bench.records import MemoryRecord, RecordError
 from bench.records.load import contradiction, convert, read_json, shortened
@@ -27,9 +28,6 @@ from methods.rollout import PHASES
 
 SCHEMA = 1
 KIND = "memory baseline"
-MARGINS = {"simulated": 0.0, "host": 0.001, "cuda": 0.01}
-"""How far a row may stray, as a share of it, before the gate fails. Simulated rows are exact. Measured ones carry the
-allocator's rounding and memory inside kernels. A row's own margin may be changed in the file; an update keeps it."""
 FIGURES = ("peak", "resident", "sampling")
 MAKE = "make one with --memory-baseline-update"
 RENEW = "renew it with --memory-baseline-update"
@@ -60,6 +58,7 @@ class Row(Struct, frozen=True):
     settings: Settings
     environment: Environment
     margin: Annotated[float, Meta(ge=0, lt=1)]
+    """Its meter's, or what was written in the file since: an update keeps that."""
     peak: Bytes
     resident: Bytes
     sampling: Bytes
@@ -86,7 +85,7 @@ def cut_down(record: MemoryRecord) -> Row:
         case=record.case,
         settings=record.settings,
         environment=record.environment,
-        margin=MARGINS[record.case.meter],
+        margin=METERS[record.case.meter].margin,
         peak=reading.peak,
         resident=reading.resident,
         sampling=reading.sampling,
@@ -143,7 +142,7 @@ def _contradiction(row: Row) -> str | None:
     if case.id != row.case.id:
         return f"with a case whose id is {case.id}"
     held = sum(owner.bytes for owner in row.owners)
-    if row.owners and case.meter != "cuda" and held != row.peak:
+    if row.owners and METERS[case.meter].device != "cuda" and held != row.peak:
         return f"with owners of {held} bytes in all and a peak of {row.peak}"
     return contradiction(row)
 

@@ -90,8 +90,6 @@ class Kept:
     def close(self) -> None:
         """Lets another run write here."""
         self._stack.close()
-        if self.path is not None and not self.path.exists():
-            self.path.with_name(self.path.name + ".lock").unlink(missing_ok=True)
 
 
 def _row(line: str) -> dict | None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -82,12 +83,12 @@ class Lane:
         return [self.submit(job) for job in jobs]
 
     def key(self, job: Job) -> str:
-        """Of everything that decides a job's result."""
+        """Of everything that decides a job's result. Where files lie does not, what is in them does (Job.inputs)."""
         threads = torch.get_num_threads() if job.alone else 1
         code = identity.code(tuple(third_party_modules()))
         return identity.key(
             type(job).__qualname__,
-            asdict(job),  # type: ignore[call-overload]  # a job is a dataclass
+            asdict(job, dict_factory=_without_paths),  # type: ignore[call-overload]  # a job is a dataclass
             dict(job.inputs),
             {"code": code, "threads": threads, **identity.versions(), **identity.machine()},
         )
@@ -156,6 +157,10 @@ class Lane:
         self._stack.close()
         for task in waiting:
             task.future.cancel()
+
+
+def _without_paths(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if not isinstance(value, Path)}
 
 
 @dataclass(frozen=True)

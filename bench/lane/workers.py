@@ -24,8 +24,7 @@ from typing import Any
 import torch
 
 CLOSING_SECONDS = 2.0
-PRELOADED = ["bench.lane.workers", "bench.memory"]
-"""What a worker begins with, torch among it."""
+PRELOADED = ["bench.lane.server"]
 
 
 def _context() -> Any:

@@ -174,7 +174,13 @@ class _Pool:
         insort(self.free, (end - address, address))
 
     def remove(self, address: int, size: int) -> None:
-        del self.starts[address], self.ends[address + size], self.free[bisect_left(self.free, (size, address))]
+        self.take(bisect_left(self.free, (size, address)))
+
+    def take(self, position: int) -> tuple[int, int]:
+        """Address and size of the free block at this position of `free`, no longer free."""
+        size, address = self.free.pop(position)
+        del self.starts[address], self.ends[address + size]
+        return address, size
 
 
 _LARGE_POOL = 2**50
@@ -223,12 +229,11 @@ class CachingAllocator:
             position += 1  # the block at the end can grow, and is spared where another will do
         if position == len(pool.free):
             return None
-        room, address = pool.free[position]
+        room = pool.free[position][0]
         oversize = room >= self._max_split
         if oversize and (size < self._max_split or room >= size + LARGE_SEGMENT):
             return None
-        pool.remove(address, room)
-        return address, room
+        return pool.take(position)
 
     def _take(self, pool: _Pool, size: int) -> tuple[int, int]:
         """Address and size of a new segment, or of the expandable one's free end, grown to hold `size`."""

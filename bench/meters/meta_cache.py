@@ -4,12 +4,16 @@ Most shape functions of meta tensors are Python and take 0.2 to 2 ms; a denoisin
 thousands of times. The answer of a functional operation depends on its arguments' shapes, strides and types alone.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from bench.meters.without_data import REDUCTION, execute
 
 MISSING = object()
 
@@ -18,42 +22,44 @@ class MetaCache:
     """Runs an operation as `Tracker.execute` does, from memory where it can."""
 
     def __init__(self) -> None:
-        self._answers: dict[tuple, Any] = {}
-        self._kinds: dict[Callable, str] = {}
+        self._operators: dict[Callable, tuple[str, dict[tuple, Any]]] = {}  # kind, and answers by key
 
     def __call__(self, func, args: tuple, kwargs: dict):
-        kind = self._kinds.get(func) or self._kinds.setdefault(func, _kind(func))
+        kind, answers = self._operators.get(func) or self._operators.setdefault(func, (_kind(func), {}))
         if kind == VIEW:
             return func(*args, **kwargs)
-        key = _key(func, args, kwargs, exact=kind == FUNCTIONAL)
+        if kind == REDUCED:
+            return execute(func, args, kwargs)
+        key = _key(args, kwargs, exact=kind == FUNCTIONAL)
         if key is None:
             return func(*args, **kwargs)
-        answer = self._answers.get(key, MISSING)
+        answer = answers.get(key, MISSING)
         if answer is MISSING:
             before = _extents(args) if kind == IN_PLACE else None
             out = func(*args, **kwargs)
             if kind == FUNCTIONAL:
-                self._answers[key] = _describe(out, args)
+                answers[key] = _describe(out, args)
             else:
                 # Writing into a tensor that holds nothing changes nothing, unless it was resized.
-                self._answers[key] = True if _extents(args) == before else None
+                answers[key] = True if _extents(args) == before else None
             return out
         if answer is None:
             return func(*args, **kwargs)
         if kind == IN_PLACE:
             return args[0] if func._schema.returns else None
-        outputs, structure = answer
-        made = [x and torch.empty_strided(x[0], x[1], dtype=x[2], device="meta") for x in outputs]
-        return made[0] if structure is None else tree_unflatten(made, structure)
+        outputs, nest = answer
+        return nest([x and torch.empty_strided(x[0], x[1], dtype=x[2], device="meta") for x in outputs])
 
 
-FUNCTIONAL, IN_PLACE, VIEW = "functional", "in place", "view"
+FUNCTIONAL, IN_PLACE, REDUCED, VIEW = "functional", "in place", "reduced", "view"
 
 
 def _kind(func) -> str:
     """FUNCTIONAL: every result is fresh. IN_PLACE: writes to its first argument, and returns that or nothing. VIEW:
-    anything else, never answered from memory."""
+    anything else. REDUCED: a loss of without_data. The last two are never answered from memory."""
     schema = func._schema
+    if func in REDUCTION:
+        return REDUCED
     if not schema.is_mutable:
         fresh = bool(schema.returns) and all(r.alias_info is None for r in schema.returns)
         return FUNCTIONAL if fresh else VIEW
@@ -67,15 +73,14 @@ def _extents(args: tuple) -> list[tuple]:
     return [(x.untyped_storage()._cdata, x.untyped_storage().nbytes(), x.shape, x.stride()) for x in tensors]
 
 
-def _key(func, args: tuple, kwargs: dict, exact: bool) -> tuple | None:
-    """Everything that the result's shape can depend on; None where an argument is not a meta tensor or plain value.
+def _key(args: tuple, kwargs: dict, exact: bool) -> tuple | None:
+    """Everything that the shape of an operator's result can depend on; None where an argument is not a meta tensor or
+    plain value.
 
     `exact` false leaves out what floats are worth (an optimiser's change at every step).
     """
-    parts: list = [func]
     try:
-        for arg in args:
-            parts.append(_part(arg, exact))
+        parts = [_part(arg, exact) for arg in args]
         for name, value in kwargs.items():
             parts.append((name, _part(value, exact)))
     except _NoKeyError:
@@ -92,20 +97,22 @@ def _part(arg, exact: bool):
         if arg.is_meta:
             return arg.shape, arg.stride(), arg.dtype
         raise _NoKeyError
-    if isinstance(arg, list | tuple):
+    kind = type(arg)
+    if kind is int or kind is bool or (exact and kind is float):
+        return kind, arg  # 1, True and 1.0 are equal
+    if kind is float:
+        return float
+    if kind is list or kind is tuple:
         return tuple([_part(x, exact) for x in arg])
-    if isinstance(arg, float):
-        return (float, arg) if exact else float
-    if isinstance(arg, int):
-        return type(arg), arg
-    if arg.__hash__ is None:
+    if kind.__hash__ is None:
         raise _NoKeyError
     return arg
 
 
 def _describe(out, args: tuple) -> tuple | None:
-    """(shape, stride, dtype) of every output, and their nesting; None unless they are fresh, dense meta tensors."""
-    outputs, structure = ([out], None) if type(out) is Tensor else tree_flatten(out)
+    """(shape, stride, dtype) of every output, and what nests a list of outputs; None unless they are fresh, dense meta
+    tensors."""
+    outputs, structure = tree_flatten(out)
     inputs = {x.untyped_storage()._cdata for x in tree_flatten(args)[0] if isinstance(x, Tensor)}
     described: list[tuple | None] = []
     for x in outputs:
@@ -122,4 +129,8 @@ def _describe(out, args: tuple) -> tuple | None:
         if storage._cdata in inputs or storage.nbytes() != extent * x.element_size():
             return None
         described.append((tuple(x.shape), x.stride(), x.dtype))
-    return described, structure
+    if isinstance(out, Tensor):
+        return described, operator.itemgetter(0)
+    if type(out) is tuple and len(out) == len(outputs):
+        return described, tuple
+    return described, functools.partial(tree_unflatten, treespec=structure)

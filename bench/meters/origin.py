@@ -5,6 +5,7 @@ operation they differentiate is found by autograd's sequence number, which count
 """
 
 import bisect
+import functools
 import re
 import sys
 import sysconfig
@@ -85,6 +86,7 @@ def named_modules(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.M
             yield wildcard(f"{root}.{path}" if path else root), module
 
 
+@functools.cache
 def wildcard(path: str) -> str:
     """A module's path with numbers replaced by `*`."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path)
@@ -99,15 +101,15 @@ def calling_line() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
-        place = _places[filename] if filename in _places else _places.setdefault(filename, _place(filename))
-        if place is not None:
+        known = _places[filename] if filename in _places else _places.setdefault(filename, place(filename))
+        if known is not None:
             line = (filename, frame.f_lineno)
-            return _lines.get(line) or _lines.setdefault(line, f"{place}:{frame.f_lineno}")
+            return _lines.get(line) or _lines.setdefault(line, f"{known}:{frame.f_lineno}")
         frame = frame.f_back
     return ""
 
 
-def _place(filename: str) -> str | None:
+def place(filename: str) -> str | None:
     """How a file is called in a report: from the repository's root, the package's, or the working folder's. None for
     code that allocates on behalf of others: torch, the meters, the standard library."""
     path = Path(filename)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
+import numpy as np
 from msgspec import Meta
 
 from methods.rollout import PHASES
@@ -95,14 +96,13 @@ def by_phase(owners: Sequence[Owner]) -> dict[str, dict[str, int]]:
     return {phase: by_category([o for o in owners if o.phase == phase]) for phase in PHASES}
 
 
-def thin(points: list[tuple[float, int, str]], most: int = TIMELINE_POINTS) -> list[tuple[float, int, str]]:
-    """At most about `most` points: of every bucket its lowest and its highest, so that no peak is lost."""
-    if len(points) <= most:
-        return points
-    size = -(-2 * len(points) // most)
+def thin(levels: np.ndarray, most: int = TIMELINE_POINTS) -> list[int]:
+    """Positions of at most about `most` levels: in every bucket the lowest and the highest, so that no peak is lost."""
+    if len(levels) <= most:
+        return list(range(len(levels)))
+    size = -(-2 * len(levels) // most)
     kept = []
-    for start in range(0, len(points), size):
-        bucket = points[start : start + size]
-        low, high = min(bucket, key=lambda p: p[1]), max(bucket, key=lambda p: p[1])
-        kept += sorted({low, high}, key=lambda p: p[0])
+    for start in range(0, len(levels), size):
+        bucket = levels[start : start + size]
+        kept += sorted({start + int(bucket.argmin()), start + int(bucket.argmax())})
     return kept

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from bench.cases import Case
-from bench.meters import allocator
+from bench.meters import allocator, without_data
 from bench.meters.meta_cache import MetaCache
 from bench.meters.origin import named_modules
 from bench.meters.reading import Reading, by_category, by_phase
-from bench.meters.tracker import Tracker
+from bench.meters.tracker import Tracker, run_as_is
 from bench.reward_cases import RewardCase
 from bench.reward_setup import RewardRun, prepare
 from bench.setup import Run
@@ -32,7 +32,8 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
     What CUDA's allocator would take is replayed over what the cuda meter runs: building and warm-up, one full update,
     the trajectory without gradients, and the update that is read, which finds the segments of all that came before.
     """
-    tracker = Tracker(MetaCache(), device) if device == "meta" else Tracker(device=device)
+    execute = run_as_is if with_data else MetaCache() if device == "meta" else without_data.execute
+    tracker = Tracker(execute, device)
     with tracker:
         enter("building")
         run = prepare(case, device, with_data)

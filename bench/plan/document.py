@@ -37,7 +37,7 @@ def build(
         "answers": [_answer(answer, budget) for answer in answers],
         "checks": [asdict(check) for check in checks],
         "settings": to_builtins(make.settings(case)),
-        "environment": to_builtins(make.environment(with_gpu=bool(checks))),
+        "environment": to_builtins(make.environment("cuda" if checks else "simulated")),
     }
     return (json.dumps(document, indent=1) + "\n").encode()
 

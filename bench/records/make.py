@@ -12,7 +12,7 @@ import torch
 
 from bench import identity
 from bench.cases import Case
-from bench.meters import allocator
+from bench.meters import METERS, allocator
 from bench.meters.reading import Reading
 from bench.profiles import profile
 from bench.records.types import (
@@ -47,19 +47,19 @@ def memory(
             status=status,
             reason=reason,
             case=described(case),
-            simulated=case.meter == "simulated",
+            simulated=METERS[case.meter].simulated,
             settings=settings(case),
-            environment=environment(case.meter == "cuda"),
+            environment=environment(case.meter),
             reading=reading,
         )
     return MemoryRecord(
         status=status,
         reason=reason,
         case=described(case),
-        simulated=case.meter == "simulated",
+        simulated=METERS[case.meter].simulated,
         plan=plan_of(case),
         settings=settings(case),
-        environment=environment(case.meter == "cuda"),
+        environment=environment(case.meter),
         reading=reading,
     )
 
@@ -68,7 +68,7 @@ def step_time(
     case: Case | RewardCase, status: Status, reason: str | None = None, timing: Timing | None = None
 ) -> StepTimeRecord | RewardStepTimeRecord:
     """The record of a step-time case of either kind."""
-    where = environment(case.meter == "cuda")
+    where = environment(case.meter)
     if isinstance(case, RewardCase):
         return RewardStepTimeRecord(
             status=status,
@@ -137,9 +137,9 @@ def settings(case: Case | RewardCase) -> Settings:
         matmul_precision=torch.get_float32_matmul_precision(),
         threads=torch.get_num_threads(),
     )
-    if case.meter == "simulated":
+    if METERS[case.meter].simulated:
         return msgspec.structs.replace(effective, allocator=allocator.settings().record())  # as assumed for `reserved`
-    if case.meter == "host":
+    if METERS[case.meter].device == "cpu":
         return effective
     return msgspec.structs.replace(
         effective,
@@ -159,8 +159,8 @@ def _allocator_settings() -> dict | str:
     return {key: value for key, value in in_effect.items() if isinstance(value, str | int | float | bool)}
 
 
-def environment(with_gpu: bool = False) -> Environment:
-    """Where this process measures: versions, code, device."""
+def environment(meter: str = "host") -> Environment:
+    """Where this process measures by a meter: versions, code, device."""
     host = Environment(
         torch=str(torch.__version__),  # a class of its own, which JSON does not know
         python=platform.python_version(),
@@ -171,7 +171,7 @@ def environment(with_gpu: bool = False) -> Environment:
         code=identity.code(tuple(third_party_modules())),
         device=f"{platform.machine()} CPU, {os.cpu_count()} cores",
     )
-    if not with_gpu:
+    if METERS[meter].device != "cuda":
         return host
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
     return msgspec.structs.replace(host, device=device, cuda=torch.version.cuda)

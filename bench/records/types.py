@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from msgspec import Meta, Struct, structs
 
 from bench.labels import method_label
-from bench.meters.reading import Reading
+from bench.meters import METERS, Reading
 
 SCHEMA = 2
 """1: before records were typed; those are brought up to date where they are read (see upgrade)."""
@@ -20,6 +20,7 @@ Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """Of 64 bits, as every integer of a record: tables and arrays hold no larger ones."""
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Seconds = Annotated[float, Meta(ge=0)]
+MeterName = Annotated[str, Meta(pattern=f"^({'|'.join(METERS)})$")]
 Metrics = dict[str, float | None]
 """Figures by the name of their metric (bench.motion.metrics.METRICS); None for what could not be measured."""
 
@@ -119,7 +120,7 @@ class MethodCase(Struct, frozen=True, omit_defaults=True):
     batch: Count
     frames: Count
     profile: str
-    meter: Literal["simulated", "host", "cuda"]
+    meter: MeterName
     seed: Integer
     id: str
     reward: str = ""
@@ -140,7 +141,7 @@ class RewardTrainingCase(Struct, frozen=True):
     batch: Count
     frames: Count
     profile: str
-    meter: Literal["simulated", "host", "cuda"]
+    meter: MeterName
     seed: Integer
     id: str
 

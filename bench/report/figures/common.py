@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from bench.claims import compare
+from bench.meters import METERS
 from bench.motion.metrics import METRICS
 from bench.report.rows import MethodRecord
 
@@ -22,7 +23,7 @@ def models(record: MethodRecord) -> str:
 
 def headline(text: str, record: MethodRecord) -> str:
     """A title, which says so where the data are simulated."""
-    return f"{text} (simulated)" if record.case.meter == "simulated" else text
+    return f"{text} (simulated)" if METERS[record.case.meter].simulated else text
 
 
 def size(record: MethodRecord) -> str:

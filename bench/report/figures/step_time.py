@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from bench.claims.measured import timing_of
+from bench.meters import METERS
 from bench.records import StepTimeRecord
 from bench.records.types import Spread
 from bench.report import rows as pick
@@ -41,7 +42,7 @@ def step_time(rows: Sequence[StepTimeRecord]) -> Figure:
             panels[0].text(0.02, y, row.status, transform=panels[0].get_yaxis_transform(), va="center", color=SOFT)
     panels[0].set_yticks(range(len(rows)), names)
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
-    kind = "on a GPU" if rows[0].case.meter == "cuda" else "on a CPU"
+    kind = "on a GPU" if METERS[rows[0].case.meter].device == "cuda" else "on a CPU"
     style.title(figure, f"Time of a real update, {kind}", f"{where(rows[0])}")
     timings = [timing_of(row) for row in shown]
     interleaved = "interleaved " if all(timing.interleaved for timing in timings) else ""

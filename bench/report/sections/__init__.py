@@ -21,6 +21,7 @@ import pandas as pd
 
 from bench import claims
 from bench.claims import Verdict
+from bench.meters import METERS
 from bench.report.sections.alignment import alignment, equal, pareto, paths, published
 from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
 from bench.report.sections.meters import meters
@@ -92,7 +93,7 @@ FILES = tuple(make([]).name for make in SECTIONS)
 
 
 def build(records: Records) -> Report:
-    caveat = SIMULATED if any(r.case.meter == "simulated" for r in records) else ""
+    caveat = SIMULATED if any(METERS[r.case.meter].simulated for r in records) else ""
     return Report(claims.judge(records), runs(records), caveat, [make(records) for make in SECTIONS])
 
 
@@ -101,7 +102,7 @@ def runs(records: Records) -> pd.DataFrame:
     counted: dict[tuple, dict[str, int]] = {}
     for record in records:
         where = record.environment
-        device = "none (simulated)" if record.case.meter == "simulated" else where.device
+        device = "none (simulated)" if METERS[record.case.meter].simulated else where.device
         source = (
             record.kind.replace("_", " "),
             record.case.meter,
