@@ -25,8 +25,8 @@ LENGTH = 16
 
 
 def key(*parts: object) -> str:
-    """A digest of JSON values and paths, whatever order their fields are in."""
-    return _digest(json.dumps(parts, sort_keys=True, default=os.fspath).encode())
+    """A digest of JSON values, whatever order their fields are in."""
+    return _digest(json.dumps(parts, sort_keys=True).encode())
 
 
 def _digest(content: bytes) -> str:

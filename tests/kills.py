@@ -34,6 +34,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 
@@ -138,7 +139,7 @@ class Kind:
 class Pytest(Kind):
     """`pytest bench/` with a result file."""
 
-    codes = {signal.SIGTERM: (143,), signal.SIGINT: (2, 130)}
+    codes: ClassVar = {signal.SIGTERM: (143,), signal.SIGINT: (2, 130)}
     chosen: tuple[str, ...]
 
     def command(self, folder: Path, again: bool = False) -> list[str]:

@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from bench import identity
-from bench.alignment.studies.jobs import OfBase
 from bench.lane import Kept, Lane, WorkerDiedError
 from methods.errors import InputError
 from tests.lane_jobs import Small
@@ -189,9 +188,3 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     run.wait()
     _, alive = psutil.wait_procs(left, timeout=5)
     assert not alive
-
-
-def test_a_path_is_part_of_a_jobs_key():
-    with lane() as made:
-        keys = {made.key(OfBase(Path(name), "chain", 3)) for name in ("one", "other")}
-    assert len(keys) == 2
