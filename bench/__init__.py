@@ -5,4 +5,4 @@ import sys
 from bench import loading
 
 if sys.argv[:1] == ["-m"]:  # so Python writes it while it looks for the module of python -m bench...
-    loading.end_in_order()
+    loading.end_in_order(sys.orig_argv[sys.orig_argv.index("-m") + 1])

@@ -47,8 +47,7 @@ def terminated_in_order() -> Iterator[None]:
     but one that is ignored stays so."""
 
     def end(number: int, _frame: FrameType | None) -> None:
-        for each in SIGNALS:
-            signal.signal(each, signal.SIG_IGN)  # once is enough: the way out is not interrupted
+        heed_no_more()  # once is enough: the way out is not interrupted
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -60,3 +59,9 @@ def terminated_in_order() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def heed_no_more() -> None:
+    """Ctrl-C and SIGTERM are ignored from now on, until what heeded them is closed."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,5 +1,10 @@
 """`pytest bench/`: from options to cases, from a case to its record, and the tables at the end."""
 
+# ruff: noqa: E402  # signals come first: the rest takes seconds to import
+from bench import loading
+
+_LOADING = loading.end_in_order("pytest")
+
 import contextlib
 import time
 from collections.abc import Callable, Generator
@@ -10,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import options
-from bench.command import TERMINATED, Terminated, terminated_in_order
+from bench.command import TERMINATED, Terminated, heed_no_more, terminated_in_order
 from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.meters import allocator
@@ -51,6 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.add_cleanup(_LOADING.close)
     for marker in options.MARKERS:
         config.addinivalue_line("markers", marker)
     try:
@@ -60,9 +66,25 @@ def pytest_configure(config: pytest.Config) -> None:
         gate = options.memory_gate(config)
         config.stash[STATE] = State(cases, _kept(config), gate)
     except InputError as error:
-        if config.pluginmanager.hasplugin("funcmanage"):  # --pyargs: tests are being collected when this file is found
+        if _collects(config):
             raise pytest.Collector.CollectError(str(error)) from None
         raise pytest.UsageError(str(error)) from None
+    if _collects(config):
+        _end_in_order(config)
+
+
+def _collects(config: pytest.Config) -> bool:
+    """Whether tests are being collected when this file is found, as with --pyargs, and not before that."""
+    return config.pluginmanager.hasplugin("funcmanage")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """From here on pytest ends in order when it is interrupted; before, it would not come to pytest_sessionfinish."""
+    _end_in_order(session.config)
+
+
+def _end_in_order(config: pytest.Config) -> None:
     stack = contextlib.ExitStack()
     stack.enter_context(terminated_in_order())
     config.add_cleanup(stack.close)
@@ -195,7 +217,8 @@ _STOPPED: list[bool] = []
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None]:
-    """Before pytest-benchmark writes its file and the terminal its summary."""
+    """Before pytest-benchmark writes its file and the terminal its summary, neither of which is interrupted."""
+    heed_no_more()
     state = session.config.stash[STATE]
     measured = session.config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
     # One that was interrupted has no data, of which pytest-benchmark can make neither a table nor a file.

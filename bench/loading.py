@@ -3,24 +3,30 @@
 Imports the standard library alone.
 """
 
+import contextlib
 import os
 import signal
-import sys
 from types import FrameType
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
-def end_in_order() -> None:
+def end_in_order(name: str) -> contextlib.ExitStack:
     """From now on either signal ends the process at once, with one sentence and its exit code; bench.command takes over
-    when the command runs. A signal that this process was started to ignore stays ignored."""
-    name = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+    when the command runs. A signal that this process was started to ignore stays ignored.
+
+    name: of the command. Closing what is returned makes the signals do what they did before.
+    """
 
     def end(number: int, _frame: FrameType | None) -> None:
         os.write(2, f"\n{name}: {WORDS[signal.Signals(number)]}\n".encode(errors="backslashreplace"))
         os._exit(CODES[signal.Signals(number)])
 
+    before = contextlib.ExitStack()
     for number in CODES:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        handler = signal.getsignal(number)
+        if handler is not signal.SIG_IGN:
+            before.callback(signal.signal, number, handler)
             signal.signal(number, end)
+    return before

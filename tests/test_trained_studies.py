@@ -77,10 +77,8 @@ def no_world(tmp_path) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """A work folder with a world of few clips, `world.safetensors`, and their features, as a study finds them."""
-    folder = tmp_path_factory.mktemp("studies")
+def few_clips(folder: Path) -> None:
+    """Puts a world of few clips, `world.safetensors`, and their features, `data.safetensors`, into a folder."""
     world = load()
     world.clips = {split: numbers[numbers < CLIPS] for split, numbers in world.clips.items()}
     world.clips["train"] = world.clips["train"][:64]
@@ -89,6 +87,13 @@ def place(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(data, "generate", lambda content: few)
         data.cached(folder / "data.safetensors", world.content)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A work folder with a world of few clips and their features, as a study finds them."""
+    folder = tmp_path_factory.mktemp("studies")
+    few_clips(folder)
     return folder
 
 

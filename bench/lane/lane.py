@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, InvalidStateError
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,11 @@ class Lane:
             self._running += not task.alone
         desk = Desk(self._kept.folder(task.key), workers.say, workers.enter)
         engine = self._alone if task.alone else self._together
-        inner = engine.submit(do, task.job, desk, identity.code(tuple(third_party_modules())))
+        try:
+            inner = engine.submit(do, task.job, desk, identity.code(tuple(third_party_modules())))
+        except RuntimeError:  # closed just now
+            task.future.cancel()
+            return
         inner.add_done_callback(functools.partial(self._end, task))
 
     def _end(self, task: "_Task", inner: Future) -> None:
@@ -123,10 +127,10 @@ class Lane:
                 result = inner.result()
                 self._kept.add(task.key, task.job.kind, task.job.id, msgspec.to_builtins(result))
                 self._tell(task.job)
-                task.future.set_result(result)
+                _settle(task.future.set_result, result)
             except Exception as problem:
                 self._tell(task.job)
-                task.future.set_exception(problem)
+                _settle(task.future.set_exception, problem)
         with self._lock:
             self._running -= not task.alone
             ready, self._waiting = (self._waiting, []) if not self._running else ([], self._waiting)
@@ -153,10 +157,16 @@ class Lane:
         """Ends the workers, whatever they are doing: results so far are kept, and futures without one are cancelled."""
         with self._lock:
             self._closed = True
-            waiting, self._waiting = self._waiting, []
+            self._waiting.clear()
+            futures = [*self._futures.values()]
         self._stack.close()
-        for task in waiting:
-            task.future.cancel()
+        for future in futures:
+            future.cancel()  # does nothing to those that have a result
+
+
+def _settle(how: Callable[[Any], None], what: Any) -> None:
+    with contextlib.suppress(InvalidStateError):  # cancelled: the lane was closed just now
+        how(what)
 
 
 def _without_paths(fields: list[tuple[str, Any]]) -> dict[str, Any]:

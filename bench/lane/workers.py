@@ -14,9 +14,11 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -24,6 +26,9 @@ from typing import Any
 import torch
 
 CLOSING_SECONDS = 2.0
+"""For a worker without work to end by itself."""
+ENDING_SECONDS = 0.5
+"""For those that were killed."""
 PRELOADED = ["bench.lane.server"]
 
 
@@ -118,11 +123,15 @@ class Workers(concurrent.futures.Executor):
             if self._closed or not task.future.set_running_or_notify_cancel():
                 task.future.cancel()
             else:
-                worker = worker or self._begin()
-                whole = self._do(task, *worker)
-                if self._fresh or not whole:
-                    self._end(*worker)
-                    worker = None
+                try:
+                    worker = worker or self._begin()
+                except Exception as error:  # there is no process for it, or no run any longer
+                    task.future.set_exception(error)
+                else:
+                    whole = self._do(task, *worker)
+                    if self._fresh or not whole:
+                        self._end(*worker)
+                        worker = None
             with self._lock:
                 self._waiting -= 1
         if worker:
@@ -131,11 +140,15 @@ class Workers(concurrent.futures.Executor):
     def _begin(self) -> tuple[BaseProcess, Connection]:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=_work, args=(theirs, tuple(self._modules), self._threads), daemon=True)
+        # Ctrl-C goes to all processes of a terminal, and the server has no answer to it while it imports torch: what
+        # begins with the signal blocked is not ended by it. The tracker comes first, since its start unblocks it.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        process.start()  # the first waits until the server has imported torch, and nothing is to wait for that
         with self._lock:
-            if self._closed:
-                raise SystemExit
-            process.start()
             self._processes.add(process)
+            if self._closed:
+                process.kill()
         theirs.close()  # so that the worker's end is the only one, and its death is heard
         return process, ours
 
@@ -174,16 +187,17 @@ class Workers(concurrent.futures.Executor):
             self._processes.discard(process)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Ends the workers; `cancel_futures`: those in the middle of something too."""
+        """Ends the workers; `cancel_futures`: those in the middle of something too, and one that is only beginning is
+        not waited for: it ends as soon as it has begun, or with this process."""
         with self._lock:
             self._closed = self._closed or cancel_futures
             for process in self._processes if cancel_futures else ():
                 process.kill()
             for _ in self._slots:
                 self._tasks.put(None)
-        if wait:
-            for slot in self._slots:
-                slot.join()
+        until = time.monotonic() + ENDING_SECONDS
+        for slot in self._slots if wait else ():
+            slot.join(max(0.0, until - time.monotonic()) if cancel_futures else None)
 
 
 # In the worker.
