@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 
-from bench import runner, setup
+from bench import memory, setup
 from bench.cases import Case
 from bench.meters import simulated
 from methods.rewards import spm
@@ -35,11 +35,11 @@ def ctc_loss(self, motion, batch, timestep=None):
 @pytest.mark.parametrize("reward", [nonzero, item, ctc_loss])
 def test_what_depends_on_data(monkeypatch, reward, precision):
     monkeypatch.setattr(spm.Spm, "forward", reward)
-    row = runner.measure(Case(profile=f"paper+precision={precision}", **CASE))
-    assert row["status"] == "failed"
+    row = memory.measure(Case(profile=f"paper+precision={precision}", **CASE))
+    assert row.status == "failed"
     for said in (f" {reward.__name__} depends on", "test_not_simulated.py:", "--meter host"):
-        assert said in row["reason"]
-    assert "\n" not in row["reason"]
+        assert said in row.reason
+    assert "\n" not in row.reason
 
 
 @pytest.mark.parametrize(
