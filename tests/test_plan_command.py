@@ -254,10 +254,7 @@ def test_quick_says_that_it_is_a_forecast_and_a_failure_is_a_row(main, simulator
     assert "FORECAST" in out
     assert "499 frames are the most the model takes" in out
     assert json.loads(file.read_text())["answers"][0]["limits"]["batch"]["status"] == "forecast"
-    record = simulator._pool.record
-    monkeypatch.setattr(
-        simulator._pool, "record", lambda case: {**record(case), "reading": None, "status": "failed", "reason": "why"}
-    )
+    monkeypatch.setattr(simulator._runs, "record", lambda case: make.memory(case, "failed", "why"))
     assert main([*SCALE, "--budget", "2GiB", "--quick", "--method", "easytune", "--frames", "50"]) == 1
     assert "no figure: draft-k1-mld-tiny-T2-B128-F50-paper-simulated: why" in capsys.readouterr().out
 

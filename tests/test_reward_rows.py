@@ -95,7 +95,8 @@ def test_steps_are_timed_as_updates_are(tmp_path):
 def test_the_table_and_the_section(rows):
     frame = tables.reward_training([*rows.values(), measure(Case("refl", "mld-tiny", steps=2, batch=2, frames=8))])
     assert list(frame["training"]) == ["reward", "reward:spl", "reward:spl,pool=48"]
-    assert "SPL over the batch adds" in reward_training(list(rows.values())).see
+    more = (rows["reward:spl"].reading.peak - rows["reward"].reading.peak) / 2**20
+    assert f"by {more:+.2f} MiB" in reward_training(list(rows.values())).see
     assert reward_training([]).command
 
 
