@@ -82,24 +82,26 @@ def locked(path: Path | str) -> Iterator[None]:
     path = Path(path)
     lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
     check_writable(lock)
-    while True:
-        file = lock.open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise InputError(f"another run is writing to {path}: wait for it, or choose another place") from None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                break
-        file.close()  # of a run that ended just now, and removed it
+    held = False
     try:
+        while not held:
+            file = lock.open("a")
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise InputError(f"another run is writing to {path}: wait for it, or choose another place") from None
+            with contextlib.suppress(FileNotFoundError):  # of a run that ended just now, and removed it
+                held = os.path.samestat(os.fstat(file.fileno()), lock.stat())
+            if not held:
+                file.close()
         for left in _half_written(path):
             left.unlink(missing_ok=True)
         yield
     finally:
-        lock.unlink(missing_ok=True)
-        file.close()
+        if held:
+            lock.unlink(missing_ok=True)
+            file.close()
 
 
 def _half_written(path: Path) -> list[Path]:

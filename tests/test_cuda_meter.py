@@ -11,8 +11,7 @@ import torch
 
 from bench import memory
 from bench.cases import Case
-from bench.meters import MeterUnavailableError, cuda
-from bench.records.types import Environment
+from bench.meters import MeterUnavailableError, cuda, host
 from bench.setup import build
 
 CASE = Case("easytune", backbone="mld-tiny", steps=3, batch=2, frames=4, meter="cuda")
@@ -167,10 +166,10 @@ def test_out_of_memory_is_a_row_with_its_reason(monkeypatch):
         enter("reward")
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setitem(memory.METERS, "cuda", no_room)
+    monkeypatch.setattr(cuda, "measure", no_room)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("bench.records.make.environment", lambda with_gpu: Environment())
-    monkeypatch.setattr("bench.records.make._allocator_settings", dict)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "a GPU")
+    monkeypatch.setattr(torch.cuda.memory, "_snapshot", dict)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 8 * 2**30))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 7 * 2**30)
     row = memory.measure(CASE)
@@ -202,7 +201,7 @@ def test_whatever_happens_in_whichever_phase_is_a_row_that_names_it(phase, error
         enter(phase)
         raise error
 
-    monkeypatch.setitem(memory.METERS, "host", fail)
+    monkeypatch.setattr(host, "measure", fail)
     row = memory.measure(dataclasses.replace(CASE, meter="host"))
     assert row.status == status
     assert f"in the phase {phase}" in row.reason

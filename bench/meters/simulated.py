@@ -47,8 +47,8 @@ class NotSimulatedError(InputError):
 
 
 def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
-    """Simulates one update of `case`, every step of it; InputError if its options do not fit, NotSimulatedError where it
-    asks what a tensor holds."""
+    """Simulates one update of `case`, every step of it; InputError if its options do not fit,
+    NotSimulatedError where it asks what a tensor holds."""
     try:
         return _read(case, enter)
     except Exception as error:
