@@ -27,7 +27,7 @@ import torch
 
 CLOSING_SECONDS = 2.0
 """For a worker without work to end by itself."""
-ENDING_SECONDS = 0.5
+ENDING_SECONDS = 0.2
 """For those that were killed."""
 PRELOADED = ["bench.lane.server"]
 
