@@ -1,9 +1,11 @@
 """`pytest bench/`: from options to cases, from a case to its record, and the tables at the end."""
 
 # ruff: noqa: E402  # signals come first: the rest takes seconds to import
+import sys
+
 from bench import loading
 
-_LOADING = loading.end_in_order("pytest")
+_LOADING = loading.end_in_order("pytest", sys.exit)  # by way of pytest, which captures what is said, and shows it then
 
 import contextlib
 import gc
@@ -50,6 +52,8 @@ class State:
 
 
 STATE = pytest.StashKey[State]()
+
+_LOADING.enter_context(loading.end_in_order("pytest"))  # pytest no longer captures, nor lets a command end in order
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

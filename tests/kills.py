@@ -340,7 +340,7 @@ class PreTraining(Kind):
         if not (folder / "world").is_file():
             return None
         tensors, about = checkpoint.read_tensors(folder / "world")
-        told = {name: without_times(json.loads(text)) for name, text in about.items() if text.startswith("{")}
+        told = {name: json.dumps(without_times(json.loads(text))) for name, text in about.items() if name == "world"}
         return [told, {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}]
 
     def measured(self, folder: Path) -> Facts:
