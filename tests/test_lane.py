@@ -255,3 +255,24 @@ def test_a_worker_that_cannot_begin_is_an_error_of_its_work(monkeypatch):
     with pytest.raises(OSError, match="no more processes"):
         made.submit(int, "7").result(10)
     made.shutdown()
+
+
+LEFT = """
+import os, time
+from bench.lane import Workers
+from multiprocessing.forkserver import _forkserver
+
+Workers(1, 1).submit(int, "7")
+while _forkserver._forkserver_pid is None:
+    time.sleep(0.001)
+print(_forkserver._forkserver_pid, flush=True)
+os._exit(1)
+"""
+
+
+def test_the_server_that_workers_fork_off_ends_with_its_run_while_it_imports():
+    done = subprocess.run([sys.executable, "-c", LEFT], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
+    until = time.monotonic() + 5
+    while psutil.pid_exists(int(done.stdout)) and psutil.Process(int(done.stdout)).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until
+        time.sleep(0.05)

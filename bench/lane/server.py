@@ -1,6 +1,6 @@
 """What worker processes fork off: a process that has imported all they need, torch among it, and does nothing else.
 
-Imported by multiprocessing's fork server alone.
+Imported by multiprocessing's fork server alone, which has no other parameters than the environment.
 """
 
 import atexit
@@ -9,19 +9,22 @@ import importlib
 import os
 import threading
 
-LOOK_SECONDS = 0.2
+RUN = "BENCH_RUN"
+"""The process whose workers these are, which may have gone before this one asks for its parent."""
+LOOK_SECONDS = 0.1
 
 
-def _end_with(parent: int, imported: threading.Event) -> None:
-    """Ends this process when its parent has gone. Only while it imports: then multiprocessing does so, and a process
-    that others fork off has one thread."""
-    while not imported.wait(LOOK_SECONDS):
-        if os.getppid() != parent:
-            os._exit(1)
+def _end_with(run: str, imported: threading.Event) -> None:
+    """Ends this process when the run has gone. Only while it imports: later multiprocessing does so, and a process that
+    others fork off has one thread."""
+    while str(os.getppid()) == run:
+        if imported.wait(LOOK_SECONDS):
+            return
+    os._exit(1)
 
 
 _imported = threading.Event()
-_look = threading.Thread(target=_end_with, args=(os.getppid(), _imported), daemon=True)
+_look = threading.Thread(target=_end_with, args=(os.environ[RUN], _imported), daemon=True)
 _look.start()
 try:
     import torch._dynamo  # noqa: F401  # which every optimiser imports, and takes a second over
