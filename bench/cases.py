@@ -13,6 +13,10 @@ EMBEDDED = "embedded"
 """The backbone of rows of the embedded world; of other worlds, the name of their motion."""
 
 
+MOST_BATCH, MOST_SEED = 2**31 - 1, 2**63 - 1
+"""What torch's sizes and seeds can be."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One row of a benchmark. Specs are text, so that a case can be written on a command line and in a record."""
@@ -41,11 +45,12 @@ class Case:
         most_frames = self.most_frames  # InputError where backbone and reward are unknown, or do not fit together
         if self.reward == BACKBONES[self.backbone].reward:
             object.__setattr__(self, "reward", "")
-        limits = {"steps": (1, 999), "batch": (1, None), "frames": (1, most_frames)}
+        limits = {"steps": (1, 999), "frames": (1, most_frames), "batch": (1, MOST_BATCH), "seed": (0, MOST_SEED)}
         for name, (least, most) in limits.items():
             value = getattr(self, name)
-            if value < least or (most is not None and value > most):
-                raise InputError(f"{name} must be {f'{least} to {most}' if most else f'at least {least}'}, not {value}")
+            if not least <= value <= most:
+                told = f"at least {least}" if value < least and name in ("batch", "seed") else f"{least} to {most}"
+                raise InputError(f"{name} must be {told}, not {value}")
         profile(self.profile)
         object.__setattr__(self, "method", spec(self.resolve()))  # one spelling, so that ids are stable
 

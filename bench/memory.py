@@ -13,6 +13,7 @@ from bench.records import MemoryRecord, RewardMemoryRecord, make
 from bench.reward_cases import RewardCase
 from bench.setup import draw_plan
 from bench.units import gib
+from methods.errors import one_sentence
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,3 @@ def _reached(case: Case | RewardCase) -> str:
         f": {gib(torch.cuda.max_memory_allocated())} were allocated when the next request failed, on a device of "
         f"{gib(total)} (lower --batch, or simulate to see what it would need)"
     )
-
-
-def one_sentence(error: BaseException) -> str:
-    """The first line of an exception, with its type where the message alone would not say what happened."""
-    text = str(error).strip().split("\n")[0]
-    return text if isinstance(error, ValueError) and text else f"{type(error).__name__}: {text}"

@@ -13,7 +13,7 @@ from bench.cases import Case
 from bench.profiles import Profile, profile
 from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, ddim, rollout, sample, trajectory
 from methods.entries import BackboneEntry, example_batch
-from methods.errors import InputError
+from methods.errors import InputError, one_sentence
 from methods.registry import pair
 from methods.rollout import FORWARD_PHASES, Phases, unobserved
 from methods.transformer import set_attention_kernel
@@ -77,8 +77,17 @@ class Run:
 
 
 def draw_plan(case: Case) -> Plan:
-    """The plan that the case's seed draws; InputError where the method's options do not fit the case."""
-    return case.resolve().plan(case.steps, random.Random(case.seed))
+    """The plan that the case's seed draws; InputError where the method's options do not fit the case, or where the
+    method, which may be anybody's, makes no plan of it."""
+    try:
+        plan = case.resolve().plan(case.steps, random.Random(case.seed))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{case.method} makes no plan of {case.steps} steps: {one_sentence(error)}") from None
+    if not isinstance(plan, Plan):
+        raise InputError(f"{case.method} makes no plan of {case.steps} steps: it returns a {type(plan).__name__}")
+    return plan
 
 
 def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run:

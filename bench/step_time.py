@@ -16,13 +16,14 @@ import torch
 
 from bench.cases import Case
 from bench.lane import Desk, Job, Lane, WorkerDiedError
-from bench.memory import one_sentence, out_of_memory
+from bench.memory import out_of_memory
 from bench.meters import METERS
 from bench.records import RewardStepTimeRecord, StepTimeRecord, make
 from bench.records.types import Spread, Status, Timing
 from bench.reward_cases import RewardCase
 from bench.reward_setup import RewardRun, prepare
 from bench.setup import Run, draw_plan
+from methods.errors import one_sentence
 from methods.files import write_atomically
 
 ROUNDS = 3

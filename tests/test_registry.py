@@ -24,7 +24,7 @@ from bench.records import MemoryRecord, decode
 from bench.records.make import to_json
 from bench.report import rows as pick
 from bench.reward_cases import RewardCase
-from methods import registry
+from methods import Step, registry, trajectory
 from methods.entries import RewardEntry, example_batch
 from methods.errors import InputError
 from methods.refl import refl_steps
@@ -281,3 +281,20 @@ def test_a_file_of_a_third_party_is_planned_up_to_its_longest_motion(tmp_path):
     limits = document["answers"][0]["limits"]
     assert (limits["frames"]["value"], limits["frames"]["most"]) == (240, True)
     assert limits["batch"]["needs"] <= 2**30 < limits["batch"]["next_needs"]
+
+
+@dataclass(frozen=True)
+class NoPlan:
+    way: str = "raises"
+
+    def plan(self, steps, rng):
+        if self.way == "raises":
+            raise KeyError("two\nlines")
+        return None if self.way == "nothing" else trajectory(steps, [Step(0)])
+
+
+@pytest.mark.parametrize("way", ["raises", "nothing", "unsound"])
+def test_a_method_of_anybody_that_makes_no_plan_is_refused_in_a_sentence(way):
+    register("no-plan", NoPlan)
+    with pytest.raises(InputError, match=r"^no-plan[^\n]* makes no plan of 3 steps[^\n]*$"):
+        setup.draw_plan(Case(f"no-plan:way={way}", "mld-tiny", 3))

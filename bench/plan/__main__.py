@@ -14,7 +14,7 @@ from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import FORMS
-from methods.errors import InputError
+from methods.errors import InputError, one_sentence
 from methods.files import check_writable, write_atomically
 from methods.registry import BACKBONES, REWARDS
 
@@ -90,8 +90,8 @@ def _import(modules: Sequence[str]) -> None:
     for name in modules:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise InputError(f"--import {name}: {error}") from None
+        except Exception as error:  # whatever a module of anybody's does
+            raise InputError(f"--import {name}: {one_sentence(error)}") from None
 
 
 def _parser() -> argparse.ArgumentParser:

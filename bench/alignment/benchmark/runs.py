@@ -14,10 +14,10 @@ from bench.alignment.benchmark.cases import PUBLISHED_LR, TARGET, AlignmentCase
 from bench.alignment.benchmark.jobs import SHOWN_SEED, Base, CountMemory, Real, Run, Shown, Train, TryRate
 from bench.cases import Case
 from bench.lane import Lane, WorkerDiedError
-from bench.memory import one_sentence
 from bench.profiles import profile
 from bench.records import AlignmentRecord, make, types
 from bench.records.types import Alignment, AlignmentMemory, AlignmentSettings, Metrics, ShownMotion, Status, TriedRate
+from methods.errors import one_sentence
 from methods.finetune import FinetuneError
 
 PROFILE = "frozen+train_mode=false"

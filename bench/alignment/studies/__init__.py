@@ -14,10 +14,9 @@ from bench.alignment.studies import trained
 from bench.alignment.studies.jobs import OF_BASE, Jobs, OfBase
 from bench.cases import EMBEDDED
 from bench.lane import Lane
-from bench.memory import one_sentence
 from bench.records import StudyRecord, make, types
 from bench.world import WEIGHTS, name_of
-from methods.errors import InputError
+from methods.errors import InputError, one_sentence
 
 STEPS = {"chain": 50, "similarity": 50, "noise": trained.STEPS}
 """Denoising steps of the studies of the base model."""
