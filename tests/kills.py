@@ -697,8 +697,14 @@ def main() -> int:
                 shutil.rmtree(folder / name / str(n), ignore_errors=True)
             return (name, signal.Signals(number).name), result
 
-        for key, result in threads.map(one, range(options.trials)):
-            found[key] = found.get(key, Found()) + result
+        futures = [threads.submit(one, n) for n in range(options.trials)]
+        try:
+            for future in futures:
+                key, result = future.result()
+                found[key] = found.get(key, Found()) + result
+        except KeyboardInterrupt:
+            threads.shutdown(wait=False, cancel_futures=True)
+            options.series = False
 
         def series(name: str) -> tuple[str, Found, int]:
             return name, *again_and_again(made[name][0], folder / name / "series", made[name][1])

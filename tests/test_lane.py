@@ -276,3 +276,12 @@ def test_the_server_that_workers_fork_off_ends_with_its_run_while_it_imports():
     while psutil.pid_exists(int(done.stdout)) and psutil.Process(int(done.stdout)).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def test_a_result_is_the_same_whether_it_was_kept_or_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(Small, "result", dict[str, float])
+    with lane(tmp_path / "run.partial") as made:
+        fresh = made.wait(made.submit(Small("a")))
+    with lane(tmp_path / "run.partial") as made:
+        kept = made.wait(made.submit(Small("a")))
+    assert json.dumps(fresh) == json.dumps(kept)
