@@ -340,8 +340,10 @@ class PreTraining(Kind):
         if not (folder / "world").is_file():
             return None
         tensors, about = checkpoint.read_tensors(folder / "world")
-        told = {name: json.dumps(without_times(json.loads(text))) for name, text in about.items() if name == "world"}
-        return [told, {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}]
+        told = without_times(json.loads(about["world"]))
+        assert isinstance(told, dict)
+        del told["digest"]  # of the seconds, too
+        return [json.dumps(told), {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}]
 
     def measured(self, folder: Path) -> Facts:
         return stages(folder)
