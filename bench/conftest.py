@@ -1,11 +1,14 @@
 """`pytest bench/`: from options to cases, from a case to its record, and the tables at the end."""
 
 # ruff: noqa: E402  # signals come first: the rest takes seconds to import
+import sys
+
 from bench import loading
 
-_LOADING = loading.end_in_order("pytest")
+_LOADING = loading.end_in_order("pytest", sys.exit)  # by way of pytest, which captures what is said, and shows it then
 
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -49,6 +52,8 @@ class State:
 
 
 STATE = pytest.StashKey[State]()
+
+_LOADING.enter_context(loading.end_in_order("pytest"))  # pytest no longer captures, nor lets a command end in order
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -224,6 +229,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
     # One that was interrupted has no data, of which pytest-benchmark can make neither a table nor a file.
     measured.benchmarks[:] = [benchmark for benchmark in measured.benchmarks if benchmark]
     state.terminated = any(_STOPPED)
+    if _STOPPED:
+        gc.freeze()  # as in bench.command.carry_out
     _STOPPED.clear()
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
     state.whole = bool(ended) and not session.shouldstop and not session.shouldfail
@@ -259,10 +266,10 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
             terminalreporter.write_line(line)
     if state.problem:
         terminalreporter.write_line(state.problem)
-    elif not state.whole and state.kept.path is not None and state.kept.path.exists():
-        terminalreporter.write_line(
-            f"the run is not whole; what was measured is in {state.kept.path}: the same command with --resume goes on"
-        )
+    elif not state.whole and (state.terminated or state.kept.anything):
+        what = "terminated" if state.terminated else "the run is not whole"
+        mend = f"; what was measured is in {state.kept.path}: the same command with --resume goes on"
+        terminalreporter.write_line(f"{what}{mend if state.kept.anything else ''}")
 
 
 def _write_tables(config: pytest.Config, rows: list[Record]) -> None:

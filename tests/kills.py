@@ -53,8 +53,11 @@ REACH = 1.05
 GONE_SECONDS, ORDER_SECONDS, WAIT_SECONDS = 5.0, 2.0, 600.0
 MOST_KILLS = 30
 """Of a run that is killed again and again."""
-OF_TIME = ("seconds", "cpu_seconds", "per_update", "per_optimiser_step", "per_sample", "seconds_per_update")
-"""Fields of records that no two runs have alike."""
+OF_ONE_RUN = (
+    *("seconds", "cpu_seconds", "per_update", "per_optimiser_step", "per_sample", "seconds_per_update"),
+    "process",
+)
+"""Fields of records that no two runs have alike: times, and the pages that the system gave the process."""
 
 Facts = Mapping[str, object]
 """What was measured, by name, with its times: a thing that is measured again has others."""
@@ -62,7 +65,7 @@ Facts = Mapping[str, object]
 
 def without_times(value: object) -> object:
     if isinstance(value, dict):
-        return {name: without_times(own) for name, own in value.items() if name not in OF_TIME}
+        return {name: without_times(own) for name, own in value.items() if name not in OF_ONE_RUN}
     return [without_times(own) for own in value] if isinstance(value, list) else value
 
 
@@ -99,6 +102,8 @@ class Kind:
 
     name: str
     codes: Mapping[int, tuple[int, ...]] = {signal.SIGTERM: (143,), signal.SIGINT: (130,)}
+    words: Mapping[int, tuple[str, ...]] = {signal.SIGTERM: ("terminated",), signal.SIGINT: ("interrupted",)}
+    """One of them is in what it says then."""
     done: tuple[int, ...] = (0,)
     """Exit codes of a run that comes to its end."""
 
@@ -140,6 +145,7 @@ class Pytest(Kind):
     """`pytest bench/` with a result file."""
 
     codes: ClassVar = {signal.SIGTERM: (143,), signal.SIGINT: (2, 130)}
+    words: ClassVar = {signal.SIGTERM: ("terminated",), signal.SIGINT: ("interrupted", "KeyboardInterrupt")}
     chosen: tuple[str, ...]
 
     def command(self, folder: Path, again: bool = False) -> list[str]:
@@ -323,7 +329,7 @@ class PreTraining(Kind):
             "from bench.alignment import pretrain\n"
             "from test_world import TINY, TINY_PLAN\n"
             "from dataclasses import replace\n"
-            "pretrain.QUICK = replace(TINY_PLAN, vae=40, reward=40, evaluator=40, denoiser=40)\n"
+            "pretrain.QUICK = replace(TINY_PLAN, vae=20, reward=20, evaluator=20, denoiser=20)\n"
             "pretrain.WorldConfig = lambda: TINY\n"
             "sys.exit(pretrain.main())"
         )
@@ -334,8 +340,10 @@ class PreTraining(Kind):
         if not (folder / "world").is_file():
             return None
         tensors, about = checkpoint.read_tensors(folder / "world")
-        told = {name: without_times(json.loads(text)) for name, text in about.items() if text.startswith("{")}
-        return [told, {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}]
+        told = without_times(json.loads(about["world"]))
+        assert isinstance(told, dict)
+        del told["digest"]  # of the seconds, too
+        return [json.dumps(told), {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}]
 
     def measured(self, folder: Path) -> Facts:
         return stages(folder)
@@ -369,7 +377,8 @@ class Process:
         self._journal = kind.journal(folder)
         self._before = self._inode()
         self._log = None
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        # One thread: many small runs on few cores wait for each other's threads otherwise.
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 kind.command(folder, again),
@@ -528,7 +537,7 @@ def break_off(kind: Kind, run: Process, folder: Path, number: int, reference: Re
             found.slow += 1
             found.words.append(f"{at}: it took {seconds:.1f} s to end")
         wrong = code not in kind.codes[number] or "Traceback" in output or "INTERNALERROR" in output
-        if wrong or not any(word in output for word in ("interrupted", "terminated", "KeyboardInterrupt")):
+        if wrong or not any(word in output for word in kind.words[number]):
             found.said += 1
             found.words.append(f"{at}: exit code {code}, after {output[-1500:]!r}")
     journal = kind.journal(folder)
@@ -690,8 +699,14 @@ def main() -> int:
                 shutil.rmtree(folder / name / str(n), ignore_errors=True)
             return (name, signal.Signals(number).name), result
 
-        for key, result in threads.map(one, range(options.trials)):
-            found[key] = found.get(key, Found()) + result
+        futures = [threads.submit(one, n) for n in range(options.trials)]
+        try:
+            for future in futures:
+                key, result = future.result()
+                found[key] = found.get(key, Found()) + result
+        except KeyboardInterrupt:
+            threads.shutdown(wait=False, cancel_futures=True)
+            options.series = False
 
         def series(name: str) -> tuple[str, Found, int]:
             return name, *again_and_again(made[name][0], folder / name / "series", made[name][1])

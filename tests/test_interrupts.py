@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from bench_command import ROOT, heed_interrupts
+from bench_command import ALWAYS, ROOT, heed_interrupts
 from test_own_data import Letters, write
 
 from bench.motion.text import build_table
@@ -63,6 +63,16 @@ def test_while_a_command_is_loading(module, arguments, signal_, tmp_path):
         loading(process)
         assert ended(process, number) == (code, f"\n{module}: {said}\n")
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="the moment is read from /proc")
+@pytest.mark.parametrize(("number", "code", "said"), SIGNALS)
+def test_while_pytest_is_loading(number, code, said, tmp_path):
+    result = tmp_path / "run.json"
+    with started("pytest", *ALWAYS, "-m", "memory", "--matrix", "quick", f"--benchmark-json={result}") as process:
+        loading(process)
+        assert ended(process, number) == (code, f"\npytest: {said}\n")
+    assert not result.exists()
 
 
 @pytest.mark.parametrize(("number", "code", "said"), SIGNALS)

@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from bench_command import heed_interrupts
 
 from bench import identity
-from bench.lane import Kept, Lane, WorkerDiedError
+from bench.lane import Kept, Lane, WorkerDiedError, Workers
 from methods.errors import InputError
 from tests.lane_jobs import Small
 
@@ -188,3 +190,98 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     run.wait()
     _, alive = psutil.wait_procs(left, timeout=5)
     assert not alive
+
+
+def test_a_row_is_kept_once_though_it_holds_tuples(tmp_path):
+    path = tmp_path / "run.partial"
+    for _ in range(2):
+        kept = Kept(path)
+        kept.add_row("memory", "a case", {"quartiles": (1, 2)})
+        kept.close()
+    assert path.read_text().count("\n") == 1
+
+
+PRESSED = """
+import os, signal, threading, time
+from bench.lane import Workers
+from multiprocessing.forkserver import _forkserver
+
+workers = Workers(1, 1)
+future = workers.submit(int, "7")
+while _forkserver._forkserver_pid is None:
+    time.sleep(0.01)
+time.sleep(0.3)
+os.kill(_forkserver._forkserver_pid, signal.SIGINT)  # as Ctrl-C does, which goes to all processes of a terminal
+print(future.result())
+workers.submit(int, "8")
+workers.shutdown(cancel_futures=True)
+"""
+
+
+def test_the_server_that_workers_fork_off_is_not_ended_by_ctrl_c():
+    done = subprocess.run(
+        [sys.executable, "-c", PRESSED],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=heed_interrupts,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
+
+
+def test_closing_does_not_wait_for_a_worker_that_only_begins(monkeypatch):
+    begun = threading.Event()
+
+    def slow(self):
+        begun.set()
+        time.sleep(5)
+
+    monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", slow)
+    made = Workers(1, 1)
+    made.submit(int, "7")
+    assert begun.wait(5)
+    began = time.monotonic()
+    made.shutdown(cancel_futures=True)
+    assert time.monotonic() - began < 2
+
+
+def test_a_worker_that_cannot_begin_is_an_error_of_its_work(monkeypatch):
+    def fails(self):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr("multiprocessing.context.ForkServerProcess.start", fails)
+    made = Workers(1, 1)
+    with pytest.raises(OSError, match="no more processes"):
+        made.submit(int, "7").result(10)
+    made.shutdown()
+
+
+LEFT = """
+import os, time
+from bench.lane import Workers
+from multiprocessing.forkserver import _forkserver
+
+Workers(1, 1).submit(int, "7")
+while _forkserver._forkserver_pid is None:
+    time.sleep(0.001)
+print(_forkserver._forkserver_pid, flush=True)
+os._exit(1)
+"""
+
+
+def test_the_server_that_workers_fork_off_ends_with_its_run_while_it_imports():
+    done = subprocess.run([sys.executable, "-c", LEFT], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
+    until = time.monotonic() + 5
+    while psutil.pid_exists(int(done.stdout)) and psutil.Process(int(done.stdout)).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_result_is_the_same_whether_it_was_kept_or_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(Small, "result", dict[str, float])
+    with lane(tmp_path / "run.partial") as made:
+        fresh = made.wait(made.submit(Small("a")))
+    with lane(tmp_path / "run.partial") as made:
+        kept = made.wait(made.submit(Small("a")))
+    assert json.dumps(fresh) == json.dumps(kept)

@@ -74,8 +74,13 @@ class Kept:
     def add_row(self, kind: str, name: str, row: object) -> None:
         """Adds a row that was made of several results, for whoever reads the file of an aborted run."""
         key = identity.key(kind, name)
-        if self.path is not None and self._results.get(key) != row:
+        if self.path is not None and identity.key(self._results.get(key)) != identity.key(row):  # a tuple is a list
             self.add(key, kind, name, row)
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is anything to go on from: a result, or the folder of a job that is not finished."""
+        return self.path is not None and (bool(self._results) or self._folders.is_dir())
 
     def folder(self, key: str) -> Path:
         """The folder of a job that is not finished."""

@@ -124,10 +124,11 @@ class Lane:
             try:
                 if error is not None:
                     raise error
-                result = inner.result()
-                self._kept.add(task.key, task.job.kind, task.job.id, msgspec.to_builtins(result))
+                kept = msgspec.to_builtins(inner.result())
+                self._kept.add(task.key, task.job.kind, task.job.id, kept)
                 self._tell(task.job)
-                _settle(task.future.set_result, result)
+                # As it is read back (0 as 0.0, where a float is meant), so that a run that was resumed has equal bytes.
+                _settle(task.future.set_result, msgspec.convert(kept, task.job.result))
             except Exception as problem:
                 self._tell(task.job)
                 _settle(task.future.set_exception, problem)

@@ -27,7 +27,7 @@ import torch
 
 CLOSING_SECONDS = 2.0
 """For a worker without work to end by itself."""
-ENDING_SECONDS = 0.5
+ENDING_SECONDS = 0.2
 """For those that were killed."""
 PRELOADED = ["bench.lane.server"]
 
@@ -140,6 +140,7 @@ class Workers(concurrent.futures.Executor):
     def _begin(self) -> tuple[BaseProcess, Connection]:
         ours, theirs = _CONTEXT.Pipe()
         process = _CONTEXT.Process(target=_work, args=(theirs, tuple(self._modules), self._threads), daemon=True)
+        os.environ["BENCH_RUN"] = str(os.getpid())  # for bench.lane.server, which is not imported here
         # Ctrl-C goes to all processes of a terminal, and the server has no answer to it while it imports torch: what
         # begins with the signal blocked is not ended by it. The tracker comes first, since its start unblocks it.
         resource_tracker.ensure_running()
