@@ -41,6 +41,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.text)
 
+    def rows(self, rows: slice | Tensor, frames: int | None = None) -> "Batch":
+        """Some of its prompts, with motions of at most `frames` frames (None: as many as now)."""
+        masked = {name: getattr(self, name)[rows] for name in ("text", "tokens", "token_mask", "frame_mask")}
+        return replace(self, **{**masked, "frame_mask": masked["frame_mask"][:, :frames]})
+
     def to(self, device: torch.device | str) -> "Batch":
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
@@ -69,7 +74,12 @@ class Backbone(Protocol):
 
 
 class Reward(Protocol):
-    """A differentiable score of motions against their prompts."""
+    """A differentiable score of motions against their prompts.
+
+    What it may have beside, for the levers of methods.memory: `per_motion = False`, if the reward of one motion depends
+    on the others of its batch, which then are never scored in pieces; and `for_prompts(batch)`, the reward with the
+    prompts of this batch encoded, called as the reward is.
+    """
 
     def __call__(self, motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:
         """`[B, F, D]` motion features to `[B]` rewards, higher is better. `timestep` is given when the motion is noisy

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.interface import Backbone, Batch, Reward
+from methods.memory import NONE, Piece, Predict, Recompute, Savings, Scorer, check_per_motion
 from methods.plan import Plan, Score, Step
 from methods.samplers import Sampler
 from methods.update import RewardError, Updater
@@ -41,12 +42,23 @@ def states(backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, genera
         yield x
 
 
-def sample(backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, generator=None) -> Tensor:
+def sample(
+    backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, generator=None, savings: Savings = NONE
+) -> Tensor:
     """Motions `[B, F, D]` from the initial state `x`, without gradients."""
     for state in states(backbone, sampler, batch, x, generator):
         x = state
     with torch.no_grad():
-        return backbone.decode(x, batch)
+        first, *others = savings.pieces(batch)
+        motion = backbone.decode(first.of(x), first.batch)
+        if first.rows is None:
+            return motion
+        motions = motion.new_zeros(len(batch), batch.frame_mask.shape[1], motion.shape[-1])
+        motions[first.rows, : motion.shape[1]] = motion
+        for piece in others:
+            motion = backbone.decode(piece.of(x), piece.batch)
+            motions[piece.rows, : motion.shape[1]] = motion
+        return motions
 
 
 def rollout(
@@ -61,6 +73,7 @@ def rollout(
     generator: torch.Generator | None = None,
     phases: Phases = unobserved,
     on_update: OnUpdate | None = None,
+    savings: Savings = NONE,
 ) -> Tensor:
     """Runs one trajectory from the initial state `x` (x_T, `[B, ...]`) and every optimiser step that the plan asks for;
     returns the last state, x_0 if the plan runs to the end.
@@ -68,18 +81,23 @@ def rollout(
     The objective is the batch mean of the rewards times each score's weight; it is maximised. Noise of a stochastic
     sampler and of re-noising comes from `generator`. Scores are backpropagated one at a time down to the latent that
     was scored, so the decoder's and the reward's graphs never outlive their score; from there on backpropagation waits
-    until the end of the segment (Plan.segments), where several scores may share one chain.
+    until the end of the segment (Plan.segments), where several scores may share one chain. `savings`: what is computed
+    in pieces or once more to hold less memory, with the same gradient.
 
     RewardError if the reward has the wrong shape, or (see Updater) is not finite.
     """
     scores: list[tuple[Tensor, Tensor]] = []  # latents of this segment that were scored, and d objective / d latent
     unstepped: list[Tensor] = []  # rewards since the last optimiser step
+    pieces = _scored_pieces(reward, batch, savings, phases)
+    recompute = Recompute(backbone, check=updater.check_finite)
+    steps = zip(plan.steps, (*plan.steps[1:], None), savings.recomputed(plan), strict=True)
     with _learner(backbone, plan) as hand_over, _gradients_cleared_on_error(updater):
-        for step, following in zip(plan.steps, (*plan.steps[1:], None), strict=True):
+        for step, following, again in steps:
             with phases("rollout"):
-                latent, x = _advance(step, backbone, sampler, batch, x, generator)
+                predict = recompute if again else backbone.predict
+                latent, x = _advance(step, predict, sampler, batch, x, generator)
             if step.score is not None:
-                rewards, gradient = _score(step, backbone, sampler, reward, batch, latent, phases)
+                rewards, gradient = _score(step, backbone, sampler, pieces, latent, phases)
                 scores.append((latent, gradient))
                 unstepped.append(rewards)
             del latent
@@ -99,7 +117,7 @@ def rollout(
 
 
 def _advance(
-    step: Step, backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, generator
+    step: Step, predict: Predict, sampler: Sampler, batch: Batch, x: Tensor, generator
 ) -> tuple[Tensor, Tensor]:
     """The denoiser call of one step: the latent to score (the next state if none is), and the next state."""
     if step.cut or step.renoise:
@@ -107,27 +125,61 @@ def _advance(
     if step.renoise:
         x = sampler.add_noise(x, _randn(x, generator), step.index)
     with torch.set_grad_enabled(step.record):
-        out = backbone.predict(x.detach() if step.stop_input else x, sampler[step.index].timestep, batch)
+        out = predict(x.detach() if step.stop_input else x, sampler[step.index].timestep, batch)
     state = sampler.step(x, out, step.index, _noise(sampler, step.index, x, generator))
     return (sampler.x0_hat(x, out, step.index) if step.score is Score.X0_HAT else state), state
 
 
+def _scored_pieces(reward: Reward, batch: Batch, savings: Savings, phases: Phases) -> list[tuple[Piece, Scorer]]:
+    """The batch as it is scored, each piece with its reward."""
+    pieces = savings.pieces(batch)
+    check_per_motion(reward, pieces)
+    with phases("reward") if savings.encode_once else contextlib.nullcontext():
+        return [(piece, savings.scorer(reward, piece.batch)) for piece in pieces]
+
+
 def _score(
-    step: Step, backbone: Backbone, sampler: Sampler, reward: Reward, batch: Batch, latent: Tensor, phases: Phases
+    step: Step,
+    backbone: Backbone,
+    sampler: Sampler,
+    pieces: list[tuple[Piece, Scorer]],
+    latent: Tensor,
+    phases: Phases,
 ) -> tuple[Tensor, Tensor]:
     """Rewards `[B]` of a latent, and the gradient of -weight·mean(rewards) with respect to it."""
-    leaf = latent.detach().requires_grad_()
-    with phases("decode"):
-        motion = backbone.decode(leaf, batch)
     timestep = max(sampler[step.index].next_timestep, 0) if step.score is Score.NOISY else None
+    first, reward = pieces[0]
+    if first.rows is None:
+        return _score_piece(step.weight, first, backbone, reward, latent, timestep, phases)
+    rewards, gradient = latent.new_empty(len(latent)), torch.empty_like(latent)
+    for piece, reward in pieces:
+        scored = _score_piece(step.weight, piece, backbone, reward, latent, timestep, phases)
+        rewards[piece.rows], gradient[piece.rows] = scored
+        del scored
+    return rewards, gradient
+
+
+def _score_piece(
+    weight: float,
+    piece: Piece,
+    backbone: Backbone,
+    reward: Scorer,
+    latent: Tensor,
+    timestep: int | None,
+    phases: Phases,
+) -> tuple[Tensor, Tensor]:
+    """The same of a piece: its rewards, and its part of the gradient."""
+    leaf = piece.of(latent).detach().requires_grad_()
+    with phases("decode"):
+        motion = backbone.decode(leaf, piece.batch)
     with phases("reward"):
-        rewards = reward(motion, batch, timestep)
-        if rewards.shape != (len(batch),):
+        rewards = reward(motion, piece.batch, timestep)
+        if rewards.shape != (len(piece.batch),):
             raise RewardError(
-                f"the reward returned shape {tuple(rewards.shape)} for {len(batch)} motions, expected ({len(batch)},): "
-                "return one number a motion; the update is refused"
+                f"the reward returned shape {tuple(rewards.shape)} for {len(piece.batch)} motions, expected "
+                f"({len(piece.batch)},): return one number a motion; the update is refused"
             )
-        loss = -step.weight * rewards.mean()
+        loss = -(weight * piece.share) * rewards.mean()
     del motion
     with phases("backward"):
         loss.backward()

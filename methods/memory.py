@@ -1,0 +1,207 @@
+"""What a rollout may do to hold less memory: score in pieces, compute again instead of keeping.
+
+The gradient stays what it is, for every plan; only when and how often something is computed changes. No method knows
+of it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from methods.errors import InputError
+from methods.interface import Backbone, Batch, Reward
+from methods.plan import Plan
+
+SAME = 1e-2
+"""Share of an output's norm by which the same call may differ when it is computed again: kernels of a GPU need not add
+in the same order twice."""
+
+Scorer = Callable[[Tensor, Batch, int | None], Tensor]
+"""A reward as it is called."""
+
+Predict = Callable[[Tensor, int, Batch], Tensor]
+"""Backbone.predict as it is called."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Motions that are decoded and scored together."""
+
+    rows: slice | Tensor | None
+    """Where they are in the batch; None: the batch as it is."""
+    batch: Batch
+    """Their inputs."""
+    share: float
+    """Of the batch's motions."""
+
+    def of(self, whole: Tensor) -> Tensor:
+        """The rows of a `[B, ...]` tensor. The batch as it is stays the same object: even a view of it would change
+        what attention takes for one and the same query and key."""
+        return whole if self.rows is None else whole[self.rows]
+
+
+@dataclass(frozen=True)
+class Savings:
+    """The levers of a rollout, each with what it costs. By default none is pulled."""
+
+    score: int = 0
+    """Motions decoded and scored at once, 0 for the whole batch. Small pieces keep a GPU less busy."""
+    crop: bool = False
+    """Pieces are made of motions of like length, each as long as its longest motion. Looks at the lengths once a
+    trajectory."""
+    recompute: bool = False
+    """A recorded denoiser call keeps its input alone and runs once more in the backward pass: one forward more."""
+    kept: int = 0
+    """Calls of each segment, its last ones, that keep their graph although the others are computed again."""
+    encode_once: bool = False
+    """The prompts are encoded for the reward once a trajectory (Reward.for_prompts), without gradients: for a frozen
+    reward that draws nothing for its text."""
+
+    def __post_init__(self) -> None:
+        for name in ("score", "kept"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
+
+    def pieces(self, batch: Batch) -> list[Piece]:
+        """The batch in pieces of at most `score` motions, the last of what is left over; cropped ones begin with the
+        longest, so that the memory of the first serves all."""
+        size = min(self.score or len(batch), len(batch))
+        if not self.crop:
+            if size == len(batch):
+                return [Piece(None, batch, 1.0)]
+            cuts = [slice(first, min(first + size, len(batch))) for first in range(0, len(batch), size)]
+            return [Piece(rows, batch.rows(rows), (rows.stop - rows.start) / len(batch)) for rows in cuts]
+        frames = torch.arange(1, batch.frame_mask.shape[1] + 1, device=batch.frame_mask.device)
+        lengths = (batch.frame_mask * frames).amax(1).tolist()
+        order = sorted(range(len(batch)), key=lambda row: -lengths[row])
+        pieces = []
+        for first in range(0, len(batch), size):
+            chosen = order[first : first + size]
+            rows = torch.tensor(chosen, device=batch.frame_mask.device)
+            longest = max(1, lengths[chosen[0]])
+            pieces.append(Piece(rows, batch.rows(rows, longest), len(chosen) / len(batch)))
+        return pieces
+
+    def recomputed(self, plan: Plan) -> list[bool]:
+        """For each step of the plan, in order, whether its denoiser call is computed again in the backward pass."""
+        again: list[bool] = []
+        for segment in plan.segments():
+            left = sum(step.record for step in segment) - self.kept if self.recompute else 0
+            for step in segment:
+                again.append(step.record and left > 0)
+                left -= step.record
+        return again
+
+    def scorer(self, reward: Reward, batch: Batch) -> Scorer:
+        """The reward as it scores motions of these prompts; InputError where it cannot encode them beforehand."""
+        if not self.encode_once:
+            return reward
+        if not hasattr(reward, "for_prompts"):
+            raise InputError(
+                f"{type(reward).__name__} has no method for_prompts, so its prompts cannot be encoded once a "
+                "trajectory: give it one, or leave encode_once out"
+            )
+        with torch.no_grad():
+            return reward.for_prompts(batch)
+
+
+NONE = Savings()
+
+
+def check_per_motion(reward: Reward, pieces: list[Piece]) -> None:
+    """InputError for a reward that compares the motions of a batch with each other, where they come in pieces."""
+    if len(pieces) > 1 and not getattr(reward, "per_motion", True):
+        raise InputError(
+            f"{type(reward).__name__} scores the motions of a batch together (per_motion is false), so they cannot be "
+            "scored in pieces: leave score out"
+        )
+
+
+class Recompute:
+    """Denoiser calls that keep their input alone. The first one's output is held against what it was, since a backbone
+    that is no function of its inputs would be given the gradient of something else.
+
+    check: whether tensors hold data that can be compared. InputError, in the backward pass, for such a backbone.
+    """
+
+    def __init__(self, backbone: Backbone, check: bool) -> None:
+        self._backbone = backbone
+        self._check = check
+        self._compared = False
+
+    def __call__(self, x: Tensor, timestep: int, batch: Batch) -> Tensor:
+        compare = not self._compared
+        self._compared = True
+        # What requires a gradient makes autograd record the call where the state itself requires none.
+        anchor = torch.empty(0, device=x.device, requires_grad=True)
+        return _Call.apply(anchor, x, lambda x: self._backbone.predict(x, timestep, batch), self.hold if compare else None)
+
+    def hold(self, again: Tensor, before: Tensor) -> None:
+        difference = torch.linalg.vector_norm(again.detach() - before) / torch.linalg.vector_norm(before)
+        if self._check and float(difference) > SAME:
+            raise InputError(
+                f"{type(self._backbone).__name__}.predict is no function of its inputs: computed again it gave another "
+                f"output, by {float(difference):.1%}, so its gradient would be wrong: draw its noise from torch's "
+                "generators alone, or leave recompute out"
+            )
+
+
+class _Call(torch.autograd.Function):
+    """A function of one tensor that keeps the tensor, and not its graph."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, x: Tensor, function: Callable, hold: Callable | None) -> Tensor:  # type: ignore[override]
+        ctx.function, ctx.hold, ctx.circumstances = function, hold, Circumstances(x.device)
+        out = function(x)
+        ctx.save_for_backward(x, *([out.detach()] if hold else []))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, None, None]:  # type: ignore[override]
+        x, *before = ctx.saved_tensors
+        x = x.detach().requires_grad_(ctx.needs_input_grad[1])
+        with ctx.circumstances.again(), torch.enable_grad():
+            out = ctx.function(x)
+        if ctx.hold is not None:
+            ctx.hold(out, *before)
+        torch.autograd.backward(out, gradient)
+        return None, x.grad, None, None
+
+
+class Circumstances:
+    """What a computation depends on beside its inputs: the states of torch's generators, and autocast."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._cpu = torch.get_rng_state()
+        self._of_device = self._module.get_rng_state(device) if self._has_generator else None
+        self._precision = None
+        if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+            self._precision = torch.get_autocast_dtype(device.type)
+
+    @property
+    def _has_generator(self) -> bool:
+        return self._device.type not in ("cpu", "meta")
+
+    @property
+    def _module(self) -> Any:
+        return torch.get_device_module(self._device)
+
+    @contextmanager
+    def again(self) -> Iterator[None]:
+        """While open they are as they were; the generators are put back afterwards."""
+        devices = [self._device] if self._has_generator else []
+        with torch.random.fork_rng(devices, device_type=self._device.type if devices else "cuda"), self._autocast():
+            torch.set_rng_state(self._cpu)
+            if devices:
+                self._module.set_rng_state(self._of_device, self._device)
+            yield
+
+    def _autocast(self) -> AbstractContextManager:
+        if self._precision is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=self._precision)
