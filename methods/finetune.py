@@ -111,6 +111,9 @@ class Curve:
 Draw = Callable[[int, torch.Generator], Batch]
 """A batch of so many training prompts, drawn from the generator."""
 
+Measure = Callable[[int], dict]
+"""Metrics of the weights that the backbone has, given the number of trajectories that made them: 0 for the base."""
+
 
 def linear_warm_up(updates: int) -> Callable[[int], float]:
     """Share of the learning rate at each optimiser step, counted from 0; 1 from step `updates` - 1 on."""
@@ -238,13 +241,13 @@ class Run:
             on_update=on_update,
         )
 
-    def evaluate(self, measure: Callable[[], dict]) -> dict:
+    def evaluate(self, measure: Measure) -> dict:
         """Records what `measure` finds, once for each number of trajectories; of the average, where there is one."""
         known = self.curve.evaluations
         if known and known[-1]["trajectories"] == self.done:
             return known[-1]
         with torch.random.fork_rng(devices=[]), self._modes(False), self._result():
-            record = self.curve.totals() | measure()
+            record = self.curve.totals() | measure(self.done)
         known.append(record)
         return record
 
@@ -417,7 +420,7 @@ def finetune(
     *,
     folder: Path | None = None,
     given: Mapping[str, object] | None = None,
-    measure: Callable[[], dict] | None = None,
+    measure: Measure | None = None,
     measure_at: Collection[int] = (),
     on_trajectory: Callable[[dict], None] = lambda record: None,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
@@ -428,7 +431,8 @@ def finetune(
     its own there goes on from it, to the same bytes as without the interruption. given: what else decides the run, by
     name, as JSON values (a file as name@digest, of which only the digest counts); the curve names it, and a run that
     was given otherwise is not continued. measure: called with the result's weights in the backbone, before trajectory
-    1, after each of `measure_at` and after the last one; its JSON goes into the curve. on_trajectory: told each record
+    1, after each of `measure_at` and after the last one; its JSON goes into the curve. It must depend on nothing but
+    them: a run that goes on calls it for what is left alone. on_trajectory: told each record
     as it is made.
 
     FinetuneError for a run that cannot begin or go on, InputError where another run holds the folder or nothing can be
@@ -456,7 +460,7 @@ def finetune(
 def _carry_on(
     run: Run,
     path: Path | None,
-    measure: Callable[[], dict] | None,
+    measure: Measure | None,
     measure_at: Collection[int],
     on_trajectory: Callable[[dict], None],
     checkpoint_seconds: float,

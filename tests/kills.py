@@ -51,7 +51,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 REACH = 1.05
 """Moments are drawn up to this share of an untouched run's duration."""
 GONE_SECONDS, ORDER_SECONDS, WAIT_SECONDS = 5.0, 2.0, 600.0
-MOST_KILLS = 30
+MOST_KILLS = 60
 """Of a run that is killed again and again."""
 OF_ONE_RUN = (
     *("seconds", "cpu_seconds", "per_update", "per_optimiser_step", "per_sample", "seconds_per_update"),

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from msgspec import structs
 from bench import records, tables
 from bench.alignment import benchmark, reading
 from bench.alignment.benchmark import SIZES, AlignmentCase, compared, to_reach
+from bench.alignment.benchmark.jobs import Train
 from bench.alignment.evaluate import evaluate, evaluate_real
+from bench.lane import Desk
 from bench.motion.metrics import METRICS
 from bench.records import AlignmentRecord
 from bench.records.make import to_json
@@ -279,3 +282,18 @@ def test_bad_options_are_refused_before_anything_runs():
 def test_other_cases_are_chosen_without_it():
     listed = [bench("--collect-only", "-q", *chosen, path="bench/").stdout for chosen in ([], ["--matrix", "quick"])]
     assert [text.count("test_alignment.py::") for text in listed] == [len(benchmark.METHODS), 0]
+
+
+def test_a_run_that_goes_on_from_its_checkpoint_measures_what_it_would_have(tmp_path):
+    """Every point of the curve is of its own weights: those after the checkpoint too, not the base's."""
+    untrained_world().save(tmp_path / "world")
+    size = replace(SIZES["tiny"], trajectories=3, measured=(1, 2), test=4)
+
+    def train(folder: str, size) -> list[dict]:
+        desk = Desk(tmp_path / folder, lambda _: None, lambda _: None)
+        return [point.metrics for point in Train(tmp_path / "world", size, "draft:k=2", 1e-2, 1).run(desk).curve]
+
+    whole = train("whole", size)
+    train("broken", replace(size, trajectories=1))
+    assert train("broken", size) == whole
+    assert len({metrics["reward"] for metrics in whole}) == 4

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -73,7 +72,7 @@ def weights(run: Run) -> list[float]:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(method, tmp_path):
     config = FinetuneConfig(method, lr=0.01, warm_up=3, batch=2, trajectories=5, ema=0.7, seed=3)
-    options = {"measure": lambda: {"of": random.random()}, "measure_at": (2,)}
+    options = {"measure": lambda done: {"of": done}, "measure_at": (2,)}
     whole = start(config, **options)
     folder = tmp_path / "killed"
     folder.mkdir()
@@ -89,7 +88,7 @@ def test_a_run_that_is_killed_again_and_again_ends_in_the_same_bytes(method, tmp
     resumed = start(config, folder, **options)
     assert weights(resumed) == weights(whole)
     assert untimed(resumed)["trajectories"] == untimed(whole)["trajectories"]
-    assert [point["trajectories"] for point in resumed.curve.evaluations] == [0, 2, 5]
+    assert [(point["trajectories"], point["of"]) for point in resumed.curve.evaluations] == [(0, 0), (2, 2), (5, 5)]
     again = tmp_path / "again"
     again.mkdir()
     for one, other in zip(whole.save(again), resumed.save(folder), strict=True):
@@ -102,7 +101,7 @@ def test_measuring_changes_nothing_and_leaves_the_global_generator_alone(tmp_pat
     torch.manual_seed(5)
     before = torch.get_rng_state()
     plain = start(config)
-    measured = start(config, measure=lambda: {"drawn": float(torch.randn(()))}, measure_at=(1, 2))
+    measured = start(config, measure=lambda _: {"drawn": float(torch.randn(()))}, measure_at=(1, 2))
     assert torch.equal(torch.get_rng_state(), before)
     assert weights(measured) == weights(plain)
     assert len(measured.curve.evaluations) == 4
@@ -211,7 +210,7 @@ def test_train_mode_holds_inside_a_trajectory_and_measuring_is_in_eval_mode():
             modes.append(backbone.denoiser.training)
             return super().__call__(motion, batch, timestep)
 
-    def measure() -> dict:
+    def measure(_done: int) -> dict:
         modes.append(backbone.denoiser.training)
         return {}
 

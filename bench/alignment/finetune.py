@@ -41,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
         if any(step.score is Score.NOISY for step in plan.steps):
             rewards.noise_aware(options.reward)  # refused, by name, where it was never shown a noisy motion
 
-    def measure() -> dict:
+    def measure(_done: int) -> dict:
         found = evaluate(own, "val", options.prompts, repeats=1, steps=options.steps)
         shown = ", ".join(f"{name} {found[name].mean:.3f}" for name in FOLLOWED)
         print(f"  held out, {options.prompts} validation prompts: {shown}", flush=True)

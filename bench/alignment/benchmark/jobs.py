@@ -173,7 +173,7 @@ class Train(_OnWorld):
     def run(self, desk: Desk) -> Run:
         loaded, size = self.load(), self.size
         # Where every run is at the base, it is measured once a worker.
-        known = [_base_on_validation(self.weights, identity.file(self.weights), size)]
+        base = _base_on_validation(self.weights, identity.file(self.weights), size)
         loaded.backbone.denoiser.load_state_dict(_base_weights(self.weights, identity.file(self.weights)))
         try:
             run = finetune(
@@ -183,7 +183,7 @@ class Train(_OnWorld):
                 loaded.sampler(size.steps),
                 training_prompts(loaded, size.prompts),
                 folder=desk.folder,
-                measure=lambda: dict(known.pop() if known else self.on_validation(loaded)),
+                measure=lambda done: dict(self.on_validation(loaded) if done else base),
                 measure_at=size.measured,
             )
         except FinetuneError as error:

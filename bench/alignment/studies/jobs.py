@@ -154,7 +154,7 @@ class Tuning:
         second = rewards.load(shelf.reward(self.second), loaded) if self.second else None
         real = {split: _reference(shelf.weights, identity.file(shelf.weights), split) for split in ("val", "test")}
 
-        def on_validation() -> dict:
+        def on_validation(_done: int) -> dict:
             measured = means(
                 evaluate(loaded, "val", self.validation, 1, VALIDATION_NOISE, self.steps, real=real["val"])
             )
