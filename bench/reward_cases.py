@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from bench.cases import written_id
 from bench.meters import METERS
-from bench.profiles import profile
+from bench.profiles import Profile, profile
 from methods.errors import InputError
 from methods.registry import REWARDS, look_up
 from methods.rewards.preference import SplConfig
@@ -42,8 +42,14 @@ class RewardCase:
             raise InputError(
                 f"batch must be at least 1 and frames 1 to {entry.most_frames}, not {self.batch} and {self.frames}"
             )
-        if profile(self.profile).reward_frozen:
+        switches = profile(self.profile)
+        if switches.reward_frozen:
             raise InputError(f"a frozen reward cannot be trained: choose another profile than {self.profile}")
+        if switches != Profile(False, switches.train_mode, switches.attention, switches.precision):
+            raise InputError(
+                "of a profile, the reward's training takes train_mode, attention and precision alone: choose another "
+                f"than {self.profile}"
+            )
         if self.pool is not None and (not self.spl or self.pool < self.batch):
             raise InputError(f"a pool is SPL's and holds the batch's {self.batch} motions: {self.pool} is none")
         top = SplConfig().top

@@ -72,7 +72,7 @@ def build_reward(case: RewardCase, device: torch.device | str, with_data: bool =
     with device:
         reward = cast(Trainable, entry.build())
     networks = nn.ModuleList(reward.networks().values()).train(switches.train_mode)
-    set_attention_kernel(networks, switches.attention)
+    set_attention_kernel(networks, switches.kernel(scoring=True))
     lr = SPL_LR if case.spl else PRETRAINING_LR
     optimizer = torch.optim.AdamW(networks.parameters(), lr=lr, weight_decay=0.0, foreach=True)
     with device:

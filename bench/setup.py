@@ -2,7 +2,7 @@
 that what is timed, measured and simulated is the same thing."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -14,9 +14,10 @@ from bench.profiles import Profile, profile
 from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, ddim, rollout, sample, trajectory
 from methods.entries import BackboneEntry, example_batch
 from methods.errors import InputError, one_sentence
+from methods.memory import Piece, Savings
 from methods.registry import pair
 from methods.rollout import FORWARD_PHASES, Phases, unobserved
-from methods.transformer import set_attention_kernel
+from methods.transformer import set_attention_kernel, skip_unused
 
 LEARNING_RATE = 1e-5
 """As published."""
@@ -38,6 +39,8 @@ class Run:
     autocast: Callable[[], AbstractContextManager]
     generator: torch.Generator | None
     """Source of the noise of stochastic samplers and re-noising; None on the meta device."""
+    savings: Savings
+    """The levers that the profile pulls."""
 
     def update(self, plan: Plan | None = None, phases: Phases = unobserved) -> Tensor:
         """One update: a trajectory of `plan` (default: the case's own) with all its optimiser steps; the last state."""
@@ -59,6 +62,7 @@ class Run:
             self.updater,
             generator=self.generator,
             phases=observe,
+            savings=self.savings,
         )
 
     def warm_up(self) -> None:
@@ -70,7 +74,7 @@ class Run:
     def sample(self) -> Tensor:
         """A trajectory without gradients, and its decoded motion."""
         with self.autocast():
-            return sample(self.backbone, self.sampler, self.batch, self.x, self.generator)
+            return sample(self.backbone, self.sampler, self.batch, self.x, self.generator, self.savings)
 
     def networks(self) -> dict[str, nn.Module]:
         return {**self.backbone.networks(), **self.reward.networks()}
@@ -106,9 +110,16 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     for network in frozen_networks(of_backbone, backbone):
         network.requires_grad_(False).eval()
     for network in reward.networks().values():
-        network.train(switches.train_mode).requires_grad_(not switches.reward_frozen)
+        network.train(switches.train_mode and not switches.reward_means).requires_grad_(not switches.reward_frozen)
+    if switches.reward_means and hasattr(reward, "means"):
+        reward.means = True
+    if switches.used_only:
+        unload(backbone.networks(), of_backbone.unused)
+        unload(reward.networks(), of_reward.unused)
     for network in (*backbone.networks().values(), *reward.networks().values()):
-        set_attention_kernel(network, switches.attention)
+        scoring = network is not backbone.denoiser
+        set_attention_kernel(network, switches.kernel(scoring))
+        skip_unused(network, switches.skip_unused and scoring)
     # foreach on every device (what CUDA picks by itself), so that all meters see the same temporaries.
     optimizer = torch.optim.AdamW(backbone.denoiser.parameters(), lr=LEARNING_RATE, weight_decay=0.0, foreach=True)
     generator = None if device.type == "meta" else torch.Generator(device).manual_seed(case.seed)
@@ -124,7 +135,24 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
         Updater(optimizer, check_finite=with_data),
         autocast_of(switches, device),
         generator,
+        switches.savings if with_data else WithoutData(**vars(switches.savings)),
     )
+
+
+class WithoutData(Savings):
+    """The same levers where nothing is computed. Pieces of one shape hold the same bytes, so that the first two and
+    the last stand for all; motions are equally long, so that there is nothing to crop."""
+
+    def pieces(self, batch: Batch) -> list[Piece]:
+        pieces = Savings(score=self.score).pieces(batch)
+        return pieces if len(pieces) < 4 else [*pieces[:2], pieces[-1]]
+
+
+def unload(networks: Mapping[str, nn.Module], unused: tuple[str, ...]) -> None:
+    """Takes modules, each `network.module`, out of networks."""
+    for path in unused:
+        network, _, module = path.partition(".")
+        delattr(networks[network], module)
 
 
 def frozen_networks(entry: BackboneEntry, backbone: Backbone) -> list[nn.Module]:

@@ -25,6 +25,8 @@ class BackboneEntry:
     """Which of its networks() stay as they are, by name: without gradient, in eval mode."""
     reward: str
     """Name of the reward that it is fine-tuned with where no other is chosen."""
+    unused: tuple[str, ...] = ()
+    """Modules that fine-tuning never calls, each as `network.module`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class RewardEntry:
     sentences: int | None = None
     """Width of the sentence embeddings that its training compares captions by; None for a reward that
     rewards.training.RewardObjective cannot train."""
+    unused: tuple[str, ...] = ()
+    """As of BackboneEntry."""
 
 
 def example_batch(

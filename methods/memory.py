@@ -138,9 +138,10 @@ class Recompute:
         self._compared = True
         # What requires a gradient makes autograd record the call where the state itself requires none.
         anchor = torch.empty(0, device=x.device, requires_grad=True)
-        return _Call.apply(anchor, x, lambda x: self._backbone.predict(x, timestep, batch), self.hold if compare else None)
+        predict = self._backbone.predict
+        return _Call.apply(anchor, x, lambda x: predict(x, timestep, batch), self._compare if compare else None)
 
-    def hold(self, again: Tensor, before: Tensor) -> None:
+    def _compare(self, again: Tensor, before: Tensor) -> None:
         difference = torch.linalg.vector_norm(again.detach() - before) / torch.linalg.vector_norm(before)
         if self._check and float(difference) > SAME:
             raise InputError(
@@ -154,10 +155,10 @@ class _Call(torch.autograd.Function):
     """A function of one tensor that keeps the tensor, and not its graph."""
 
     @staticmethod
-    def forward(ctx: Any, anchor: Tensor, x: Tensor, function: Callable, hold: Callable | None) -> Tensor:  # type: ignore[override]
-        ctx.function, ctx.hold, ctx.circumstances = function, hold, Circumstances(x.device)
+    def forward(ctx: Any, anchor: Tensor, x: Tensor, function: Callable, compare: Callable | None) -> Tensor:  # type: ignore[override]
+        ctx.function, ctx.compare, ctx.circumstances = function, compare, Circumstances(x.device)
         out = function(x)
-        ctx.save_for_backward(x, *([out.detach()] if hold else []))
+        ctx.save_for_backward(x, *([out.detach()] if compare else []))
         return out
 
     @staticmethod
@@ -166,8 +167,8 @@ class _Call(torch.autograd.Function):
         x = x.detach().requires_grad_(ctx.needs_input_grad[1])
         with ctx.circumstances.again(), torch.enable_grad():
             out = ctx.function(x)
-        if ctx.hold is not None:
-            ctx.hold(out, *before)
+        if ctx.compare is not None:
+            ctx.compare(out, *before)
         torch.autograd.backward(out, gradient)
         return None, x.grad, None, None
 

@@ -31,6 +31,13 @@ class Attention(nn.MultiheadAttention):
         explicit = self.kernel == "explicit"
         return super().forward(query, key, value, key_padding_mask=key_padding_mask, need_weights=explicit)[0]
 
+    def of_one_key(self, value: Tensor) -> Tensor:
+        """The output, the same for every query, where there is one key, `[1, B, d]`: its weight is 1 whatever it is
+        asked, so queries and keys get no gradient. Without dropout."""
+        _, _, weight = self.in_proj_weight.chunk(3)
+        _, _, bias = self.in_proj_bias.chunk(3)
+        return self.out_proj(F.linear(value, weight, bias))
+
 
 def set_attention_kernel(module: nn.Module, kernel: str) -> None:
     """Chooses the attention kernel of every `Attention` inside `module`; ValueError for an unknown one."""
@@ -39,6 +46,14 @@ def set_attention_kernel(module: nn.Module, kernel: str) -> None:
     for part in module.modules():
         if isinstance(part, Attention):
             part.kernel = kernel
+
+
+def skip_unused(module: nn.Module, skip: bool) -> None:
+    """Whether the transformers inside `module` leave out work that changes no result: attention to a single key, and
+    the last layer of positions that nobody reads. Costs nothing; the same numbers but for rounding."""
+    for part in module.modules():
+        if isinstance(part, DecoderLayer | SkipTransformer):
+            part.skips_unused = skip
 
 
 @dataclass(frozen=True)
@@ -74,30 +89,46 @@ class EncoderLayer(nn.Module):
     def feed_forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.linear2(self.dropout(F.gelu(self.linear1(x)))))
 
-    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """`padding`: `[B, S]` bool, true where a position is to be ignored."""
-        x = self.norm1(x + self.dropout(self.self_attn(x, x, x, padding)))
+    def forward(self, x: Tensor, padding: Tensor | None = None, read: int | None = None) -> Tensor:
+        """`padding`: `[B, S]` bool, true where a position is to be ignored; `read`: how many positions, the first, are
+        computed (None: all)."""
+        x = self._attend_to_itself(x, padding, read)
         return self.norm2(x + self.feed_forward(x))
+
+    def _attend_to_itself(self, x: Tensor, padding: Tensor | None, read: int | None) -> Tensor:
+        queries = x if read is None else x[:read]  # the same object where all are read: one projection, not three
+        return self.norm1(queries + self.dropout(self.self_attn(queries, x, x, padding)))
 
 
 class DecoderLayer(EncoderLayer):
     """Post-norm transformer decoder layer: self-attention, attention to a memory, feed-forward."""
+
+    skips_unused = False
 
     def __init__(self, size: TransformerSize):
         super().__init__(size)
         self.multihead_attn = Attention(size.width, size.heads, dropout=size.dropout)
         self.norm3 = nn.LayerNorm(size.width)
 
-    def forward(self, x: Tensor, padding: Tensor | None = None, memory: Tensor | None = None) -> Tensor:
+    def forward(  # type: ignore[override]  # has a memory, too
+        self, x: Tensor, padding: Tensor | None = None, read: int | None = None, *, memory: Tensor
+    ) -> Tensor:
         """`memory`: `[M, B, d]`, what is attended to."""
-        x = self.norm1(x + self.dropout(self.self_attn(x, x, x, padding)))
-        x = self.norm2(x + self.dropout(self.multihead_attn(x, memory, memory)))
+        x = self._attend_to_itself(x, padding, read)
+        x = self.norm2(x + self.dropout(self._attend_to_memory(x, memory)))
         return self.norm3(x + self.feed_forward(x))
+
+    def _attend_to_memory(self, x: Tensor, memory: Tensor) -> Tensor:
+        if self.skips_unused and len(memory) == 1 and not self.training:
+            return self.multihead_attn.of_one_key(memory)
+        return self.multihead_attn(x, memory, memory)
 
 
 class SkipTransformer(nn.Module):
     """U-shaped stack of an odd number of transformer layers: the outputs of the first half are concatenated, last in
     first out, to the inputs of the second half and projected back (MLD, section 3.1)."""
+
+    skips_unused = False
 
     def __init__(self, layer: type[EncoderLayer], size: TransformerSize):
         super().__init__()
@@ -110,15 +141,17 @@ class SkipTransformer(nn.Module):
         self.output_blocks = nn.ModuleList(layer(size) for _ in half)
         self.linear_blocks = nn.ModuleList(nn.Linear(2 * size.width, size.width) for _ in half)
 
-    def forward(self, x: Tensor, padding: Tensor | None = None, **kwargs: Tensor) -> Tensor:
-        """`[S, B, d]` to `[S, B, d]`; `padding` and the keywords go to every layer."""
+    def forward(self, x: Tensor, padding: Tensor | None = None, read: int | None = None, **kwargs: Tensor) -> Tensor:
+        """`[S, B, d]` to `[S, B, d]`; `padding` and the keywords go to every layer. `read`: how many positions, the
+        first, the caller reads (None: all); the others may be missing then (skip_unused)."""
         skips = []
         for block in self.input_blocks:
             x = block(x, padding, **kwargs)
             skips.append(x)
         x = self.middle_block(x, padding, **kwargs)
         for block, linear in zip(self.output_blocks, self.linear_blocks, strict=True):
-            x = block(linear(torch.cat([x, skips.pop()], dim=-1)), padding, **kwargs)
+            wanted = read if self.skips_unused and len(skips) == 1 else None
+            x = block(linear(torch.cat([x, skips.pop()], dim=-1)), padding, wanted, **kwargs)
         return self.norm(x)
 
 

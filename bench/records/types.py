@@ -52,6 +52,14 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     attention: str
     precision: str
     optimizer: str
+    reward_means: bool = False
+    skip_unused: bool = False
+    used_only: bool = False
+    encode_once: bool = False
+    score: Integer = 0
+    crop: bool = False
+    recompute: bool = False
+    kept: Integer = 0
     matmul_precision: str | None = None
     threads: Integer | None = None
     # Of a GPU.

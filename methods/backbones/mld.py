@@ -136,4 +136,5 @@ def entry(config: MldConfig, reward: str) -> BackboneEntry:
         most_frames=MOST_FRAMES,
         frozen=("vae",),
         reward=reward,
+        unused=("vae.encoder", "vae.query_pos_encoder", "vae.skel_embedding"),
     )

@@ -5,6 +5,7 @@ each. Given a timestep, the motion encoder sees one more token, so that a noisy 
 are the published ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -73,6 +74,9 @@ class DualEncoder(nn.Module):
     decoder: SkipTransformer
     final_layer: nn.Linear
     """The last three are for `decode` alone."""
+    means = False
+    """Whether motion and text are compared by the means of their distributions, not by a sample of each (as released):
+    the same score every time."""
 
     @property
     def noise_aware(self) -> bool:
@@ -111,7 +115,7 @@ class DualEncoder(nn.Module):
                 )
             prefix.append(self.time_embedding(timestep)[None])
         padding = ~F.pad(mask, (len(prefix), 0), value=True)
-        return encoder(positions(torch.cat([*prefix, sequence])), padding)[0]
+        return encoder(positions(torch.cat([*prefix, sequence])), padding, read=1)[0]
 
     def decode(self, latent: Tensor, frame_mask: Tensor) -> Tensor:
         """Features `[B, F, D]` of a latent `[B, width]`; padded frames are 0."""
@@ -122,9 +126,20 @@ class DualEncoder(nn.Module):
 
     def forward(self, motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:
         """Cosine similarity `[B]` of a text and a motion sample, text drawn first (as released)."""
-        times = None if timestep is None else torch.full((len(batch),), timestep, device=motion.device)
-        text = sample(*self.encode_text(batch.tokens, batch.token_mask))
-        return F.cosine_similarity(text, sample(*self.encode_motion(motion, batch.frame_mask, times)), dim=-1)
+        return self.for_prompts(batch)(motion, batch, timestep)
+
+    def for_prompts(self, batch: Batch) -> Callable[[Tensor, Batch, int | None], Tensor]:
+        """The reward with the text of this batch encoded."""
+        text = self._point(*self.encode_text(batch.tokens, batch.token_mask))
+
+        def score(motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:
+            times = None if timestep is None else torch.full((len(batch),), timestep, device=motion.device)
+            return F.cosine_similarity(text, self._point(*self.encode_motion(motion, batch.frame_mask, times)), dim=-1)
+
+        return score
+
+    def _point(self, mean: Tensor, std: Tensor) -> Tensor:
+        return mean if self.means else sample(mean, std)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"reward": self}
@@ -166,6 +181,7 @@ def entry(config: SpmConfig, sentences: int) -> RewardEntry:
         features=config.features,
         most_frames=MOST_FRAMES,
         sentences=sentences,
+        unused=("reward.decoder", "reward.query_pos_decoder", "reward.final_layer"),
     )
 
 

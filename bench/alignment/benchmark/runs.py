@@ -161,14 +161,21 @@ def made(
     alignment: Alignment | None = None,
 ) -> AlignmentRecord:
     """The record of a case, on the world in `weights`."""
-    size = case.scale
+    size, switches = case.scale, profile(PROFILE)
     return AlignmentRecord(
         status=status,
         reason=reason,
         case=types.AlignmentCase(case.method, case.world, size.steps, size.batch, case.size, case.seeds, case.id),
         plan=make.plan_of(Case(case.method, steps=size.steps, batch=size.batch)),
         settings=AlignmentSettings(
-            **asdict(profile(PROFILE)), **asdict(size), optimizer="AdamW", threads=1, world=identity.file(weights)
+            reward_frozen=switches.reward_frozen,
+            train_mode=switches.train_mode,
+            attention=switches.attention,
+            precision=switches.precision,
+            **asdict(size),
+            optimizer="AdamW",
+            threads=1,
+            world=identity.file(weights),
         ),
         environment=make.environment(),
         alignment=alignment,
