@@ -16,7 +16,7 @@ from methods.entries import BackboneEntry, example_batch
 from methods.errors import InputError, one_sentence
 from methods.memory import Piece, Savings
 from methods.registry import pair
-from methods.rollout import FORWARD_PHASES, Phases, unobserved
+from methods.rollout import FORWARD_PHASES, OnUpdate, Phases, unobserved
 from methods.transformer import set_attention_kernel, skip_unused
 
 LEARNING_RATE = 1e-5
@@ -42,7 +42,9 @@ class Run:
     savings: Savings
     """The levers that the profile pulls."""
 
-    def update(self, plan: Plan | None = None, phases: Phases = unobserved) -> Tensor:
+    def update(
+        self, plan: Plan | None = None, phases: Phases = unobserved, on_update: OnUpdate | None = None
+    ) -> Tensor:
         """One update: a trajectory of `plan` (default: the case's own) with all its optimiser steps; the last state."""
 
         @contextmanager
@@ -62,6 +64,7 @@ class Run:
             self.updater,
             generator=self.generator,
             phases=observe,
+            on_update=on_update,
             savings=self.savings,
         )
 

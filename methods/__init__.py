@@ -8,6 +8,7 @@ rollout(plan, backbone, ddim(50), reward, batch, backbone.initial_state(batch), 
 from methods.entries import BackboneEntry, RewardEntry
 from methods.errors import InputError
 from methods.interface import Backbone, Batch, Method, Reward
+from methods.memory import Savings
 from methods.plan import Plan, Score, Step, trajectory
 from methods.registry import BACKBONES, METHODS, REWARDS, parse, register, register_backbone, register_reward, spec
 from methods.rollout import PHASES, rollout, sample
@@ -29,6 +30,7 @@ __all__ = [
     "RewardEntry",
     "RewardError",
     "Sampler",
+    "Savings",
     "Score",
     "Step",
     "Updater",

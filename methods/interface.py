@@ -77,8 +77,8 @@ class Reward(Protocol):
     """A differentiable score of motions against their prompts.
 
     What it may have beside, for the levers of methods.memory: `per_motion = False`, if the reward of one motion depends
-    on the others of its batch, which then are never scored in pieces; and `for_prompts(batch)`, the reward with the
-    prompts of this batch encoded, called as the reward is.
+    on the others of its batch, which then are never scored in pieces; and `encode_prompts(batch)`, a tensor `[B, ...]`
+    that a call then takes as `prompts`, to save encoding them anew.
     """
 
     def __call__(self, motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:

@@ -20,9 +20,6 @@ SAME = 1e-2
 """Share of an output's norm by which the same call may differ when it is computed again: kernels of a GPU need not add
 in the same order twice."""
 
-Scorer = Callable[[Tensor, Batch, int | None], Tensor]
-"""A reward as it is called."""
-
 Predict = Callable[[Tensor, int, Batch], Tensor]
 """Backbone.predict as it is called."""
 
@@ -31,17 +28,21 @@ Predict = Callable[[Tensor, int, Batch], Tensor]
 class Piece:
     """Motions that are decoded and scored together."""
 
-    rows: slice | Tensor | None
+    rows: slice | Tensor | None = None
     """Where they are in the batch; None: the batch as it is."""
-    batch: Batch
-    """Their inputs."""
-    share: float
+    frames: int | None = None
+    """As long as they are taken to be; None: as the batch is."""
+    share: float = 1.0
     """Of the batch's motions."""
 
     def of(self, whole: Tensor) -> Tensor:
         """The rows of a `[B, ...]` tensor. The batch as it is stays the same object: even a view of it would change
         what attention takes for one and the same query and key."""
         return whole if self.rows is None else whole[self.rows]
+
+    def inputs(self, batch: Batch) -> Batch:
+        """What belongs to these motions: views of it where rows follow each other, else copies."""
+        return batch if self.rows is None else batch.rows(self.rows, self.frames)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Savings:
     kept: int = 0
     """Calls of each segment, its last ones, that keep their graph although the others are computed again."""
     encode_once: bool = False
-    """The prompts are encoded for the reward once a trajectory (Reward.for_prompts), without gradients: for a frozen
+    """The prompts are encoded for the reward once a trajectory (Reward.encode_prompts), without gradients: for a frozen
     reward that draws nothing for its text."""
 
     def __post_init__(self) -> None:
@@ -70,20 +71,19 @@ class Savings:
         """The batch in pieces of at most `score` motions, the last of what is left over; cropped ones begin with the
         longest, so that the memory of the first serves all."""
         size = min(self.score or len(batch), len(batch))
-        if not self.crop:
-            if size == len(batch):
-                return [Piece(None, batch, 1.0)]
-            cuts = [slice(first, min(first + size, len(batch))) for first in range(0, len(batch), size)]
-            return [Piece(rows, batch.rows(rows), (rows.stop - rows.start) / len(batch)) for rows in cuts]
-        frames = torch.arange(1, batch.frame_mask.shape[1] + 1, device=batch.frame_mask.device)
-        lengths = (batch.frame_mask * frames).amax(1).tolist()
-        order = sorted(range(len(batch)), key=lambda row: -lengths[row])
+        if self.crop:
+            lengths = _lengths(batch.frame_mask)
+            order = sorted(range(len(batch)), key=lambda row: -lengths[row])
+        elif size == len(batch):
+            return [Piece()]
         pieces = []
         for first in range(0, len(batch), size):
-            chosen = order[first : first + size]
-            rows = torch.tensor(chosen, device=batch.frame_mask.device)
-            longest = max(1, lengths[chosen[0]])
-            pieces.append(Piece(rows, batch.rows(rows, longest), len(chosen) / len(batch)))
+            last = min(first + size, len(batch))
+            rows: slice | Tensor = slice(first, last)
+            if self.crop and order[rows] != list(range(first, last)):
+                rows = torch.tensor(order[rows], device=batch.frame_mask.device)
+            frames = lengths[order[first]] if self.crop else None
+            pieces.append(Piece(rows, frames, (last - first) / len(batch)))
         return pieces
 
     def recomputed(self, plan: Plan) -> list[bool]:
@@ -96,20 +96,26 @@ class Savings:
                 left -= step.record
         return again
 
-    def scorer(self, reward: Reward, batch: Batch) -> Scorer:
-        """The reward as it scores motions of these prompts; InputError where it cannot encode them beforehand."""
+    def prompts(self, reward: Reward, batch: Batch) -> Tensor | None:
+        """The prompts as the reward encodes them, where that is done once; InputError where it cannot."""
         if not self.encode_once:
-            return reward
-        if not hasattr(reward, "for_prompts"):
+            return None
+        if not hasattr(reward, "encode_prompts"):
             raise InputError(
-                f"{type(reward).__name__} has no method for_prompts, so its prompts cannot be encoded once a "
+                f"{type(reward).__name__} has no method encode_prompts, so its prompts cannot be encoded once a "
                 "trajectory: give it one, or leave encode_once out"
             )
         with torch.no_grad():
-            return reward.for_prompts(batch)
+            return reward.encode_prompts(batch)
 
 
 NONE = Savings()
+
+
+def _lengths(frame_mask: Tensor) -> list[int]:
+    """Frames to the last valid one, of each row of a `[B, F]` mask; 1 at least."""
+    frames = torch.arange(1, frame_mask.shape[1] + 1, device=frame_mask.device)
+    return (frame_mask * frames).amax(1).clamp(min=1).tolist()
 
 
 def check_per_motion(reward: Reward, pieces: list[Piece]) -> None:

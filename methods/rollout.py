@@ -2,13 +2,14 @@
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from methods.interface import Backbone, Batch, Reward
-from methods.memory import NONE, Piece, Predict, Recompute, Savings, Scorer, check_per_motion
+from methods.memory import NONE, Piece, Predict, Recompute, Savings, check_per_motion
 from methods.plan import Plan, Score, Step
 from methods.samplers import Sampler
 from methods.update import RewardError, Updater
@@ -49,15 +50,15 @@ def sample(
     for state in states(backbone, sampler, batch, x, generator):
         x = state
     with torch.no_grad():
-        first, *others = savings.pieces(batch)
-        motion = backbone.decode(first.of(x), first.batch)
-        if first.rows is None:
-            return motion
-        motions = motion.new_zeros(len(batch), batch.frame_mask.shape[1], motion.shape[-1])
-        motions[first.rows, : motion.shape[1]] = motion
-        for piece in others:
-            motion = backbone.decode(piece.of(x), piece.batch)
+        motions = None
+        for piece in savings.pieces(batch):
+            motion = backbone.decode(piece.of(x), piece.inputs(batch))
+            if piece.rows is None:
+                return motion
+            if motions is None:
+                motions = motion.new_zeros(*batch.frame_mask.shape, motion.shape[-1])
             motions[piece.rows, : motion.shape[1]] = motion
+        assert motions is not None  # a batch has a prompt
         return motions
 
 
@@ -88,7 +89,10 @@ def rollout(
     """
     scores: list[tuple[Tensor, Tensor]] = []  # latents of this segment that were scored, and d objective / d latent
     unstepped: list[Tensor] = []  # rewards since the last optimiser step
-    pieces = _scored_pieces(reward, batch, savings, phases)
+    pieces = savings.pieces(batch)
+    check_per_motion(reward, pieces)
+    with phases("reward") if savings.encode_once else contextlib.nullcontext():
+        prompts = savings.prompts(reward, batch)
     recompute = Recompute(backbone, check=updater.check_finite)
     steps = zip(plan.steps, (*plan.steps[1:], None), savings.recomputed(plan), strict=True)
     with _learner(backbone, plan) as hand_over, _gradients_cleared_on_error(updater):
@@ -97,7 +101,7 @@ def rollout(
                 predict = recompute if again else backbone.predict
                 latent, x = _advance(step, predict, sampler, batch, x, generator)
             if step.score is not None:
-                rewards, gradient = _score(step, backbone, sampler, pieces, latent, phases)
+                rewards, gradient = _score(step, backbone, sampler, reward, batch, prompts, pieces, latent, phases)
                 scores.append((latent, gradient))
                 unstepped.append(rewards)
             del latent
@@ -130,56 +134,48 @@ def _advance(
     return (sampler.x0_hat(x, out, step.index) if step.score is Score.X0_HAT else state), state
 
 
-def _scored_pieces(reward: Reward, batch: Batch, savings: Savings, phases: Phases) -> list[tuple[Piece, Scorer]]:
-    """The batch as it is scored, each piece with its reward."""
-    pieces = savings.pieces(batch)
-    check_per_motion(reward, pieces)
-    with phases("reward") if savings.encode_once else contextlib.nullcontext():
-        return [(piece, savings.scorer(reward, piece.batch)) for piece in pieces]
-
-
 def _score(
     step: Step,
     backbone: Backbone,
     sampler: Sampler,
-    pieces: list[tuple[Piece, Scorer]],
+    reward: Reward,
+    batch: Batch,
+    prompts: Tensor | None,
+    pieces: list[Piece],
     latent: Tensor,
     phases: Phases,
 ) -> tuple[Tensor, Tensor]:
     """Rewards `[B]` of a latent, and the gradient of -weight·mean(rewards) with respect to it."""
     timestep = max(sampler[step.index].next_timestep, 0) if step.score is Score.NOISY else None
-    first, reward = pieces[0]
-    if first.rows is None:
-        return _score_piece(step.weight, first, backbone, reward, latent, timestep, phases)
+
+    def score(piece: Piece) -> tuple[Tensor, Tensor]:
+        given = {} if prompts is None else {"prompts": piece.of(prompts)}
+        call = functools.partial(reward, timestep=timestep, **given)
+        return _score_piece(step.weight * piece.share, backbone, call, piece.inputs(batch), piece.of(latent), phases)
+
+    if pieces[0].rows is None:
+        return score(pieces[0])
     rewards, gradient = latent.new_empty(len(latent)), torch.empty_like(latent)
-    for piece, reward in pieces:
-        scored = _score_piece(step.weight, piece, backbone, reward, latent, timestep, phases)
-        rewards[piece.rows], gradient[piece.rows] = scored
-        del scored
+    for piece in pieces:
+        rewards[piece.rows], gradient[piece.rows] = score(piece)
     return rewards, gradient
 
 
 def _score_piece(
-    weight: float,
-    piece: Piece,
-    backbone: Backbone,
-    reward: Scorer,
-    latent: Tensor,
-    timestep: int | None,
-    phases: Phases,
+    weight: float, backbone: Backbone, reward: Callable[..., Tensor], batch: Batch, latent: Tensor, phases: Phases
 ) -> tuple[Tensor, Tensor]:
-    """The same of a piece: its rewards, and its part of the gradient."""
-    leaf = piece.of(latent).detach().requires_grad_()
+    """The same of motions that are scored together."""
+    leaf = latent.detach().requires_grad_()
     with phases("decode"):
-        motion = backbone.decode(leaf, piece.batch)
+        motion = backbone.decode(leaf, batch)
     with phases("reward"):
-        rewards = reward(motion, piece.batch, timestep)
-        if rewards.shape != (len(piece.batch),):
+        rewards = reward(motion, batch)
+        if rewards.shape != (len(batch),):
             raise RewardError(
-                f"the reward returned shape {tuple(rewards.shape)} for {len(piece.batch)} motions, expected "
-                f"({len(piece.batch)},): return one number a motion; the update is refused"
+                f"the reward returned shape {tuple(rewards.shape)} for {len(batch)} motions, expected "
+                f"({len(batch)},): return one number a motion; the update is refused"
             )
-        loss = -(weight * piece.share) * rewards.mean()
+        loss = -weight * rewards.mean()
     del motion
     with phases("backward"):
         loss.backward()

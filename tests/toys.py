@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from methods import Backbone, Batch, Plan, Reward, Sampler, Updater, rollout
+from methods import Backbone, Batch, Plan, Reward, Sampler, Savings, Updater, rollout
+from methods.memory import NONE
 
 WIDTH, TEXT, FRAMES, FEATURES = 4, 6, 5, 3
 SHAPES = {"Wx": (WIDTH, WIDTH), "Wc": (WIDTH, TEXT), "wt": (WIDTH,), "b": (WIDTH,), "Wo": (WIDTH, WIDTH)}
@@ -133,6 +134,7 @@ def run(
     x: Tensor,
     updater: Updater,
     generator: torch.Generator | None = None,
+    savings: Savings = NONE,
 ) -> Outcome:
     """methods.rollout, with all that it tells on the way kept."""
     outcome = Outcome(x)
@@ -141,5 +143,7 @@ def run(
         outcome.rewards += rewards
         outcome.gradient_norms.append(norm)
 
-    outcome.state = rollout(plan, backbone, sampler, reward, batch, x, updater, generator=generator, on_update=note)
+    outcome.state = rollout(
+        plan, backbone, sampler, reward, batch, x, updater, generator=generator, on_update=note, savings=savings
+    )
     return outcome

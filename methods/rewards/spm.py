@@ -5,7 +5,6 @@ each. Given a timestep, the motion encoder sees one more token, so that a noisy 
 are the published ones.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -124,19 +123,18 @@ class DualEncoder(nn.Module):
         motion = self.final_layer(self.decoder(queries, ~frame_mask, memory=latent[None])).transpose(0, 1)
         return motion.masked_fill_(~frame_mask[..., None], 0.0)
 
-    def forward(self, motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:
-        """Cosine similarity `[B]` of a text and a motion sample, text drawn first (as released)."""
-        return self.for_prompts(batch)(motion, batch, timestep)
+    def forward(
+        self, motion: Tensor, batch: Batch, timestep: int | None = None, prompts: Tensor | None = None
+    ) -> Tensor:
+        """Cosine similarity `[B]` of a text and a motion sample, text drawn first (as released) where `prompts`, what
+        encode_prompts gave, are not given."""
+        times = None if timestep is None else torch.full((len(batch),), timestep, device=motion.device)
+        text = self.encode_prompts(batch) if prompts is None else prompts
+        return F.cosine_similarity(text, self._point(*self.encode_motion(motion, batch.frame_mask, times)), dim=-1)
 
-    def for_prompts(self, batch: Batch) -> Callable[[Tensor, Batch, int | None], Tensor]:
-        """The reward with the text of this batch encoded."""
-        text = self._point(*self.encode_text(batch.tokens, batch.token_mask))
-
-        def score(motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:
-            times = None if timestep is None else torch.full((len(batch),), timestep, device=motion.device)
-            return F.cosine_similarity(text, self._point(*self.encode_motion(motion, batch.frame_mask, times)), dim=-1)
-
-        return score
+    def encode_prompts(self, batch: Batch) -> Tensor:
+        """The batch's texts, `[B, width]` each: a sample, or the mean."""
+        return self._point(*self.encode_text(batch.tokens, batch.token_mask))
 
     def _point(self, mean: Tensor, std: Tensor) -> Tensor:
         return mean if self.means else sample(mean, std)

@@ -1,0 +1,240 @@
+"""The levers of memory change no gradient: float64 against the plain rollout, whatever the plan."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_plans import QUICK, drawn
+from test_simulated import METHODS, bytes_of, tiny
+from toys import FRAMES, Recorder, ToyReward, run, toy, toy_batch
+
+from bench.cases import Case
+from bench.meters import simulated, tracked
+from bench.profiles import profile
+from bench.setup import Run, WithoutData, build
+from methods import Savings, Step, ddim, sample, trajectory
+from methods.errors import InputError
+from methods.plan import Score
+from methods.registry import parse
+
+PLAIN = "frozen+reward_means=true"
+LEVERS = [
+    "attention=fused-scoring",
+    "skip_unused=true",
+    "used_only=true",
+    "encode_once=true",
+    "score=2",
+    "crop=true",
+    "score=2+crop=true",
+    "score=3+crop=true",
+    "recompute=true",
+    "recompute=true+kept=1",
+]
+LENGTHS = (7, 3, 5, 1, 6)
+
+
+def ragged(method: str, spec: str, eta: float = 0.0) -> Run:
+    """A run in float64 of five motions of different lengths; dropout in the denoiser as the profile says."""
+    case = Case(method, backbone="mld-tiny", steps=4, batch=len(LENGTHS), frames=max(LENGTHS), profile=spec)
+    made = build(case, "cpu")
+    for network in made.networks().values():
+        network.double()
+    mask = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    batch = made.batch
+    made.batch = replace(
+        batch,
+        text=batch.text.double(),
+        null_text=batch.null_text.double(),
+        tokens=batch.tokens.double(),
+        frame_mask=mask,
+    )
+    made.x, made.sampler = made.x.double(), ddim(case.steps, eta)
+    made.updater = Recorder(torch.optim.SGD(made.backbone.denoiser.parameters(), lr=1e-2))
+    return made
+
+
+def results(made: Run) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Rewards, and the gradient of each optimiser step, from the same draws of dropout and noise."""
+    torch.manual_seed(3)
+    made.generator.manual_seed(4)
+    rewards: list[torch.Tensor] = []
+    made.update(on_update=lambda scored, _: rewards.extend(scored))
+    return rewards, [gradient for step in made.updater.gradients for gradient in step]
+
+
+def assert_same(got: list[torch.Tensor], expected: list[torch.Tensor], share: float = 1e-10) -> None:
+    assert len(got) == len(expected)
+    scale = max(float(tensor.abs().max()) for tensor in expected)
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=share * scale)
+
+
+@pytest.mark.parametrize("eta", [0.0, 1.0], ids=["ode", "sde"])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_the_plain_rollouts_loss_and_gradient(method, eta):
+    """All levers together and each alone, with dropout in the denoiser and without."""
+    for dropout in ("true", "false"):
+        rewards, gradients = results(ragged(method, f"{PLAIN}+train_mode={dropout}", eta))
+        assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6
+        for spec in (f"lean+score=2+train_mode={dropout}", *(f"{PLAIN}+train_mode={dropout}+{one}" for one in LEVERS)):
+            scored, found = results(ragged(method, spec, eta))
+            assert_same(scored, rewards)
+            assert_same(found, gradients)
+
+
+@QUICK
+@given(plan=drawn(), score=st.integers(0, 4), kept=st.integers(0, 3), eta=st.sampled_from([0.0, 0.5]))
+def test_any_plan_has_the_same_gradient_under_the_engine(plan, score, kept, eta):
+    def gradients(savings: Savings) -> list[torch.Tensor]:
+        backbone, reward, batch, x = toy()
+        updater = Recorder(torch.optim.SGD(backbone.denoiser.parameters(), lr=1e-3))
+        run(plan, backbone, ddim(plan.total, eta), reward, batch, x, updater, torch.Generator().manual_seed(1), savings)
+        return [gradient for step in updater.gradients for gradient in step]
+
+    lean = gradients(Savings(score=score, recompute=True, kept=kept))
+    assert_same(lean, gradients(Savings()))
+
+
+@QUICK
+@given(plan=drawn(), kept=st.integers(0, 60))
+def test_kept_graphs_are_the_last_of_each_segment(plan, kept):
+    again = Savings(recompute=True, kept=kept).recomputed(plan)
+    assert not any(Savings(kept=kept).recomputed(plan))
+    position = 0
+    for segment in plan.segments():
+        calls = [again[position + i] for i, step in enumerate(segment) if step.record]
+        assert sum(calls) == max(0, len(calls) - kept)
+        assert calls == sorted(calls, reverse=True), "those computed again come first"
+        position += len(segment)
+
+
+@QUICK
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12), score=st.integers(0, 14), crop=st.booleans())
+def test_pieces_cover_the_batch_once_and_are_no_longer_than_they_must(lengths, score, crop):
+    mask = torch.arange(9) < torch.tensor(lengths)[:, None]
+    batch = replace(toy_batch(torch.zeros(len(lengths), 1, 6), torch.zeros(1, 1, 6), lengths), frame_mask=mask)
+    pieces = Savings(score=score, crop=crop).pieces(batch)
+    rows = [row for piece in pieces for row in piece.of(torch.arange(len(lengths))).tolist()]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert sum(piece.share for piece in pieces) == pytest.approx(1)
+    for piece in pieces:
+        inputs = piece.inputs(batch)
+        assert len(inputs) <= (score or len(lengths))
+        assert inputs.frame_mask.sum() == piece.of(mask).sum(), "no valid frame is lost"
+        if crop:
+            assert inputs.frame_mask[0].all(), "as long as its longest"
+
+
+@pytest.mark.parametrize("crop", [False, True])
+def test_sampling_in_pieces_makes_the_same_motions(crop):
+    made = ragged("draft", "frozen")
+    inputs = (made.backbone.eval(), made.sampler, made.batch, made.x)
+    whole = sample(*inputs)
+    torch.testing.assert_close(sample(*inputs, savings=Savings(score=2, crop=crop)), whole, rtol=0, atol=1e-12)
+
+
+class TestBytes:
+    @pytest.mark.parametrize(
+        "spec", ["lean+score=2", "lean+score=2+train_mode=false", "paper+recompute=true", "paper+score=2"]
+    )
+    @pytest.mark.parametrize(
+        "method", ["draft", "alignprop", "drtune:k=2", "refl:m=2", "easytune", "easytune:score=noisy"]
+    )
+    def test_simulated_equals_a_real_cpu_run(self, method, spec):
+        """The host runs every piece, the simulator three of them: five here of nine motions, the last of one. Fused
+        attention is another kernel on a CPU, so without it."""
+        case = tiny(method, batch=9, profile=f"{spec}+attention=explicit")
+        assert bytes_of(tracked.read(case, "meta", with_data=False)) == bytes_of(tracked.read(case, "cpu"))
+
+    def test_three_pieces_stand_for_all(self, monkeypatch):
+        case = tiny("easytune", batch=11, profile="lean+score=2")
+        few = simulated.measure(case)
+        monkeypatch.setattr(WithoutData, "pieces", lambda self, batch: Savings(score=self.score).pieces(batch))
+        assert bytes_of(simulated.measure(case)) == bytes_of(few)
+
+    def test_no_graph_is_kept_but_that_of_the_calls_asked_for(self):
+        """Each kept call costs what a call's graph costs, and no more is kept than are recorded."""
+        peaks = [
+            simulated.measure(tiny("draft", batch=64, profile=f"lean+kept={kept}")).peak for kept in (1, 2, 3, 4, 5)
+        ]
+        graphs = [more - less for less, more in pairwise(peaks)]
+        assert graphs[0] == graphs[1] == graphs[2] > 0
+        assert graphs[3] == 0
+
+
+class TestPublishedSize:
+    """Simulated at batch 256, 196 frames, 50 steps."""
+
+    @pytest.mark.parametrize(("dropout", "most"), [("true", 1.08), ("false", 1.03)])
+    def test_draft_needs_hardly_more_than_easytune(self, dropout, most):
+        full, one = (
+            simulated.measure(Case(method, profile=f"lean+train_mode={dropout}")).peak for method in ("draft", "refl")
+        )
+        assert full <= 0.55 * 2**30
+        assert one < full <= most * one
+
+
+class TestRefusals:
+    def test_a_backbone_that_is_no_function_of_its_inputs(self):
+        backbone, reward, batch, x = toy()
+        plain, calls = backbone.predict, iter(range(9))
+        backbone.predict = lambda x, timestep, batch: plain(x, timestep, batch) + next(calls)
+        updater = Recorder(torch.optim.SGD(backbone.denoiser.parameters(), lr=1.0))
+        before = [weight.clone() for weight in backbone.denoiser.parameters()]
+        with pytest.raises(InputError, match=r"ToyBackbone\.predict .*recompute"):
+            run(
+                parse("draft").plan(3, None),
+                backbone,
+                ddim(3),
+                reward,
+                batch,
+                x,
+                updater,
+                None,
+                Savings(recompute=True),
+            )
+        assert all(torch.equal(*pair) for pair in zip(before, backbone.denoiser.parameters(), strict=True))
+        assert all(weight.grad is None for weight in backbone.denoiser.parameters())
+
+    def test_a_reward_that_is_no_number_per_motion(self):
+        backbone, reward, batch, x = toy()
+        reward.per_motion = False
+        updater = Recorder(torch.optim.SGD(backbone.denoiser.parameters(), lr=1.0))
+        plan = trajectory(2, [Step(0), Step(1, record=True, score=Score.X0, update=True)])
+        with pytest.raises(InputError, match=r"ToyReward .*score"):
+            run(plan, backbone, ddim(2), reward, batch, x, updater, None, Savings(score=1))
+        run(plan, backbone, ddim(2), reward, batch, x, updater, None, Savings(score=2))
+
+    def test_a_reward_that_cannot_encode_its_prompts(self):
+        backbone, reward, batch, x = toy()
+        updater = Recorder(torch.optim.SGD(backbone.denoiser.parameters(), lr=1.0))
+        plan = trajectory(1, [Step(0, record=True, score=Score.X0, update=True)])
+        with pytest.raises(InputError, match=r"ToyReward .*encode_prompts"):
+            run(plan, backbone, ddim(1), reward, batch, x, updater, None, Savings(encode_once=True))
+
+    @pytest.mark.parametrize(
+        "spec", ["lean+score=-1", "lean+score=two", "lean+kept=99999999999", "frozen+encode_once=true"]
+    )
+    def test_switches(self, spec):
+        with pytest.raises(InputError, match=r"score|kept|encode_once"):
+            profile(spec)
+
+
+def test_the_same_dropout_in_the_call_that_is_computed_again():
+    """A rollout leaves torch's generator where the plain one does: nothing is drawn twice."""
+    ends = []
+    for spec in (PLAIN, f"{PLAIN}+recompute=true"):
+        results(ragged("draft", spec))
+        ends.append(torch.get_rng_state())
+    assert torch.equal(*ends)
+
+
+def test_the_toy_reward_scores_each_motion_by_itself():
+    """What the properties above rest on."""
+    _, reward, batch, _ = toy()
+    assert isinstance(reward, ToyReward)
+    motion = torch.randn(2, FRAMES, 3, dtype=torch.float64)
+    assert torch.equal(reward(motion, batch)[:1], reward(motion[:1], batch.rows(slice(0, 1))))
