@@ -149,8 +149,9 @@ def _score(
     timestep = max(sampler[step.index].next_timestep, 0) if step.score is Score.NOISY else None
 
     def score(piece: Piece) -> tuple[Tensor, Tensor]:
-        given = {} if prompts is None else {"prompts": piece.of(prompts)}
-        call = functools.partial(reward, timestep=timestep, **given)
+        call: Callable[..., Tensor] = functools.partial(reward, timestep=timestep)
+        if prompts is not None:
+            call = functools.partial(call, prompts=piece.of(prompts))
         return _score_piece(step.weight * piece.share, backbone, call, piece.inputs(batch), piece.of(latent), phases)
 
     if pieces[0].rows is None:
