@@ -111,9 +111,9 @@ def feature_noise(records: Records) -> Section:
     on_features, while_released, on_states = map(_best, (gains[FEATURES], released, gains[STATES]))
     see = (
         "Rewards trained on motion with noisy features, as in the released code, and given the timestep, against "
-        "rewards trained alike on clean motion. On motion with such noise, text-to-motion R@1 in pools of 32 is at "
-        f"most {on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, "
-        f"{while_released}. On decoded states, which a rollout of this latent backbone scores, it is at most "
+        "rewards trained alike on clean motion. On motion with such noise, text-to-motion R@1 in pools of 32 changes "
+        f"by at most {on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, "
+        f"{while_released}. On decoded states, which a rollout of this latent backbone scores, it changes by at most "
         f"{on_states}. "
         f"{where(record, len(study.rewards['clean'][STATES]))}"
     )
@@ -131,7 +131,7 @@ def _best(gains: Sequence[tuple[int, Interval]]) -> str:
     if not measured:
         return "not measured"
     _, at, gain = max(measured, key=lambda one: one[0])
-    return f"{interval(gain, '+.1f')} points higher (timestep {at})"
+    return f"{interval(gain, '+.1f')} points (timestep {at})"
 
 
 def _noised_table(study: FeatureNoiseStudy) -> pd.DataFrame:
