@@ -47,7 +47,7 @@ def terminated_in_order() -> Iterator[None]:
     but one that is ignored stays so."""
 
     def end(number: int, _frame: FrameType | None) -> None:
-        heed_no_more()  # once is enough: the way out is not interrupted
+        ignore_signals()  # once is enough: ending is not interrupted
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -61,7 +61,7 @@ def terminated_in_order() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def heed_no_more() -> None:
-    """Ctrl-C and SIGTERM are ignored from now on, until what heeded them is closed."""
+def ignore_signals() -> None:
+    """Ctrl-C and SIGTERM are ignored from now on, until what handled them before is restored."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,5 @@
-"""`python -m bench.compare OLD NEW`: what changed between two files of memory rows, as markdown for a pull request.
+"""`python -m bench.compare OLD NEW`: Prints what changed between two files of memory rows, as markdown for a pull
+request.
 
 A file is a result (JSON of pytest bench/ --benchmark-json, or its .partial journal) or a baseline of the memory gate.
 The exit status is diff's: 0 nothing changed, 1 something did, 2 the files cannot be compared.
@@ -47,14 +48,16 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m bench.compare", description=__doc__.partition(": ")[2].split("\n")[0])
-    for name in ("old", "new"):
-        parser.add_argument(name, type=Path, metavar=name.upper(), help="a result, or a baseline of the memory gate")
+    about, _, files = __doc__.partition(": ")[2].partition("\n\n")
+    parser = argparse.ArgumentParser("python -m bench.compare", description=about, epilog=files)
+    for name, when in (("old", "before"), ("new", "after")):
+        parser.add_argument(name, type=Path, metavar=name.upper(), help=f"result or baseline from {when} the change")
     parser.add_argument(
         "--relative-to",
         default=REFERENCE,
         metavar="METHOD",
-        help=f"method whose overhead the others' are given in (default: {REFERENCE})",
+        help="method whose overhead, its peak beyond resident memory, those of the others are divided by "
+        "(default: %(default)s)",
     )
     return parser
 

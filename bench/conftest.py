@@ -5,7 +5,7 @@ import sys
 
 from bench import loading
 
-_LOADING = loading.end_in_order("pytest", sys.exit)  # by way of pytest, which captures what is said, and shows it then
+_LOADING = loading.end_in_order("pytest", sys.exit)  # through pytest, which captures what is said, and shows it then
 
 import contextlib
 import gc
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import options
-from bench.command import TERMINATED, Terminated, heed_no_more, terminated_in_order
+from bench.command import TERMINATED, Terminated, ignore_signals, terminated_in_order
 from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.meters import allocator
@@ -162,18 +162,18 @@ def _teller(config: pytest.Config, what: str) -> Callable[[str], None]:
         return lambda line: None
     live = Progress(terminal, what)
 
-    def tell(line: str) -> None:
+    def show(line: str) -> None:
         with capture.global_and_fixture_disabled():
             live.show(line)
 
-    return tell
+    return show
 
 
 LINE_SECONDS = 15.0
 
 
 class Progress:
-    """How far things are: on a terminal one line that changes, elsewhere a line now and then."""
+    """How far the work is: on a terminal one line that changes, elsewhere a line now and then."""
 
     def __init__(self, terminal: "pytest.TerminalReporter", what: str) -> None:
         self._terminal, self._what = terminal, what
@@ -223,7 +223,7 @@ _STOPPED: list[bool] = []
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[None]:
     """Before pytest-benchmark writes its file and the terminal its summary, neither of which is interrupted."""
-    heed_no_more()
+    ignore_signals()
     state = session.config.stash[STATE]
     measured = session.config._benchmarksession  # type: ignore[attr-defined]  # pytest-benchmark's
     # One that was interrupted has no data, of which pytest-benchmark can make neither a table nor a file.

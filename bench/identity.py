@@ -119,7 +119,7 @@ def folder(path: Path | str, suffixes: Collection[str] = ()) -> str:
     `suffixes`: of those with these endings alone, if any are given.
     """
     path = Path(path).resolve()
-    return key(*(_entry(path, own) for own in folder_files(path, suffixes)))
+    return key(*(_entry(path, file) for file in folder_files(path, suffixes)))
 
 
 def folder_files(path: Path, suffixes: Collection[str] = ()) -> list[Path]:

@@ -15,7 +15,7 @@ NAMES = {
 
 
 def method_label(spec: str, steps: int) -> str:
-    """A method with the options that tell it apart, at so many denoising steps: `DRaFT-50`, `DRTune, K = 10`."""
+    """A method with the options that distinguish it, at so many denoising steps: `DRaFT-50`, `DRTune, K = 10`."""
     name, _, text = spec.partition(":")
     options = dict(option.split("=", 1) for option in text.split(",") if "=" in option)
     known = NAMES.get(name, name)
@@ -34,6 +34,6 @@ def _default(name: str, option: str) -> str:
 
 
 def _option(key: str, value: str) -> str:
-    """`K = 10`; a mode or a truncation by its own word; anything else with its name."""
+    """`K = 10`; a mode or a truncation by its value; any other option as name and value."""
     words = {"k": f"K = {value}", "mode": value.replace("-", " as "), "score": f"{value} score", "truncation": value}
     return words.get(key, f"{key} = {value}")

@@ -67,7 +67,7 @@ def _scores(case: Case | RewardCase) -> int:
 def measure(
     case: Case | RewardCase, enter: Callable[[str], None] = lambda _: None
 ) -> MemoryRecord | RewardMemoryRecord:
-    """The memory record of one case, read in this process. `enter` is told the name of each phase that begins. Never
+    """The memory record of one case, read in this process. `enter` is given the name of each phase that begins. Never
     raises but for an interrupt."""
     phase = "loading"
 

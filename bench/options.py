@@ -40,42 +40,148 @@ MARKERS = (
 
 
 def add(parser: pytest.Parser) -> None:
-    group = parser.getgroup("cases", "what is measured (options may be repeated; every combination is a case)")
+    usual = Case()
+    group = parser.getgroup("cases", "cases: what is measured (options may be repeated; every combination is a case)")
     option = group.addoption
-    option("--matrix", metavar="NAME", help=f"a named list of cases (default: default): {', '.join(MATRICES)}")
-    option("--method", action="append", metavar="SPEC", help=f"name[:option=value,...]: {', '.join(METHODS)}")
-    option("--backbone", action="append", metavar="NAME", help=", ".join(BACKBONES))
-    option("--reward", action="append", metavar="NAME", help=f"{', '.join(REWARDS)} (default: the backbone's)")
-    option("--steps", action="append", type=int, metavar="T", help="denoising steps")
-    option("--batch", action="append", type=int, metavar="B", help="prompts a trajectory")
-    option("--frames", action="append", type=int, metavar="F", help="frames a motion")
-    option("--profile", action="append", metavar="SPEC", help=f"name[+switch=value...]: {', '.join(PROFILES)}")
-    option("--meter", action="append", metavar="NAME", help=", ".join(METERS))
-    option("--seed", action="append", type=int, metavar="N", help="seed of everything random")
-    option = parser.getgroup("step time", "the scale at which real updates are timed on this machine").addoption
-    option("--time-steps", type=int, metavar="T", help="denoising steps")
-    option("--time-batch", type=int, metavar="B", help="prompts a trajectory")
-    option("--time-frames", type=int, metavar="F", help="frames a motion")
-    option("--rounds", type=int, metavar="N", default=step_time.ROUNDS, help="updates timed of each method")
-    option("--step-time-against", metavar="REVISION", help="pair each update with one of this git revision")
-    option("--step-time-margin", type=float, metavar="X", default=paired.MARGIN, help="fail beyond X times as long")
-    option = parser.getgroup("alignment", "fine-tuning of the embedded world by each method").addoption
-    option("--align", metavar="SIZE", help="an unknown SIZE lists them (default, if no other cases are chosen: quick)")
-    option("--align-seeds", type=int, metavar="N", help="runs of each method")
-    option("--align-world", type=Path, metavar="FILE", help="another world's weights")
-    option = parser.getgroup("studies", "measurements that train, minutes each (-m study: all of them)").addoption
-    option("--study", action="append", metavar="NAME", help="one of them; an unknown NAME lists them")
     option(
-        "--study-scale", metavar="SCALE", default="full", help="full, or tiny: whether it runs (default: %(default)s)"
+        "--matrix",
+        metavar="NAME",
+        help=f"named list of cases: {', '.join(MATRICES)}; default has all that the report's verdicts need, published "
+        "the published table, gate what the memory gate compares, quick every method at 10 steps (default: default)",
     )
     option(
-        "--study-work", type=Path, metavar="DIR", default=Path(".studies"), help="keeps results (default: %(default)s)"
+        "--method",
+        action="append",
+        metavar="SPEC",
+        help=f"method, as name[:option=value,...], options as in the README's table: {', '.join(METHODS)} (default: "
+        "those of the matrix)",
     )
-    option = parser.getgroup("memory gate").addoption
-    option("--memory-baseline", type=Path, metavar="FILE", help="fail when a case's memory differs from FILE's")
-    option("--memory-baseline-update", action="store_true", help="write FILE from this run instead")
-    option = parser.getgroup("journal").addoption
-    option("--resume", action="store_true", help="keep the rows an aborted run left beside --benchmark-json FILE")
+    option(
+        "--backbone",
+        action="append",
+        metavar="NAME",
+        help=f"model that is fine-tuned: {', '.join(BACKBONES)} (default: {usual.backbone})",
+    )
+    option(
+        "--reward",
+        action="append",
+        metavar="NAME",
+        help=f"reward model: {', '.join(REWARDS)} (default: the one registered with the backbone)",
+    )
+    option(
+        "--steps",
+        action="append",
+        type=int,
+        metavar="T",
+        help=f"denoising steps (default: the matrix's, or {usual.steps})",
+    )
+    option("--batch", action="append", type=int, metavar="B", help=f"prompts in a batch (default: {usual.batch})")
+    option("--frames", action="append", type=int, metavar="F", help=f"frames of a motion (default: {usual.frames})")
+    option(
+        "--profile",
+        action="append",
+        metavar="SPEC",
+        help=f"engineering settings that are the same for every method, as name[+switch=value...]: "
+        f"{', '.join(PROFILES)} (default: the matrix's, or {usual.profile})",
+    )
+    option(
+        "--meter",
+        action="append",
+        metavar="NAME",
+        help=f"how memory is measured: {', '.join(METERS)}; host runs on this machine's CPU, cuda on its GPU, "
+        f"simulated needs neither (default: {usual.meter})",
+    )
+    option("--seed", action="append", type=int, metavar="N", help=f"seed of all random draws (default: {usual.seed})")
+    option = parser.getgroup(
+        "step time", "step time: updates that are run and timed, on the GPU if there is one"
+    ).addoption
+    option("--time-steps", type=int, metavar="T", help="denoising steps (default: 50; 10 with --matrix quick)")
+    option(
+        "--time-batch",
+        type=int,
+        metavar="B",
+        help="prompts in a batch (default: 256 on a GPU, 2 on a CPU; 64 and 1 with --matrix quick)",
+    )
+    option("--time-frames", type=int, metavar="F", help="frames of a motion (default: 196)")
+    option(
+        "--rounds",
+        type=int,
+        metavar="N",
+        default=step_time.ROUNDS,
+        help="timed updates of each method (default: %(default)s)",
+    )
+    option(
+        "--step-time-against",
+        metavar="REVISION",
+        help="time every update also with the code of this git revision, alternately, and fail if this tree is slower",
+    )
+    option(
+        "--step-time-margin",
+        type=float,
+        metavar="X",
+        default=paired.MARGIN,
+        help="with --step-time-against: fail if an update takes more than X times as long (default: %(default)s)",
+    )
+    option = parser.getgroup(
+        "alignment", "alignment: fine-tuning of a small motion model, the world, by each method"
+    ).addoption
+    option(
+        "--align",
+        metavar="SIZE",
+        help="full (as reported: 14 minutes on two cores), quick (3.5 minutes) or tiny (only whether it runs) "
+        "(default: quick; nothing where cases are chosen by other options, unless -m alignment is given)",
+    )
+    option("--align-seeds", type=int, metavar="N", help="training seeds of each method (default: 3)")
+    option(
+        "--align-world",
+        type=Path,
+        metavar="FILE",
+        help="world to fine-tune, and for studies, as python -m bench.alignment.pretrain writes one (default: the "
+        "embedded world, which comes with this package)",
+    )
+    option = parser.getgroup(
+        "studies", "studies: training of rewards, and fine-tuning under them, minutes each"
+    ).addoption
+    option(
+        "--study",
+        action="append",
+        metavar="NAME",
+        help="retrieval, spl, windows, feature_noise, strength or gaming; may be repeated (default: none; with "
+        "-m study: all)",
+    )
+    option(
+        "--study-scale",
+        metavar="SCALE",
+        default="full",
+        help="full (as reported) or tiny (only whether it runs) (default: %(default)s)",
+    )
+    option(
+        "--study-work",
+        type=Path,
+        metavar="DIR",
+        default=Path(".studies"),
+        help="folder for trained rewards and finished runs, which a later run of the same code does not repeat "
+        "(default: %(default)s)",
+    )
+    option = parser.getgroup("memory gate", "memory gate: does a change cost memory?").addoption
+    option(
+        "--memory-baseline",
+        type=Path,
+        metavar="FILE",
+        help="compare every memory case with its row in this baseline, and fail where one differs beyond its margin",
+    )
+    option(
+        "--memory-baseline-update",
+        action="store_true",
+        help="write this run's memory rows to the baseline FILE instead of comparing with it",
+    )
+    option = parser.getgroup("resuming an interrupted run").addoption
+    option(
+        "--resume",
+        action="store_true",
+        help="go on from an interrupted run with the same --benchmark-json=FILE: keep the results in FILE.partial that "
+        "the same code, packages and settings gave",
+    )
 
 
 def check_plugins(config: pytest.Config) -> None:
@@ -167,7 +273,7 @@ def memory_cases(config: pytest.Config) -> list[Case]:
     """The memory cases that the options choose; InputError for what is unknown or does not fit together."""
     chosen = {name: config.getoption(name) for name in CASE_OPTIONS if config.getoption(name)}
     name = config.getoption("matrix")
-    # A setting chosen by hand replaces the matrix's own; methods chosen by hand stand alone unless a matrix is named.
+    # A setting chosen by hand replaces the matrix's; methods chosen by hand stand alone unless a matrix is named.
     base = [Case()] if "method" in chosen and not name else matrix(name or "default")
     combinations = [dict(zip(chosen, values, strict=True)) for values in itertools.product(*chosen.values())]
     cases = list(dict.fromkeys(replace(case, **combination) for case in base for combination in combinations))
@@ -198,7 +304,7 @@ def timed_cases(config: pytest.Config) -> list[Case]:
 
 
 def reward_cases(config: pytest.Config) -> tuple[list[RewardCase], list[RewardCase]]:
-    """The memory and the step-time cases of the reward's own training: with the default matrix, and no case chosen."""
+    """The memory and the step-time cases of the reward's training: with the default matrix, and no case chosen."""
     chosen = any(config.getoption(name) for name in CASE_OPTIONS)
     scaled = any(config.getoption(f"time_{name}") for name in TIME_OPTIONS)
     if chosen or config.getoption("matrix") not in (None, "default"):

@@ -1,4 +1,4 @@
-"""The reward's own training as cases: one optimiser step of its pre-training, or of its fine-tuning by SPL."""
+"""The reward's training as cases: one optimiser step of its pre-training, or of its fine-tuning by SPL."""
 
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ class RewardCase:
     spl: bool = False
     """SPL beside the pre-training losses."""
     pool: int | None = None
-    """Motions that SPL's texts are to find their own among (None: those of the batch)."""
+    """Motions among which SPL's texts are to find their match (None: those of the batch)."""
     reward: str = "spm"
     """Name of a reward that can be trained, see methods.registry."""
     batch: int = 64

@@ -1,4 +1,4 @@
-"""Step time: real updates, on this machine's device, in a pass of their own.
+"""Step time: real updates, on this machine's device, in a pass for themselves.
 
 Methods are interleaved: every round runs one update of each, so that a slow minute of a noisy machine falls on all of
 them alike. Nothing is observed while the clock runs.

@@ -66,7 +66,7 @@ def step_time(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def reward_training(records: Sequence[Record]) -> pd.DataFrame:
-    """Rows of the reward's own training, memory in GiB and step time in seconds, as they come."""
+    """Rows of the reward's training, memory in GiB and step time in seconds, as they come."""
     rows = []
     for record in records:
         if not isinstance(record, RewardMemoryRecord | RewardStepTimeRecord):
@@ -207,7 +207,7 @@ def for_terminal(records: Sequence[Record]) -> list[tuple[str, str]]:
     if len(frame := step_time(records)):
         sections.append(("step time, seconds (median of interleaved rounds)", text(frame)))
     if len(frame := reward_training(records)):
-        sections.append(("one step of the reward's own training: memory, GiB, and seconds", text(frame)))
+        sections.append(("one step of the reward's training: memory, GiB, and seconds", text(frame)))
     if len(frame := alignment(records)):
         aligned = [record for record in records if isinstance(record, AlignmentRecord)]
         worlds = ", ".join(sorted({record.case.world for record in aligned}))

@@ -315,13 +315,13 @@ class PreTraining(Kind):
     name = "pre-training"
 
     def make(self) -> None:
-        from test_own_data import Letters, write
+        from test_user_data import Letters, write
 
         from bench.motion.text import build_table
-        from bench.world import own
+        from bench.world import user_data
 
         folder = write(self.shared / "motion")
-        build_table(Letters(), self.shared / "table", own.read("arrays", folder).texts)
+        build_table(Letters(), self.shared / "table", user_data.read("arrays", folder).texts)
 
     def command(self, folder: Path, again: bool = False) -> list[str]:
         small = (

@@ -394,7 +394,7 @@ def test_the_forecast_starts_from_one_easytune_row_and_is_exact_where_memory_fol
     assert len(frame) == len(cases.default())
     assert frame["error"].abs().max() == 0
     held = frame[(frame["method"] == "draft") & (frame["T"] == 50) & (frame["profile"] == "paper")].iloc[0]
-    assert held["foretold"] == FLOOR + 50 * CALL
+    assert held["predicted"] == FLOOR + 50 * CALL
 
 
 def test_the_forecasts_error_is_relative_to_the_row():
@@ -408,7 +408,7 @@ def test_the_forecast_starts_from_the_easytune_row_with_the_most_steps():
     assert forecast.forecast(records)["error"].iloc[2] == 0
 
 
-def test_nothing_is_foretold_without_an_easytune_row_of_the_same_scale():
+def test_nothing_is_predicted_without_an_easytune_row_of_the_same_scale():
     assert not len(forecast.forecast([row(Case("draft"))]))
     frame = forecast.forecast([row(Case("draft")), row(Case("easytune", batch=2))])
     assert frame["method"].tolist() == ["easytune"]

@@ -9,11 +9,17 @@ import torch
 from bench_command import ROOT, SCALE, TIME_SCALE, bench, bench_here
 from msgspec import structs
 
+import methods
 from bench import records
-from bench.alignment.benchmark import METHODS
-from bench.cases import Case
+from bench.alignment.benchmark import METHODS, SEEDS
+from bench.alignment.benchmark.cases import SIZES
+from bench.alignment.studies import TRAINED
+from bench.alignment.studies.trained import SCALES
+from bench.cases import MATRICES, Case
 from bench.lane import Kept, Lane
 from bench.memory import MemoryJob
+from bench.meters import METERS
+from bench.profiles import PROFILES
 from bench.records.make import to_json
 
 README = (ROOT / "README.md").read_text()
@@ -131,6 +137,17 @@ def test_a_refusal_loads_neither_the_embedded_world_nor_the_tables():
     loaded = set(re.findall(r"\b(bench\.[\w.]+)$", done.stderr, re.MULTILINE))
     assert "bench.options" in loaded
     assert not any(name.startswith("bench.alignment") or name == "bench.tables" for name in loaded)
+
+
+def test_the_help_names_every_choice_and_the_usual_number_of_seeds():
+    """The embedded world's sizes and studies are not imported for it, so that they are written there by hand."""
+    text = " ".join(bench_here("--help").stdout.split())
+    for name in (*MATRICES, *PROFILES, *METERS, *methods.METHODS, *methods.BACKBONES, *methods.REWARDS):
+        assert name in text
+    for option, names in (("--align=SIZE", SIZES), ("--study=NAME", TRAINED), ("--study-scale=SCALE", SCALES)):
+        words = re.findall(r"[\w-]+", text.partition(option)[2].partition(" --")[0])
+        assert set(names) <= set(words), option
+    assert text.partition("--align-seeds=N")[2].partition(" --")[0].endswith(f"(default: {SEEDS})")
 
 
 def test_cases_can_be_listed_without_running_them():

@@ -1,7 +1,9 @@
-"""CONTRIBUTING.md names files that exist, and every room of the house."""
+"""CONTRIBUTING.md names files that exist, and every package of bench/; what it says of reports/ is so."""
 
 import re
+import subprocess
 
+import pytest
 from bench_command import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
@@ -13,6 +15,16 @@ def test_every_file_that_it_names_is_there():
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
-def test_every_room_is_in_the_house():
-    rooms = {f"bench/{path.parent.name}/" for path in (ROOT / "bench").glob("*/__init__.py")}
-    assert rooms <= set(re.findall(r"^\| `(bench/\w+/)` \|", TEXT, re.MULTILINE))
+def test_every_package_of_bench_is_described():
+    packages = {f"bench/{path.parent.name}/" for path in (ROOT / "bench").glob("*/__init__.py")}
+    assert packages <= set(re.findall(r"^\| `(bench/\w+/)` \|", TEXT, re.MULTILINE))
+
+
+def test_of_reports_only_records_summaries_and_the_readmes_figures_are_committed():
+    listed = subprocess.run(["git", "ls-files", "reports"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("this tree is no git checkout")
+    shown = set(re.findall(r"!\[[^\]]*\]\((reports/[^)]+)\)", (ROOT / "README.md").read_text()))
+    assert shown
+    others = {path for path in listed.stdout.splitlines() if not path.endswith((".json", "/summary.md"))}
+    assert others == shown

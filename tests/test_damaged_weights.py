@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from test_evaluator import TINY as TINY_EVALUATOR
 from test_evaluator import published_file
 from test_finetune import start
-from test_own_data import Letters
+from test_user_data import Letters
 from test_world import TINY
 
 from bench.alignment import rewards

@@ -476,7 +476,7 @@ def test_humanml3d_bad_folders(tmp_path):
 
 
 class Letters:
-    """An encoder whose vectors can be foretold: counts of four letters."""
+    """An encoder whose vectors can be predicted: counts of four letters."""
 
     name, width = "letters", 4
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from bench_command import ALWAYS, ROOT, heed_interrupts
-from test_own_data import Letters, write
+from test_user_data import Letters, write
 
 from bench.motion.text import build_table
-from bench.world import own
+from bench.world import user_data
 
 SIGNALS = ((signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"))
 SECONDS = 10.0
@@ -78,7 +78,7 @@ def test_while_pytest_is_loading(number, code, said, tmp_path):
 @pytest.mark.parametrize(("number", "code", "said"), SIGNALS)
 def test_while_a_world_is_made(number, code, said, tmp_path):
     folder = write(tmp_path / "motion")
-    build_table(Letters(), tmp_path / "table", own.read("arrays", folder).texts)
+    build_table(Letters(), tmp_path / "table", user_data.read("arrays", folder).texts)
     of = ["--data", f"arrays:{folder}", "--text-encoder", tmp_path / "table", "--quick", "--work", tmp_path / "work"]
     with started("bench.alignment.pretrain", *of, "--out", tmp_path / "world") as process:
         for line in process.stdout:

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from mutations import JSON_LINES, NPY, NPZ, TEXT, Mutator
 from test_bvh import BANDAI, figure
-from test_own_data import figure as body
+from test_user_data import figure as body
 
 from bench.motion.representation import features
-from bench.world import own
+from bench.world import user_data
 from methods.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -72,7 +72,7 @@ def humanml3d_folder(folder: Path) -> None:
 
 def read_motion(kind: str, folder: Path) -> None:
     """All that pre-training reads."""
-    clips = own.read(kind, folder)
+    clips = user_data.read(kind, folder)
     for entry in clips.entries:
         motion = entry.decode()
         assert motion.shape == (entry.frames, 263)
@@ -118,7 +118,7 @@ def damaged(kind: str, folder: Path, count: int, seed: int = 0) -> Counter[str]:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_damaged_files_read_well_or_give_a_sentence(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(own, "FEWEST", dict.fromkeys(SPLITS, 1))
+    monkeypatch.setattr(user_data, "FEWEST", dict.fromkeys(SPLITS, 1))
     counted = damaged(kind, tmp_path, COUNT)
     assert counted.total() == COUNT
     assert counted["refused"] > COUNT / 10

@@ -125,12 +125,15 @@ def test_tables_read_back_with_the_right_numbers(made):
         assert {line.replace("\\|", "").count("|") for line in lines} == {len(frame.columns) + 1}
 
 
-def test_the_summary_links_to_files_that_exist(made):
+def test_the_summary_holds_every_table_and_needs_no_other_file(made):
+    """In a repository it stands alone: neither figures nor tables are committed with it."""
     folder, _ = made
-    links = re.findall(r"\]\(([^)]+)\)", (folder / "summary.md").read_text())
-    assert len(links) > len(FIGURES)
-    for link in links:
-        assert (folder / link).is_file()
+    text = (folder / "summary.md").read_text()
+    assert "](" not in text
+    for section in sections.build(sample()).sections:
+        of_section = text.partition(f"\n## {section.title}\n")[2].partition("\n## ")[0]
+        lines = [line for line in of_section.splitlines() if line.startswith("|")]
+        assert len(lines) == (0 if section.table is None or not len(section.table) else len(section.table) + 2)
 
 
 def test_equal_input_gives_equal_bytes(made):

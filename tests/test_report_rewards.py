@@ -99,17 +99,15 @@ def test_the_trained_rewards_join_the_noise_section_where_they_are():
     assert lines == {3, 5}
 
 
-def test_noise_on_features_is_told_apart_from_noise_on_states():
+def test_noise_on_features_is_distinguished_from_noise_on_states():
     """Pools make twice the R@1 among all. The least gain on states is the best there: at the first timestep, none."""
     found = section("feature_noise", [made_studies.feature_noise()])
     gain = 80 * (math.exp(-901 / 3000) - math.exp(-901 / 900))
-    told = re.search(r"of 32 is at most \+(\d+\.\d) ± \d\.\d points higher \(timestep 901\)", found.see)
-    assert told is not None
-    assert float(told[1]) == pytest.approx(gain, abs=2)
-    assert re.search(
-        r"up to timestep 500, where the released noise ends, \+.* points higher \(timestep 401\)", found.see
-    )
-    assert re.search(r"scores, it is at most [+-]0\.\d ± \d\.\d points higher", found.see)
+    stated = re.search(r"of 32 changes by at most \+(\d+\.\d) ± \d\.\d points \(timestep 901\)", found.see)
+    assert stated is not None
+    assert float(stated[1]) == pytest.approx(gain, abs=2)
+    assert re.search(r"up to timestep 500, where the released noise ends, \+.* points \(timestep 401\)", found.see)
+    assert re.search(r"scores, it changes by at most [+-]0\.\d ± \d\.\d points", found.see)
     assert "3 seeds" in found.see
     assert len(found.table) == 2 * len(made_studies.LEVELS)
 

@@ -303,7 +303,7 @@ class TestTheStudies:
         result = rows["strength"].study
         named = [(row.share, row.spl) for row in result.rewards]
         assert named == [(share, spl) for share in TINY.shares for spl in (False, True)]
-        for row in (*result.rewards, result.own):
+        for row in (*result.rewards, result.of_world):
             assert set(row.runs) == {LATER, "draft:k=10"}
             assert all(is_measured(runs, TINY.seeds) for runs in row.runs.values())
         assert is_measured(result.base, TINY.seeds)

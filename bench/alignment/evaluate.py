@@ -1,7 +1,7 @@
 """How well a denoiser of a world is aligned: the held-out reward, and the field's metrics by the independent evaluator.
 
 The reward here is the reward model's score of finished motions (x_0), in eval mode and under a fixed noise seed: never
-the one seen inside a trajectory, which training inflates for its own prompts.
+the one seen inside a trajectory, which training inflates for the prompts it trains on.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def evaluate(
     """METRICS of the motions that the world's backbone makes of the first `count` prompts of a split, over `repeats`
     noise seeds (drawn from `seed`) of `steps` denoising steps, each with a 95% interval over those repeats (1.96 σ/√n).
 
-    `denoiser` is measured in place of the world's own; `real` is what `reference` gives, where it is at hand. The same
+    `denoiser` is measured in place of the world's; `real` is what `reference` gives, where it is at hand. The same
     arguments give the same numbers; torch's global generator is left as it was. MultiModality compares repeats, and is
     NaN for one; so is a single repeat's interval, and R-precision of fewer prompts than its pools hold.
     InputError for a split or a number that cannot be measured.
@@ -61,13 +61,13 @@ def evaluate(
             motion, rewards = generate(world, prompts, noise, steps)
             embedded.append(world.embed_motions(motion, prompts.lengths))
             rows.append(_one_repeat(texts, embedded[-1], real, prompts, noise) | {"reward": float(rewards.mean())})
-    found = {name: over_repeats([row[name] for row in rows]) for name in METRICS if name in rows[0]}
-    return found | {"multimodality": _multimodality(embedded)}
+    result = {name: over_repeats([row[name] for row in rows]) for name in METRICS if name in rows[0]}
+    return result | {"multimodality": _multimodality(embedded)}
 
 
-def means(found: Mapping[str, OverRepeats]) -> dict[str, float]:
+def means(metrics: Mapping[str, OverRepeats]) -> dict[str, float]:
     """The means of what could be measured."""
-    return {name: value.mean for name, value in found.items() if math.isfinite(value.mean)}
+    return {name: value.mean for name, value in metrics.items() if math.isfinite(value.mean)}
 
 
 def evaluate_real(world: World, split: str = "test", count: int = 256) -> dict[str, OverRepeats]:
@@ -78,12 +78,12 @@ def evaluate_real(world: World, split: str = "test", count: int = 256) -> dict[s
     first = _reference_size(world, split)
     motion, prompts = world.real(split, first + count, REFERENCE_SEED)
     others = slice(first, None)
-    own = Prompts(prompts.texts[others], prompts.meanings[others], prompts.lengths[others])
-    motion = motion[others, : int(own.lengths.max())]
+    described = Prompts(prompts.texts[others], prompts.meanings[others], prompts.lengths[others])
+    motion = motion[others, : int(described.lengths.max())]
     with _measuring(world, None):
-        rewards = score(world.reward, motion, world.batch(own.texts, own.lengths), REFERENCE_SEED)
-        embedded = world.embed_motions(motion, own.lengths)
-    row = _one_repeat(world.embed_texts(own.texts), embedded, reference(world, split), own, REFERENCE_SEED)
+        rewards = score(world.reward, motion, world.batch(described.texts, described.lengths), REFERENCE_SEED)
+        embedded = world.embed_motions(motion, described.lengths)
+    row = _one_repeat(world.embed_texts(described.texts), embedded, reference(world, split), described, REFERENCE_SEED)
     row |= {"reward": float(rewards.mean()), "multimodality": float("nan")}
     return {name: over_repeats([row[name]]) for name in METRICS}
 
@@ -153,8 +153,8 @@ def _multimodality(repeats: Sequence[Tensor]) -> OverRepeats:
 @contextlib.contextmanager
 def _measuring(world: World, denoiser: nn.Module | None) -> Iterator[None]:
     """Every network in eval mode, and `denoiser` in place of the world's; as before, afterwards."""
-    own = world.backbone.denoiser
-    world.backbone.denoiser = own if denoiser is None else denoiser
+    kept = world.backbone.denoiser
+    world.backbone.denoiser = kept if denoiser is None else denoiser
     networks = [*world.networks().values(), world.backbone.denoiser]
     modes = {module: module.training for network in networks for module in network.modules()}
     try:
@@ -164,4 +164,4 @@ def _measuring(world: World, denoiser: nn.Module | None) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-        world.backbone.denoiser = own
+        world.backbone.denoiser = kept

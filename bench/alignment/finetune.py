@@ -1,4 +1,5 @@
-"""`python -m bench.alignment.finetune`: a fine-tuning run of a world, with progress, resumable."""
+"""`python -m bench.alignment.finetune`: Fine-tunes a world's denoiser by one method. The same command goes
+on after a kill."""
 
 import argparse
 import random
@@ -33,19 +34,19 @@ def _run(options: argparse.Namespace) -> int:
     config = FinetuneConfig(**{name.name: getattr(options, name.name) for name in fields(FinetuneConfig)})
     if options.measure_every < 1:
         raise InputError(f"--measure-every must be at least 1, not {options.measure_every}")
-    own = world.load(options.world)
-    sampler = own.sampler(options.steps)
+    base = world.load(options.world)
+    sampler = base.sampler(options.steps)
     if options.reward:
-        own.reward = rewards.load(options.reward, own)
+        base.reward = rewards.load(options.reward, base)
         plan = parse(config.method).plan(options.steps, random.Random(config.seed))
         if any(step.score is Score.NOISY for step in plan.steps):
             rewards.noise_aware(options.reward)  # refused, by name, where it was never shown a noisy motion
 
     def measure(_done: int) -> dict:
-        found = evaluate(own, "val", options.prompts, repeats=1, steps=options.steps)
-        shown = ", ".join(f"{name} {found[name].mean:.3f}" for name in FOLLOWED)
+        result = evaluate(base, "val", options.prompts, repeats=1, steps=options.steps)
+        shown = ", ".join(f"{name} {result[name].mean:.3f}" for name in FOLLOWED)
         print(f"  held out, {options.prompts} validation prompts: {shown}", flush=True)
-        return means(found)
+        return means(result)
 
     def progress(record: dict) -> None:
         left = (config.trajectories - record["trajectories"]) * record["seconds"] / record["trajectories"]
@@ -57,10 +58,10 @@ def _run(options: argparse.Namespace) -> int:
 
     run = finetune(
         config,
-        own.backbone,
-        own.reward,
+        base.backbone,
+        base.reward,
         sampler,
-        training_prompts(own),
+        training_prompts(base),
         folder=options.out,
         given={
             "world": _file(options.world),
@@ -84,22 +85,87 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m bench.alignment.finetune", description=__doc__.partition(": ")[2])
     defaults = FinetuneConfig()
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="for checkpoint and result; a run found there goes on")
-    add("--method", default=defaults.method, metavar="SPEC", help=f"name[:option=value,...]: {', '.join(METHODS)}")
-    add("--lr", type=float, default=defaults.lr, help="learning rate (default, as published: %(default)g)")
-    add("--trajectories", type=int, default=defaults.trajectories, metavar="N", help="default: %(default)s")
-    add("--batch", type=int, default=defaults.batch, metavar="B", help="prompts a trajectory (default: %(default)s)")
+    add(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for checkpoint, weights and curve.json (validation metrics); an unfinished run in it goes on",
+    )
+    add(
+        "--method",
+        default=defaults.method,
+        metavar="SPEC",
+        help=f"method, as name[:option=value,...]: {', '.join(METHODS)} (default: %(default)s)",
+    )
+    add("--lr", type=float, default=defaults.lr, help="learning rate of AdamW (default, as published: %(default)g)")
+    add(
+        "--trajectories",
+        type=int,
+        default=defaults.trajectories,
+        metavar="N",
+        help="length of the run, in sampled batches; a finished run goes on with more (default: %(default)s)",
+    )
+    add("--batch", type=int, default=defaults.batch, metavar="B", help="prompts in a batch (default: %(default)s)")
     add("--steps", type=int, default=STEPS, metavar="T", help="denoising steps (default: %(default)s)")
-    add("--warm-up", type=int, default=defaults.warm_up, metavar="N", help="optimiser steps (default: %(default)s)")
-    add("--clip", type=float, default=defaults.clip, metavar="NORM", help="of the gradient (default: %(default)s)")
-    add("--ema", type=float, default=defaults.ema, metavar="DECAY", help="of averaged weights (default: off)")
-    add("--pull", type=float, default=defaults.pull, metavar="X", help="of the weights to the start (default: off)")
-    add("--seed", type=int, default=defaults.seed, metavar="N", help="default: %(default)s")
-    add("--train-mode", action="store_true", help="dropout on inside trajectories, as released")
-    add("--measure-every", type=int, default=10, metavar="N", help="trajectories (default: %(default)s)")
-    add("--prompts", type=int, default=64, metavar="N", help="validation prompts measured on (default: %(default)s)")
-    add("--reward", type=Path, metavar="FILE", help="one made by bench.alignment.rewards (default: the world's own)")
-    add("--world", type=Path, default=world.WEIGHTS, metavar="FILE", help="weights (default: the committed ones)")
+    add(
+        "--warm-up",
+        type=int,
+        default=defaults.warm_up,
+        metavar="N",
+        help="optimiser steps over which the learning rate rises to its value (default: %(default)s)",
+    )
+    add(
+        "--clip",
+        type=float,
+        default=defaults.clip,
+        metavar="NORM",
+        help="largest norm of the gradient; inf: do not clip (default: %(default)s)",
+    )
+    add(
+        "--ema",
+        type=float,
+        default=defaults.ema,
+        metavar="DECAY",
+        help="decay, for each optimiser step, of a running average of the weights, which is then the result; 0: none "
+        "(default: %(default)g)",
+    )
+    add(
+        "--pull",
+        type=float,
+        default=defaults.pull,
+        metavar="X",
+        help="strength of a decay of the weights towards those at the start, in units of the learning rate; 0: none "
+        "(default: %(default)g)",
+    )
+    add("--seed", type=int, default=defaults.seed, metavar="N", help="seed of all random draws (default: %(default)s)")
+    add(
+        "--train-mode",
+        action="store_true",
+        help="dropout in denoiser and reward while training, as in the released code (default: no dropout)",
+    )
+    add(
+        "--measure-every",
+        type=int,
+        default=10,
+        metavar="N",
+        help="trajectories from one measurement on validation prompts to the next (default: %(default)s)",
+    )
+    add("--prompts", type=int, default=64, metavar="N", help="validation prompts to measure on (default: %(default)s)")
+    add(
+        "--reward",
+        type=Path,
+        metavar="FILE",
+        help="reward that python -m bench.alignment.rewards trained (default: the one in the world)",
+    )
+    add(
+        "--world",
+        type=Path,
+        default=world.WEIGHTS,
+        metavar="FILE",
+        help="world that python -m bench.alignment.pretrain made (default: the embedded world, which comes with this "
+        "package)",
+    )
     return parser
 
 

@@ -22,7 +22,8 @@ _EVERY = round(T2M.fps / FPS)
 NOISE = 0
 """Seed of the initial noise: the same for the base and for every method."""
 KINDS = ("place", "way", "turn")
-"""By the real motion: it stays where it is; its root gets farther than TRAVELS; the body turns by more than TURNS."""
+"""As rows name them, by the real motion: in place (it stays where it is), on the way somewhere (its root gets farther
+than TRAVELS), turning (by more than TURNS)."""
 TRAVELS = 0.5
 """Metres."""
 TURNS = math.radians(60)
@@ -36,14 +37,14 @@ Joints = NDArray[np.float32]
 
 
 def chosen(world: World) -> dict[str, int]:
-    """Of each of KINDS the first test prompt whose real motion is of it, by its place in `world.prompts("test")`; a
+    """Of each of KINDS the first test prompt whose real motion is of it, by its index in `world.prompts("test")`; a
     kind that is not among the first _SEARCHED is left out."""
-    found: dict[str, int] = {}
-    for place in range(min(_SEARCHED, len(world.clips["test"]))):
-        found.setdefault(kind(_real_features(world, place)), place)
-        if len(found) == len(KINDS):
+    first: dict[str, int] = {}
+    for index in range(min(_SEARCHED, len(world.clips["test"]))):
+        first.setdefault(kind(_real_features(world, index)), index)
+        if len(first) == len(KINDS):
             break
-    return {name: found[name] for name in KINDS if name in found}
+    return {name: first[name] for name in KINDS if name in first}
 
 
 def kind(features: Array) -> str:
@@ -54,37 +55,37 @@ def kind(features: Array) -> str:
     return "way" if np.linalg.norm((root - root[0])[:, [0, 2]], axis=-1).max() > TRAVELS else "place"
 
 
-def _real_features(world: World, place: int) -> Array:
-    return world.content.example(int(world.clips["test"][place])).features()
+def _real_features(world: World, index: int) -> Array:
+    return world.content.example(int(world.clips["test"][index])).features()
 
 
 def described(world: World) -> list[dict]:
     """Of each chosen prompt its `kind`, its `text`, the `fps`, and the `real` motion of that caption, packed."""
-    places = chosen(world)
+    indices = chosen(world)
     texts = world.prompts("test", _SEARCHED).texts
     return [
         {
             "kind": name,
-            "text": texts[place],
+            "text": texts[index],
             "fps": FPS,
-            "real": pack(joints_from_features(_real_features(world, place))[::_EVERY]),
+            "real": pack(joints_from_features(_real_features(world, index))[::_EVERY]),
         }
-        for name, place in places.items()
+        for name, index in indices.items()
     ]
 
 
 def sampled(world: World, steps: int) -> list[str]:
     """What the world's denoiser makes of each chosen prompt from NOISE in `steps` denoising steps, packed."""
-    places = list(chosen(world).values())
+    indices = list(chosen(world).values())
     every = world.prompts("test", _SEARCHED)
     prompts = Prompts(
-        tuple(every.texts[place] for place in places),
-        tuple(every.meanings[place] for place in places),
-        every.lengths[places],
+        tuple(every.texts[index] for index in indices),
+        tuple(every.meanings[index] for index in indices),
+        every.lengths[indices],
     )
-    motion, _ = generate(world, prompts, NOISE, steps)
-    joints = world.joints(motion)
-    return [pack(own[:length:_EVERY]) for own, length in zip(joints, prompts.lengths.tolist(), strict=True)]
+    motions, _ = generate(world, prompts, NOISE, steps)
+    joints = world.joints(motions)
+    return [pack(motion[:length:_EVERY]) for motion, length in zip(joints, prompts.lengths.tolist(), strict=True)]
 
 
 def pack(joints: Joints) -> str:

@@ -1,12 +1,12 @@
-"""Makes a world: data, VAE, reward, evaluator, denoiser, and the check that they are sound.
+"""Makes a world, a small motion model to fine-tune: trains its VAE, reward, evaluator and denoiser, and checks them.
 
     python -m bench.alignment.pretrain --work DIR [--out FILE] [--seed N] [--quick]
     python -m bench.alignment.pretrain --data KIND:FOLDER --text-encoder PATH --work DIR --out FILE
                                        [--scale METRES] [--up AXIS] [--fps RATE]
 
-The first makes the embedded world's weights, the second those of a world of one's own motion, for which steps grow with
-the root of the number of clips. Every stage keeps a checkpoint in a subfolder of the work folder, named by all that
-decides the weights; the same command goes on after a kill, to the same weights.
+The first makes the embedded world's weights, the second those of a world of the user's motion, for which steps grow
+with the root of the number of clips. Every stage keeps a checkpoint in a subfolder of the work folder, named by all
+that decides the weights; the same command goes on after a kill, to the same weights.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from bench import identity
 from bench.command import carry_out
 from bench.motion.clip import AS_THEY_ARE, SPLITS, UPWARD, Conventions, DataError
 from bench.motion.text import CachedTable, SentenceTransformer, build_table
-from bench.world import check, data, own, world
+from bench.world import check, data, user_data, world
 from bench.world.content import Content, Embedded
 from bench.world.model import WorldConfig
 from bench.world.stages import Plan, Texts, Training
@@ -58,39 +58,39 @@ def _make(options: argparse.Namespace) -> int:
     say = _say(time.monotonic())
     content: Content = Embedded(QUICK_CLIPS if options.quick else data.CLIPS)
     if options.data:
-        content = own_data(options.data, options.text_encoder, options.work, say, stated)
+        content = read_data(options.data, options.text_encoder, options.work, say, stated)
     # Measured as they are read back: in half precision.
     unmeasured = options.work / UNMEASURED
     pretrain(options.work, QUICK if options.quick else None, content, options.seed, say).save(unmeasured)
     made = world.load(unmeasured)
-    found = check.chosen_and_measured(made, say, *((2, 64) if options.quick else ()))
+    measured = check.chosen_and_measured(made, say, *((2, 64) if options.quick else ()))
     of = " --data KIND:FOLDER --text-encoder PATH" if options.data else ""
     of += "".join(f" --{name}={value}" for name, value in stated.given().items())
     quick = " --quick" if options.quick else ""
     made.about["command"] = f"python -m bench.alignment.pretrain{of} --work DIR --seed {options.seed}{quick}"
-    made.about["metrics"] = found
+    made.about["metrics"] = measured
     made.save(options.out)
     print(json.dumps(made.about, indent=1))
-    wrong = check.problems(found)
+    wrong = check.problems(measured)
     for problem in wrong:
         print(f"not sound: {problem}")
     return 1 if wrong and not options.quick else 0
 
 
-def own_data(
+def read_data(
     source: str,
     encoder: Path | None,
     folder: Path,
     say: Callable[[str], None],
     conventions: Conventions = AS_THEY_ARE,
-) -> own.OwnData:
+) -> user_data.UserData:
     """The clips of `KIND:FOLDER`; their captions' vectors are kept in the work folder, and made once.
 
     `encoder`: a sentence-transformers model's folder, or a table that build_table wrote; None: what the table in the
     work folder was made by. DataError for a source, an encoder or a table of no use.
     """
-    kind, _, place = source.partition(":")
-    clips = own.read(kind, place, conventions)
+    kind, _, path = source.partition(":")
+    clips = user_data.read(kind, path, conventions)
     for note in clips.notes():
         say(f"data: {note}")
     table = folder / "captions.safetensors"
@@ -103,7 +103,7 @@ def own_data(
             build_table(SentenceTransformer(encoder), table, clips.texts, made_from)
     elif not table.is_file():
         raise DataError(f"there is no {table} yet: give --text-encoder, a sentence-transformers model's folder")
-    return own.OwnData(clips, CachedTable(table))
+    return user_data.UserData(clips, CachedTable(table))
 
 
 def pretrain(
@@ -121,7 +121,7 @@ def pretrain(
     clips = data.cached(folder / "data.safetensors", content)
     numbers = {split: clips.indices(split).int() for split in SPLITS}
     plan = Plan().scaled(len(numbers["train"])) if plan is None else plan
-    say(f"data: {', '.join(f'{len(own)} {split}' for split, own in numbers.items())} clips; {plan}")
+    say(f"data: {', '.join(f'{len(clip_numbers)} {split}' for split, clip_numbers in numbers.items())} clips; {plan}")
     torch.manual_seed(seed)
     config = world.sized(config or WorldConfig(), content)
     made = world.untrained(config, clips.statistics, numbers, content)
@@ -148,15 +148,40 @@ def _parser() -> argparse.ArgumentParser:
     assert __doc__ is not None
     parser = argparse.ArgumentParser(prog="python -m bench.alignment.pretrain", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--data", metavar="KIND:FOLDER", help=f"motion of one's own ({', '.join(own.KINDS)}) in place of the embedded")
-    add("--scale", type=float, metavar="METRES", help="in one unit of its files: 0.01 for centimetres")
-    add("--up", choices=list(UPWARD), help="the axis of its files that points up; --up=-y for a negative one")
-    add("--fps", type=float, metavar="RATE", help="of its files, in frames per second, where they do not say it right")
-    add("--text-encoder", type=Path, metavar="PATH", help="for its captions: a sentence-transformers model, or a table")
-    add("--work", type=Path, required=True, help="folder of the data and the checkpoints")
-    add("--out", type=Path, default=world.WEIGHTS, help="the world (default, the embedded one: the committed weights)")
-    add("--seed", type=int, default=0)
-    add("--quick", action="store_true", help="a few steps a stage: shows that all runs, learns little")
+    add(
+        "--data",
+        metavar="KIND:FOLDER",
+        help=f"train on the motion in FOLDER; KIND is {', '.join(user_data.KINDS)} (default: on generated motion)",
+    )
+    add("--scale", type=float, metavar="METRES", help="metres in one unit of --data's files: 0.01 for centimetres")
+    add("--up", choices=list(UPWARD), help="axis of --data's files that points up; write --up=-y for a negative one")
+    add(
+        "--fps",
+        type=float,
+        metavar="RATE",
+        help="frames per second of --data's files, where they state none or a wrong one",
+    )
+    add(
+        "--text-encoder",
+        type=Path,
+        metavar="PATH",
+        help="encoder of --data's captions: the folder of a sentence-transformers model, or a table of vectors "
+        "(default: the table in the work folder)",
+    )
+    add("--work", type=Path, required=True, metavar="DIR", help="folder for clips and checkpoints, to go on from")
+    add(
+        "--out",
+        type=Path,
+        default=world.WEIGHTS,
+        metavar="FILE",
+        help="world to write, as safetensors (default: the embedded world's file in this package)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: %(default)s)")
+    add(
+        "--quick",
+        action="store_true",
+        help="train for a few steps a network: whether all stages run; the world is of no use",
+    )
     return parser
 
 

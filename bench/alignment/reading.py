@@ -27,7 +27,7 @@ Figures = Mapping[str, float | None]
 
 def over_seeds(values: Sequence[float | None]) -> Interval:
     """Mean and half-width of the 95% interval over seeds by Student's t, which few seeds call for: at three it is 2.5
-    standard deviations. None for what one seed cannot tell, and for a metric that was not measured."""
+    standard deviations. None for what one seed does not give, and for a metric that was not measured."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return Interval(None, None)

@@ -14,7 +14,7 @@ from bench.records.types import Chain, Similarity, fields
 VANISHED = 0.1
 """A chain coefficient, or a share of the gradient, this small counts as gone."""
 SIMILAR = 0.5
-"""A noised motion counts as similar if it has kept this share of the way from another motion to its clean self."""
+"""A noised motion counts as similar if it has kept this share of the distance from another motion to its clean self."""
 
 
 def study(records: Sequence[Record], name: str) -> StudyRecord:

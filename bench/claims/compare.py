@@ -1,8 +1,8 @@
 """Like with like: which rows may be compared, and the rows that a verdict needs.
 
 A judge never mixes unlike rows. It looks for every row it needs among rows of one meter, device, torch version and set
-of settings; measured rows come first, simulated ones stand in for them, and if no such set is complete it is told which
-row is missing or which field differs.
+of settings. Measured rows come first, simulated ones stand in for them. If no such set is complete, the refusal says
+which row is missing or which field differs.
 """
 
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ Rows = TypeVar("Rows", MemoryRecord, StepTimeRecord)
 
 
 @dataclass(frozen=True)
-class Found(Generic[Rows]):
+class Selection(Generic[Rows]):
     """The rows of a verdict, all alike."""
 
     rows: list[Rows]
@@ -107,7 +107,7 @@ class Found(Generic[Rows]):
         return provenance(self.rows[0]) + mixed + passed
 
 
-def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[Rows]) -> Found[Rows]:
+def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[Rows]) -> Selection[Rows]:
     """The rows of the wanted cases, by whichever meter, the most trusted first.
 
     NotJudgedError if no set of like rows holds all of them.
@@ -119,7 +119,7 @@ def find(records: Sequence[Record], wanted: Sequence[Case], kind: type[Rows]) ->
         for like in reversed(like_sets([r for r in rows if r.ok])):  # the later file counts
             by_id = {r.case.id: r for r in like}
             if all(name in by_id for name in ids):
-                return Found([by_id[name] for name in ids], like, complaint)
+                return Selection([by_id[name] for name in ids], like, complaint)
         # The complaint about the best meter that was tried at all for these cases.
         if not complaint and any(r.case.id in ids for r in rows):
             complaint = _complaint(rows, ids)

@@ -15,7 +15,7 @@ def one_call(easytune: MemoryRecord) -> int:
     return reading_of(easytune).split["rollout"]["activations"]
 
 
-def foretold(easytune: MemoryRecord, calls: int) -> int:
+def predicted(easytune: MemoryRecord, calls: int) -> int:
     """Peak of a method that holds `calls` denoiser calls at once: EasyTune's peak, and every further call on top."""
     return peak(easytune) + (calls - 1) * one_call(easytune)
 
@@ -23,7 +23,7 @@ def foretold(easytune: MemoryRecord, calls: int) -> int:
 def forecast(records: Sequence[Record]) -> pd.DataFrame:
     """Every good memory row beside what its plan predicts from one EasyTune row of the same scale and settings.
 
-    Columns: method, profile, T, B, F, meter, held, peak and foretold (bytes), error (relative). Rows without an
+    Columns: method, profile, T, B, F, meter, held, peak and predicted (bytes), error (relative). Rows without an
     EasyTune row to start from are left out.
     """
     good = [r for r in records if isinstance(r, MemoryRecord) and r.ok]
@@ -32,7 +32,7 @@ def forecast(records: Sequence[Record]) -> pd.DataFrame:
         for scale in dict.fromkeys(map(_scale, like)):
             here = [r for r in like if _scale(r) == scale]
             start = anchor(here)
-            rows += [_foretold_row(r, start) for r in here] if start else []
+            rows += [_row(r, start) for r in here] if start else []
     return pd.DataFrame(rows)
 
 
@@ -48,9 +48,9 @@ def _scale(record: MemoryRecord) -> tuple:
     return case.backbone, case.reward, case.batch, case.frames, case.profile, case.seed
 
 
-def _foretold_row(record: MemoryRecord, start: MemoryRecord) -> dict:
+def _row(record: MemoryRecord, start: MemoryRecord) -> dict:
     case, measured = record.case, peak(record)
-    expected = foretold(start, held(record))
+    expected = predicted(start, held(record))
     return {
         "method": case.method,
         "profile": case.profile,
@@ -60,6 +60,6 @@ def _foretold_row(record: MemoryRecord, start: MemoryRecord) -> dict:
         "meter": case.meter,
         "held": held(record),
         "peak": measured,
-        "foretold": expected,
+        "predicted": expected,
         "error": expected / measured - 1,
     }

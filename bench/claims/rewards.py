@@ -146,12 +146,12 @@ def steps_of(window: Sequence[int]) -> str:
 def windows_table(study: WindowsStudy) -> pd.DataFrame:
     """Test metrics by window and score, means over seeds with 95% intervals (Student's t); differences are paired by
     seed."""
-    rows = [{"steps": "base", "scored": "", **told(study.base)}]
+    rows = [{"steps": "base", "scored": "", **metric_cells(study.base)}]
     for index, window in enumerate(study.windows):
         runs = {score: study.runs[score][index] for score in SCORES}
         for score, tuned in runs.items():
             gain = interval(paired(tuned, study.base, "r1"), "+.3f")
-            rows.append({"steps": steps_of(window), "scored": SCORES[score], **told(tuned), "R@1 − base": gain})
+            rows.append({"steps": steps_of(window), "scored": SCORES[score], **metric_cells(tuned), "R@1 − base": gain})
         rows.append(
             {"steps": steps_of(window), "scored": "noisy state − x̂₀", **_changes(runs["noisy"], runs["x0-hat"])}
         )
@@ -168,7 +168,7 @@ def spl_table(study: SplStudy) -> pd.DataFrame:
     rows = []
     for arm, rewards in study.rewards.items():
         row = {"arm": arm} | retrieved(rewards)
-        rows.append(row | (_after(told(study.runs[arm])) if arm in study.runs else {}))
+        rows.append(row | (_after(metric_cells(study.runs[arm])) if arm in study.runs else {}))
     for ours, theirs in AGAINST:
         pair = {kind: (known[kind][ours], known[kind][theirs]) for kind in known}
         row = {"arm": f"{ours} − {theirs}"}
@@ -209,12 +209,12 @@ def recalls(retrieval: Retrieval, kind: str = "all") -> dict[str, float]:
     return ((retrieval.all if kind == "all" else retrieval.pools) or {}).get("text_to_motion", {})
 
 
-def own_recall(runs: RunsUnderReward) -> float:
+def reward_recall(runs: RunsUnderReward) -> float:
     """Text-to-motion R@1 of the reward that runs were trained under, among all test motions, per cent."""
     return recalls(runs.retrieval)["R@1"]
 
 
-def told(runs: Sequence[Figures]) -> dict[str, str]:
+def metric_cells(runs: Sequence[Figures]) -> dict[str, str]:
     """AFTER of runs, as cells."""
     return {METRICS[metric].label: interval(of_seeds(runs, metric)) for metric in AFTER}
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.cases import Case
 from bench.claims.alignment import time_to_reward
-from bench.claims.compare import Found, find
+from bench.claims.compare import Selection, find
 from bench.claims.measured import plan_of, timing_of
 from bench.claims.published import DRAFT, EASYTUNE, PUBLISHED_SPEEDUP, TOLERANCE
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict, outcome_of
@@ -19,8 +19,8 @@ MEANINGS = ("optimiser step", "update")
 
 def judge_speed(records: Sequence[Record]) -> Verdict:
     """C3: EasyTune against DRaFT-50 per optimiser step and per update; only a GPU at the published batch settles it."""
-    found = _timed_pair(records)
-    draft, easytune = found.rows
+    selected = _timed_pair(records)
+    draft, easytune = selected.rows
     case = draft.case
     ratios = {unit: _speedup(draft, easytune, unit) for unit in MEANINGS}
     settles = METERS[case.meter].device == "cuda" and case.batch == Case().batch
@@ -41,13 +41,13 @@ def judge_speed(records: Sequence[Record]) -> Verdict:
             f" To the reward that DRaFT-T ends with, in the embedded world, EasyTune takes "
             f"{to_reward['EasyTune, s']:.1f} CPU seconds and DRaFT-T {to_reward['DRaFT-50, s']:.1f}."
         )
-    return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), found.provenance)
+    return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), selected.provenance)
 
 
-def _timed_pair(records: Sequence[Record]) -> Found[StepTimeRecord]:
+def _timed_pair(records: Sequence[Record]) -> Selection[StepTimeRecord]:
     """DRaFT-50's and EasyTune's step times at one batch: the GPU's before the CPU's, the largest batch first."""
     timed = [r for r in records if isinstance(r, StepTimeRecord) and r.case.steps == Case().steps]
-    pairs: list[Found[StepTimeRecord]] = []
+    pairs: list[Selection[StepTimeRecord]] = []
     complaint = f"Missing: step times of {DRAFT} and {EASYTUNE} at T = {Case().steps}, profile paper."
     for batch in sorted({r.case.batch for r in timed}):
         wanted = [Case(method, batch=batch) for method in (DRAFT, EASYTUNE)]
@@ -57,7 +57,9 @@ def _timed_pair(records: Sequence[Record]) -> Found[StepTimeRecord]:
             complaint = str(missing)
     if not pairs:
         raise NotJudgedError(complaint)
-    return max(pairs, key=lambda found: (METERS[found.rows[0].case.meter].device == "cuda", found.rows[0].case.batch))
+    return max(
+        pairs, key=lambda selected: (METERS[selected.rows[0].case.meter].device == "cuda", selected.rows[0].case.batch)
+    )
 
 
 def _median(record: StepTimeRecord, unit: str) -> float:

@@ -58,8 +58,8 @@ _SWEPT = {"draft": "DRaFT", "alignprop": "AlignProp (trains half of them)", "drt
 
 def judge_growth(records: Sequence[Record]) -> Verdict:
     """C5: linear in the denoising steps for every method but EasyTune, flat for EasyTune."""
-    found = find(records, cases.steps(), MemoryRecord)
-    rows = found.rows
+    selected = find(records, cases.steps(), MemoryRecord)
+    rows = selected.rows
     lines, entries = {}, []
     for family in dict.fromkeys(map(_family, rows)):
         mine = [row for row in rows if _family(row) == family]
@@ -72,25 +72,25 @@ def judge_growth(records: Sequence[Record]) -> Verdict:
     slopes = ", ".join(f"{_SWEPT.get(name, name)} {float(grows.slope) / GIB:.3f}" for name, grows in lines.items())
     finding = (
         f"GiB a denoising step: {slopes}, {'linear' if all(good) else 'not all linear:'} {worst.how()}; EasyTune is "
-        f"{'flat' if level.straight else 'not flat:'} {level.how()}. {_held_sentence(found.like)}"
+        f"{'flat' if level.straight else 'not flat:'} {level.how()}. {_held_sentence(selected.like)}"
     )
-    return Verdict("C5", outcome_of([*good, level.straight]), finding, pd.DataFrame(entries), found.provenance)
+    return Verdict("C5", outcome_of([*good, level.straight]), finding, pd.DataFrame(entries), selected.provenance)
 
 
 def _family(record: MemoryRecord) -> str:
     return record.case.method.partition(":")[0]
 
 
-def _growth_entry(rows: Sequence[MemoryRecord], found: Line, level: bool) -> dict:
+def _growth_entry(rows: Sequence[MemoryRecord], fitted: Line, level: bool) -> dict:
     calls = [(held(row), peak(row)) for row in rows]
     by_steps = {row.case.steps: peak(row) / GIB for row in rows}
     return {
         "method": _family(rows[0]),
         **{f"T = {total}": by_steps[total] for total in sorted(by_steps)},
-        "GiB a step": float(found.slope) / GIB,
+        "GiB a step": float(fitted.slope) / GIB,
         "GiB a held call": float("nan") if level else float(line(calls).slope) / GIB,
-        "strays, bytes": int(found.strays),
-        "shape": ("flat" if level else "linear") if found.straight else "neither",
+        "strays, bytes": int(fitted.strays),
+        "shape": ("flat" if level else "linear") if fitted.straight else "neither",
     }
 
 
@@ -121,9 +121,9 @@ def _published_scale_but_steps(record: MemoryRecord) -> bool:
 
 def judge_trained_steps(records: Sequence[Record]) -> Verdict:
     """C12: DRTune's memory against the steps it trains, at a fixed number of denoising steps."""
-    found = find(records, cases.trained(), MemoryRecord)
-    steps = {row.case.steps for row in found.rows}
-    peers = [r for r in found.like if r.case.steps in steps and _published_scale_but_steps(r)]
+    selected = find(records, cases.trained(), MemoryRecord)
+    steps = {row.case.steps for row in selected.rows}
+    peers = [r for r in selected.like if r.case.steps in steps and _published_scale_but_steps(r)]
     drtune = sorted((held(r), peak(r)) for r in peers if _is_drtune_k(r))
     grows = line(drtune)
     draft = [(held(r), peak(r)) for r in peers if _family(r) == DRAFT]
@@ -145,7 +145,7 @@ def judge_trained_steps(records: Sequence[Record]) -> Verdict:
         f"of K at T = {max(steps)}){compared}."
     )
     always = all(more > less for (_, less), (_, more) in pairwise(drtune))
-    return Verdict("C12", outcome_of([always]), finding, numbers, found.provenance)
+    return Verdict("C12", outcome_of([always]), finding, numbers, selected.provenance)
 
 
 def _is_drtune_k(record: MemoryRecord) -> bool:

@@ -31,10 +31,10 @@ from bench.units import GIB
 
 def judge_additional_memory(records: Sequence[Record]) -> Verdict:
     """C1: EasyTune's share of DRaFT's additional memory, over every base that "additional" may be counted from."""
-    found = find(records, [Case(DRAFT), Case(EASYTUNE)], MemoryRecord)
-    draft, easytune = map(reading_of, found.rows)
+    selected = find(records, [Case(DRAFT), Case(EASYTUNE)], MemoryRecord)
+    draft, easytune = map(reading_of, selected.rows)
     numbers = _shares(draft, easytune)
-    frozen = _frozen_pair(records, found.rows[0])
+    frozen = _frozen_pair(records, selected.rows[0])
     if frozen:
         numbers["share, reward frozen"] = _shares(*frozen)["share"]
     meets = [within(share, PUBLISHED_SHARE) for share in numbers[numbers["kind"] != "computed"]["share"]]
@@ -45,7 +45,7 @@ def judge_additional_memory(records: Sequence[Record]) -> Verdict:
         f"{PUBLISHED_BASE} it is {share[_published_base('GB')]:.1%} (GB) or {share[_published_base('GiB')]:.1%} (GiB). "
         + _matching_base_sentence(draft, easytune)
     )
-    return Verdict("C1", outcome_of(meets), finding, numbers, found.provenance)
+    return Verdict("C1", outcome_of(meets), finding, numbers, selected.provenance)
 
 
 def _frozen_pair(records: Sequence[Record], like: MemoryRecord) -> tuple[Reading, Reading] | None:
@@ -96,8 +96,8 @@ def _matching_base_sentence(draft: Reading, easytune: Reading) -> str:
 
 def judge_peaks(records: Sequence[Record]) -> Verdict:
     """C2: the published peaks against ours, in both units."""
-    found = find(records, [Case(method) for method in (*PUBLISHED, *CHAINS)], MemoryRecord)
-    peaks = {row.case.method: reading_of(row) for row in found.rows}
+    selected = find(records, [Case(method) for method in (*PUBLISHED, *CHAINS)], MemoryRecord)
+    peaks = {row.case.method: reading_of(row) for row in selected.rows}
     numbers = pd.DataFrame(
         [
             *(
@@ -121,7 +121,7 @@ def judge_peaks(records: Sequence[Record]) -> Verdict:
         f"peak {ratios.iloc[-1]:.2f} of the published base, and the chain takes {chains[0]:.2f} GB as described or "
         f"{chains[1]:.2f} as released against {PUBLISHED_CHAIN}."
     )
-    return Verdict("C2", outcome, finding, numbers, found.provenance)
+    return Verdict("C2", outcome, finding, numbers, selected.provenance)
 
 
 def _all_rows_met(names: Sequence[str]) -> bool:
@@ -152,8 +152,8 @@ def _beside_peak(published: float, reading: Reading) -> dict:
 
 def judge_saving(records: Sequence[Record]) -> Verdict:
     """C11: what EasyTune saves against DRaFT, and its own peak."""
-    found = find(records, [Case(DRAFT), Case(EASYTUNE)], MemoryRecord)
-    draft, easytune = found.rows
+    selected = find(records, [Case(DRAFT), Case(EASYTUNE)], MemoryRecord)
+    draft, easytune = selected.rows
     saved, ours = peak(draft) - peak(easytune), peak(easytune)
     calls = held(draft) - held(easytune)
     compared = {
@@ -169,4 +169,4 @@ def judge_saving(records: Sequence[Record]) -> Verdict:
         f"GiB); {PUBLISHED_SAVING} at {PUBLISHED[EASYTUNE]:.2f} are published. "
         + (f"Within {TOLERANCE:.0%} if {agreeing}." if agreeing else f"Not within {TOLERANCE:.0%} in any unit.")
     )
-    return Verdict("C11", outcome_of(list(met.values())), finding, numbers, found.provenance)
+    return Verdict("C11", outcome_of(list(met.values())), finding, numbers, selected.provenance)

@@ -155,7 +155,7 @@ def updated(old: Sequence[Row], measured: Sequence[Row]) -> list[Row]:
     """The baseline that a run's rows make of an old one.
 
     It holds the run's cases and no others. Of their old rows, those that this run could not have measured (another
-    torch version, device or setting) stay, and so does a row's own margin.
+    torch version, device or setting) stay, and so does a row's margin.
     """
     ids = {row.case.id for row in measured}
     rows = []

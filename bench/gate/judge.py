@@ -15,7 +15,7 @@ from bench.gate.growth import changes, listed, size_change
 
 
 class Outcome(StrEnum):
-    """What the gate found; the worse the earlier."""
+    """The gate's verdict on a case, the worst first."""
 
     GREW = "grew"
     SHRANK = "shrank"

@@ -15,7 +15,7 @@ REFUSED = 1
 
 @dataclass
 class Gate:
-    """A baseline and what the run's rows were found to be against it."""
+    """A baseline, and the findings on the run's rows."""
 
     path: Path
     update: bool

@@ -3,7 +3,7 @@
 job      what a job is, and what it has at hand while it runs
 workers  processes that do what they are sent, as a concurrent.futures.Executor
 kept     results of finished jobs in a file, which an aborted run goes on from
-lane     the three together: jobs in, futures out, progress on the way
+lane     the three together: jobs in, futures out, progress meanwhile
 """
 
 from bench.lane.job import Desk, Job

@@ -20,7 +20,7 @@ class Desk:
     say: Callable[[str], None]
     """Progress, for whoever waits."""
     enter: Callable[[str], None]
-    """Names the phase that begins, so that a worker's death can be told by it."""
+    """Names the phase that begins, so that a report of a worker's death can name it."""
 
 
 class Job(Protocol):

@@ -1,4 +1,4 @@
-"""Jobs in, futures out: each job is done once, its result kept, and whoever waits is told how far things are."""
+"""Jobs in, futures out: each job is done once, its result kept, and whoever waits sees how far the work is."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ NEWS_SECONDS = 0.1
 class Lane:
     """Does jobs in worker processes and keeps what they give.
 
-    kept: where results are kept, and taken from where all that decides them is equal. say: told of progress, by
+    kept: where results are kept, and taken from where all that decides them is equal. say: given lines on progress, by
     whoever waits, in that thread. Jobs that need the machine to themselves wait until no other is left.
     """
 
@@ -52,7 +52,7 @@ class Lane:
         """How many jobs there will be, as far as is known; more than were submitted where some follow from others."""
 
     def _workers(self, count: int, threads: int, fresh: bool = False) -> Workers:
-        made = Workers(count, threads, fresh=fresh, modules=third_party_modules(), heed=self._news.put)
+        made = Workers(count, threads, fresh=fresh, modules=third_party_modules(), on_message=self._news.put)
         self._stack.callback(made.shutdown, cancel_futures=True)
         return made
 
@@ -112,7 +112,7 @@ class Lane:
         inner.add_done_callback(functools.partial(self._end, task))
 
     def _end(self, task: "_Task", inner: Future) -> None:
-        """Keeps what a job gave before anybody is told: what was seen once is never lost."""
+        """Keeps what a job gave before anybody sees it: what was seen once is never lost."""
         error = None if inner.cancelled() else inner.exception()
         if inner.cancelled() or self._closed:
             task.future.cancel()
@@ -146,7 +146,7 @@ class Lane:
         self._news.put(f"{self._finished} of {total}, {gone:.0f} s, about {left:.0f} s left: {job.id}")
 
     def wait(self, future: Future) -> Any:
-        """A future's result. News is told here, by the thread that waits, because a terminal belongs to one thread."""
+        """A future's result. News is shown here, by the thread that waits, because a terminal belongs to one thread."""
         while not future.done():
             with contextlib.suppress(queue.Empty):
                 self._say(self._news.get(timeout=NEWS_SECONDS))

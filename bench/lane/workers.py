@@ -79,7 +79,7 @@ class Workers(concurrent.futures.Executor):
     """`count` processes of `threads` torch threads each, begun as work arrives.
 
     fresh: a process does one thing and ends, so that nothing sees another's allocator, caches or peak resident set.
-    modules: imported in every worker, so that what they register is known there. heed: told what work says
+    modules: imported in every worker, so that what they register is known there. on_message: given what work says
     (see `say`), in a thread of this process.
     """
 
@@ -90,9 +90,10 @@ class Workers(concurrent.futures.Executor):
         *,
         fresh: bool = False,
         modules: Sequence[str] = (),
-        heed: Callable[[str], None] = lambda _: None,
+        on_message: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._count, self._threads, self._fresh, self._modules, self._heed = count, threads, fresh, modules, heed
+        self._count, self._threads, self._fresh, self._modules = count, threads, fresh, modules
+        self._on_message = on_message
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._slots: list[threading.Thread] = []
         self._processes: set[BaseProcess] = set()
@@ -161,7 +162,7 @@ class Workers(concurrent.futures.Executor):
             while True:
                 what, value = pipe.recv()
                 if what == "say":
-                    self._heed(value)
+                    self._on_message(value)
                 elif what == "phase":
                     phase = value
                 elif what == "result":
@@ -207,7 +208,7 @@ _pipe: Connection | None = None
 
 
 def say(line: str) -> None:
-    """Tells whoever waits how far the work is; nothing outside a worker."""
+    """Reports to whoever waits how far the work is; nothing outside a worker."""
     if _pipe is not None:
         _pipe.send(("say", line))
 

@@ -134,7 +134,7 @@ def nvml_memory() -> tuple[int | None, int | None]:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
         processes = pynvml.nvmlDeviceGetComputeRunningProcesses(handle)
-        own = next((p.usedGpuMemory for p in processes if p.pid == os.getpid()), None)
-        return own, pynvml.nvmlDeviceGetMemoryInfo(handle).used
+        of_process = next((p.usedGpuMemory for p in processes if p.pid == os.getpid()), None)
+        return of_process, pynvml.nvmlDeviceGetMemoryInfo(handle).used
     except (pynvml.NVMLError, AttributeError):
         return None, None

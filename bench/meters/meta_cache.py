@@ -64,8 +64,8 @@ def _kind(func) -> str:
         fresh = bool(schema.returns) and all(r.alias_info is None for r in schema.returns)
         return FUNCTIONAL if fresh else VIEW
     written = [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments]
-    own = all(r.alias_info is not None and r.alias_info.is_write for r in schema.returns)
-    return IN_PLACE if written[0] and sum(written) == 1 and own and len(schema.returns) <= 1 else VIEW
+    writes = all(r.alias_info is not None and r.alias_info.is_write for r in schema.returns)
+    return IN_PLACE if written[0] and sum(written) == 1 and writes and len(schema.returns) <= 1 else VIEW
 
 
 def _extents(args: tuple) -> list[tuple]:

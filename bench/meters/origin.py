@@ -92,7 +92,7 @@ def wildcard(path: str) -> str:
     return re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path)
 
 
-_places: dict[str, str | None] = {}
+_paths: dict[str, str | None] = {}
 _lines: dict[tuple[str, int], str] = {}
 
 
@@ -101,7 +101,7 @@ def calling_line() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
-        known = _places[filename] if filename in _places else _places.setdefault(filename, place(filename))
+        known = _paths[filename] if filename in _paths else _paths.setdefault(filename, reported_path(filename))
         if known is not None:
             line = (filename, frame.f_lineno)
             return _lines.get(line) or _lines.setdefault(line, f"{known}:{frame.f_lineno}")
@@ -109,7 +109,7 @@ def calling_line() -> str:
     return ""
 
 
-def place(filename: str) -> str | None:
+def reported_path(filename: str) -> str | None:
     """How a file is called in a report: from the repository's root, the package's, or the working folder's. None for
     code that allocates on behalf of others: torch, the meters, the standard library."""
     path = Path(filename)

@@ -19,7 +19,7 @@ from torch._subclasses.fake_tensor import (
 
 from bench.cases import Case
 from bench.meters.lowering import cuda_lowering, replaced
-from bench.meters.origin import place
+from bench.meters.origin import reported_path
 from bench.meters.reading import Reading
 from bench.meters.tracked import Enter, read, unheard
 from bench.profiles import profile
@@ -88,7 +88,7 @@ def _refusal(error: Exception) -> str | None:
 def _where(error: Exception) -> str:
     """The innermost line that is not torch's, and the optimiser that it called, if it did."""
     frames = traceback.extract_tb(error.__traceback__)
-    lines = [f"{known}:{frame.lineno}" for frame in frames if (known := place(frame.filename))]
+    lines = [f"{known}:{frame.lineno}" for frame in frames if (known := reported_path(frame.filename))]
     optimisers = [path.stem for frame in frames if (path := Path(frame.filename)).parent.name == "optim"]
     optimisers = [name for name in optimisers if name != "optimizer"]
     called = f" (in torch.optim.{optimisers[-1]})" if optimisers else ""

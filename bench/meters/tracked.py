@@ -17,7 +17,7 @@ from bench.setup import Run
 from methods.rollout import PHASES
 
 Enter = Callable[[str], None]
-"""Told the name of each phase as it begins: building, warm-up, sampling, then those of methods.rollout.PHASES."""
+"""Given the name of each phase as it begins: building, warm-up, sampling, then those of methods.rollout.PHASES."""
 
 
 def unheard(_phase: str) -> None:

@@ -1,6 +1,6 @@
 """Counts live tensor bytes, exactly, at every operation.
 
-A dispatch mode sees each operation's outputs; a weak reference to each new storage tells when it dies. Sizes are
+A dispatch mode sees each operation's outputs; a weak reference to each new storage shows when it dies. Sizes are
 rounded up to 512 bytes, as the CUDA caching allocator does. Nothing depends on what the tensors hold, so the count is
 the same for meta tensors, which hold nothing (the simulated meter), and for real ones (the host meter).
 
@@ -139,7 +139,7 @@ class Tracker(TorchDispatchMode):
         self._phases: list[str] = []  # by serial number: the phase it was born in
         self._origins: list[tuple[str, OpOverload, str]] = []  # by serial number: module, operator, line of code
         self._modules: Modules | None = None
-        self._categories: dict[int, str] = {}  # by serial number, where it is not told by the phase
+        self._categories: dict[int, str] = {}  # by serial number, where the phase does not say it
         self._resident = 0  # how many of the events stand for what was alive at the last restart()
         self._events: list[int] = []  # serial number, or ~serial number for a death
         self._changes: list[tuple[int, str]] = [(0, "")]  # (event, the phase that begins with it)

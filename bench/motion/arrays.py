@@ -46,19 +46,19 @@ def load(folder: Path | str, split: str, conventions: Conventions = AS_THEY_ARE)
     folder, notes = Path(folder), Notes()
     joints, offsets, ids, fps = _arrays(folder / "joints.npz", notes)
     fps = conventions.fps or fps
-    place = {name: i for i, name in enumerate(ids)}
+    index = {name: i for i, name in enumerate(ids)}
     rows = read_captions(folder / "captions.jsonl", split, notes)
     entries = []
     for row in rows:
-        if row.id not in place:
+        if row.id not in index:
             raise DataError(
                 f"{row.where}: clip {row.id} is not in joints.npz: remove the line, or write both files again"
             )
         if row.split == split and row.captions:
-            own = joints[offsets[place[row.id]] : offsets[place[row.id] + 1]]
-            decode = partial(_joints, own, f"clip {row.id} of {folder / 'joints.npz'}", conventions)
-            entries.append(Entry(row.id, split, row.captions, len(own), decode, fps))
-    idle = place.keys() - {row.id for row in rows}
+            frames = joints[offsets[index[row.id]] : offsets[index[row.id] + 1]]
+            decode = partial(_joints, frames, f"clip {row.id} of {folder / 'joints.npz'}", conventions)
+            entries.append(Entry(row.id, split, row.captions, len(frames), decode, fps))
+    idle = index.keys() - {row.id for row in rows}
     notes.left_out.add("clips without captions", min(idle, default=""), len(idle))
     return source(entries, notes, str(folder), conventions.scale or 1.0, fps)
 

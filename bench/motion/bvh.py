@@ -109,7 +109,7 @@ def opening(path: Path, fps: float | None = None) -> tuple[Bvh, int]:
 
 
 PEEK = 3
-"""Frames that tell a T-pose."""
+"""Frames by which a T-pose is recognised."""
 
 
 def _parsed(lines: list[str], path: Path, fps: float | None, most: int | None = None) -> tuple[Bvh, int]:
@@ -124,14 +124,14 @@ def _parsed(lines: list[str], path: Path, fps: float | None, most: int | None = 
     names, parents, offsets, channels = _hierarchy(words[1:], path)
     width = sum(map(len, channels))
     rows = [(number, line) for number, line in enumerate(lines[middle + 1 :], middle + 2) if line.strip()]
-    frames, own_fps = _counts(rows[:2], path, fps)
-    if max(frames, resampled(frames, own_fps)) * len(names) > LARGEST:
+    frames, stated_fps = _counts(rows[:2], path, fps)
+    if max(frames, resampled(frames, stated_fps)) * len(names) > LARGEST:
         raise DataError(
             f"{path} says {shown(frames)} frames of {len(names)} joints, more than {LARGEST} together, as they are or "
             f"at {FPS:g} per second: divide the file"
         )
     values = _values(rows[2:][:most], frames, width, path)
-    return Bvh(path, tuple(names), tuple(parents), np.array(offsets), tuple(channels), values, own_fps), frames
+    return Bvh(path, tuple(names), tuple(parents), np.array(offsets), tuple(channels), values, stated_fps), frames
 
 
 def _hierarchy(
@@ -189,8 +189,8 @@ def _hierarchy(
         raise DataError(f"{path}, line {line}: broken hierarchy at joint {joint}: fetch it again") from None
     if open_joints or not names:
         raise DataError(f"{path} is cut off within its hierarchy: fetch it again")
-    for name, own in zip(names, channels, strict=True):
-        for channel in own:
+    for name, of_joint in zip(names, channels, strict=True):
+        for channel in of_joint:
             if channel[:1] not in AXES or channel[1:] not in ("position", "rotation"):
                 raise DataError(
                     f"{path} has an unknown channel {shown(channel)} at joint {shown(name)[1:-1]}: export it as plain "
@@ -202,8 +202,8 @@ def _hierarchy(
 def _counts(rows: list[tuple[int, str]], path: Path, fps: float | None) -> tuple[int, float]:
     """How many frames the file says it has, and their rate: `fps` where that is given."""
     said = [" ".join(line.split()) for _, line in rows]
-    found = re.match(r"Frames:\s*(\d{1,18})$", said[0]) if said else None
-    if found is None:
+    match = re.match(r"Frames:\s*(\d{1,18})$", said[0]) if said else None
+    if match is None:
         raise _cut(rows[:1], "Frames: and a number", path)
     time = re.match(r"Frame Time:\s*(\S+)$", said[1]) if len(said) == 2 else None
     try:
@@ -215,7 +215,7 @@ def _counts(rows: list[tuple[int, str]], path: Path, fps: float | None) -> tuple
             f"{path}, line {rows[1][0]}: a frame time of {seconds:g} s cannot be: write seconds, "
             f"{1 / FASTEST:g} to {1 / SLOWEST:g}, or give the true rate (fps in captions.jsonl, or --fps)"
         )
-    return int(found[1]), 1 / seconds if fps is None else fps
+    return int(match[1]), 1 / seconds if fps is None else fps
 
 
 def _cut(rows: list[tuple[int, str]], wanted: str, path: Path) -> DataError:
@@ -260,14 +260,14 @@ def without_t_pose(bvh: Bvh) -> Bvh:
 
 def has_t_pose(bvh: Bvh) -> bool:
     """Whether the first frame is one that nobody stood in."""
-    turning = [channel.endswith("rotation") for own in bvh.channels for channel in own]
+    turning = [channel.endswith("rotation") for of_joint in bvh.channels for channel in of_joint]
     if len(bvh.values) < PEEK or bvh.values[0, turning].any():
         return False
     with np.errstate(over="ignore", invalid="ignore"):
-        place = positions(bvh.parents, *transforms(replace(bvh, values=bvh.values[:PEEK])))
-        place -= place[:, :1]
-        left, next_one = np.linalg.norm(np.diff(place, axis=0), axis=-1).max(axis=-1)
-        reach = np.linalg.norm(place[0], axis=-1).max()
+        joints = positions(bvh.parents, *transforms(replace(bvh, values=bvh.values[:PEEK])))
+        joints -= joints[:, :1]
+        left, next_one = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(axis=-1)
+        reach = np.linalg.norm(joints[0], axis=-1).max()
     return bool(left > JUMP * next_one and left > STEP * reach)
 
 
@@ -281,8 +281,8 @@ def transforms(bvh: Bvh) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     rotation = np.broadcast_to(np.eye(3), (frames, len(bvh.names), 3, 3)).copy()
     translation = np.broadcast_to(bvh.offsets, (frames, len(bvh.names), 3)).copy()
     column = 0
-    for joint, own in enumerate(bvh.channels):
-        for channel in own:
+    for joint, of_joint in enumerate(bvh.channels):
+        for channel in of_joint:
             axis = AXES[channel[0]]
             if channel[1:] == "position":
                 translation[:, joint, axis] = bvh.values[:, column]
@@ -306,12 +306,12 @@ def positions(
     parents: tuple[int, ...], rotation: NDArray[np.float64], translation: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """World positions [F, J, 3] by forward kinematics, all frames at once."""
-    world, place = rotation.copy(), translation.copy()
+    world, position = rotation.copy(), translation.copy()
     for joint, parent in enumerate(parents):
         if parent >= 0:
-            place[:, joint] = place[:, parent] + (world[:, parent] @ translation[:, joint, :, None])[..., 0]
+            position[:, joint] = position[:, parent] + (world[:, parent] @ translation[:, joint, :, None])[..., 0]
             world[:, joint] = world[:, parent] @ rotation[:, joint]
-    return place
+    return position
 
 
 def resample(
@@ -353,7 +353,7 @@ def resampled(frames: int, fps: float) -> int:
 
 
 Spot = tuple[str, str, float]
-"""A point between two joints of the file: from the first, this share of the way to the second."""
+"""A point between two joints of the file: from the first, this share of the distance to the second."""
 
 
 @dataclass(frozen=True)
@@ -378,11 +378,11 @@ class Naming:
         bone of half the radius follows it. Without them shoulders are 11 cm too low, wrists 9 cm too near the elbows.
         """
         offsets = bvh.offsets.copy()
-        place = {name: joint for joint, name in enumerate(bvh.names)}
+        index = {name: joint for joint, name in enumerate(bvh.names)}
         for name in self.above:
-            offsets[place[name]] += np.linalg.norm(bvh.offsets[place[self.upper_back]]) * np.array(UPWARD[up][1])
+            offsets[index[name]] += np.linalg.norm(bvh.offsets[index[self.upper_back]]) * np.array(UPWARD[up][1])
         for name in self.wrists:
-            offsets[place[name]] *= 1.5
+            offsets[index[name]] *= 1.5
         return replace(bvh, offsets=offsets)
 
 
@@ -461,9 +461,9 @@ def joints(bvh: Bvh, conventions: Conventions = AS_THEY_ARE) -> NDArray[np.float
     of the lowest joint. DataError for an unknown skeleton, or positions too large for a body.
     """
     known, up = naming(bvh), conventions.up or "y"
-    place = {name: joint for joint, name in enumerate(bvh.names)}
+    index = {name: joint for joint, name in enumerate(bvh.names)}
     bvh = known.whole(without_t_pose(bvh), up)
-    first, second, shares = zip(*((place[one], place[other], share) for one, other, share in known.spots), strict=True)
+    first, second, shares = zip(*((index[one], index[other], share) for one, other, share in known.spots), strict=True)
     share = np.array(shares)[:, None]
     with np.errstate(over="ignore", invalid="ignore"):
         world = positions(bvh.parents, *resample(*transforms(bvh), bvh.fps))

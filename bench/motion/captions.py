@@ -115,7 +115,7 @@ def read_captions(path: Path, split: str, notes: Notes) -> list[Row]:
     return list(rows.values())
 
 
-def _row(line: str, where: str, place: str, notes: Notes) -> Row:
+def _row(line: str, where: str, row: str, notes: Notes) -> Row:
     """ValueError, or RecursionError for too deep a nesting, for a line of no use."""
     try:
         given = msgspec.convert(json.loads(line), _Line)
@@ -129,7 +129,7 @@ def _row(line: str, where: str, place: str, notes: Notes) -> Row:
     if given.fps is not None and not plausible_rate(given.fps):
         raise ValueError(f"{given.fps:g} frames per second cannot be")
     if isinstance(given.id, int):
-        notes.changed.add("ids that are numbers, read as their digits", place)
+        notes.changed.add("ids that are numbers, read as their digits", row)
     name = str(given.id) if given.id not in (None, "") else Path(given.file or "").stem
     if not is_name(name):
         raise ValueError(f"{shown(name)} cannot be an id")
@@ -141,7 +141,7 @@ def _row(line: str, where: str, place: str, notes: Notes) -> Row:
     for said in given.captions:
         tags = (said.f_tag or 0.0, said.to_tag or 0.0)
         try:
-            captions.append(caption(said.text, tags, place, notes, meaning=said.meaning or ""))
+            captions.append(caption(said.text, tags, row, notes, meaning=said.meaning or ""))
         except OverflowError as error:
             raise ValueError(str(error)) from None
     return Row(where, name, given.split, tuple(c for c in captions if c), given.file, given.fps)

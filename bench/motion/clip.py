@@ -146,7 +146,7 @@ class Caption:
     end_seconds: float = 0.0
     """The part described; both 0: the whole clip."""
     meaning: str = ""
-    """Equal for captions that say the same in other words; empty where a source cannot tell."""
+    """Equal for captions that say the same in other words; empty where a source does not say."""
 
     @property
     def whole(self) -> bool:
@@ -169,9 +169,9 @@ class Clip:
     @property
     def motion(self) -> NDArray[np.float32]:
         """The joints or the features, whichever there are."""
-        found = self.features if self.joints is None else self.joints
-        assert found is not None, f"clip {self.id} has neither joints nor features"
-        return found
+        motion = self.features if self.joints is None else self.joints
+        assert motion is not None, f"clip {self.id} has neither joints nor features"
+        return motion
 
     @property
     def frames(self) -> int:
@@ -236,10 +236,10 @@ class Clips(Sequence[Clip]):
         """The clips that the published loaders train and evaluate on; no motion is decoded for it.
 
         Clips outside the length filter go. The others give one clip for all captions of the whole, and one for each
-        tagged caption, from int(start·fps) to int(end·fps), named `<id>@<place of the caption>`, if its own length
+        tagged caption, from int(start·fps) to int(end·fps), named `<id>@<index of the caption>`, if its own length
         passes the filter too. What goes is added to `left_out`.
         """
-        found: list[Entry] = []
+        parts: list[Entry] = []
         left_out = Counter(self.left_out)
         for entry in self.entries:
             if not long_enough(entry.frames, entry.fps):
@@ -247,23 +247,23 @@ class Clips(Sequence[Clip]):
                 continue
             whole = tuple(caption for caption in entry.captions if caption.whole)
             if whole:
-                found.append(replace(entry, captions=whole))
-            for place, caption in enumerate(entry.captions):
+                parts.append(replace(entry, captions=whole))
+            for index, caption in enumerate(entry.captions):
                 if not caption.whole:
-                    part = _part(entry, place, caption)
+                    part = _part(entry, index, caption)
                     if long_enough(part.frames, part.fps):
-                        found.append(part)
+                        parts.append(part)
                     else:
                         left_out[f"parts outside {shortest(entry.fps)} to {END_FRAMES - 1} frames"] += 1
-        return replace(self, entries=tuple(found), left_out=dict(left_out))
+        return replace(self, entries=tuple(parts), left_out=dict(left_out))
 
 
-def _part(entry: Entry, place: int, caption: Caption) -> Entry:
+def _part(entry: Entry, index: int, caption: Caption) -> Entry:
     start = int(min(caption.start_seconds * entry.fps, entry.frames))
     stop = int(min(caption.end_seconds * entry.fps, entry.frames))
     return replace(
         entry,
-        id=f"{entry.id}@{place}",
+        id=f"{entry.id}@{index}",
         captions=(replace(caption, start_seconds=0.0, end_seconds=0.0),),
         frames=max(stop - start, 0),
         decode=lambda: entry.decode()[start:stop],

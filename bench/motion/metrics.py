@@ -15,7 +15,7 @@ from torch import Tensor
 from methods.errors import InputError
 
 POOL = 32
-"""Motions among which each text must find its own."""
+"""Motions among which each text must find its match."""
 DIVERSITY_PAIRS = 300
 MULTIMODALITY_PAIRS = 10
 
@@ -138,7 +138,7 @@ def mm_dist(texts: Embeddings, motions: Embeddings) -> float:
 def fid(real: Embeddings, generated: Embeddings) -> float:
     """Fréchet distance of two sets `[N, D]` and `[M, D]`, each taken as a Gaussian (covariance over N-1).
 
-    With fewer samples than dimensions it is still defined, and computed, but mostly tells how few there are: compare
+    With fewer samples than dimensions it is still defined, and computed, but mostly shows how few there are: compare
     only sets of equal size then.
     """
     real, generated = _embeddings(real, "real motions"), _embeddings(generated, "generated motions")

@@ -1,8 +1,8 @@
 """Whether motion is of people in metres, y up, at the frame rate it is read at, or which option would make it so.
 
-Sizes, axes and rates that are wrong train as well as right ones, and nothing tells later. So a few clips are looked at
-before any are used: how tall the bodies are, whether heads are above feet, how fast motion changes its course. What the
-user has stated is not doubted.
+Sizes, axes and rates that are wrong train as well as right ones, and nothing shows it later. So a few clips are
+looked at before any are used: how tall the bodies are, whether heads are above feet, how fast motion changes its
+course. What the user has stated is not doubted.
 """
 
 from collections.abc import Mapping, Sequence

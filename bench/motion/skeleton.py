@@ -1,4 +1,4 @@
-"""The two skeletons of the field, and where each thing lies in their feature vectors."""
+"""The two skeletons of the field, and where each quantity lies in their feature vectors."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +21,7 @@ class Skeleton:
     directions: tuple[tuple[int, int, int], ...]
     """Of the bone from each joint's parent to it, in the rest pose (0 for the root). Published as raw offsets."""
     facing: tuple[int, int, int, int]
-    """Right hip, left hip, right shoulder, left shoulder: they tell where the body faces."""
+    """Right hip, left hip, right shoulder, left shoulder: they show where the body faces."""
     leg: tuple[int, int]
     """The joints at the ends of one thigh and shin: their bones' lengths scale a body to another."""
     feet: tuple[int, int, int, int]

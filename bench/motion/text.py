@@ -59,8 +59,8 @@ class SentenceTransformer:
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """As TextEncoder; tokens are the model's own."""
-        found = self._model.encode(list(texts), output_value="token_embeddings", show_progress_bar=False)
-        return _padded([vectors.float() for vectors in found])
+        vectors = self._model.encode(list(texts), output_value="token_embeddings", show_progress_bar=False)
+        return _padded([of_text.float() for of_text in vectors])
 
 
 class CachedTable:
@@ -113,19 +113,19 @@ class CachedTable:
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """As TextEncoder; DataError for a text that the table does not hold."""
-        return self._sentences[[self._found(text, self._texts) for text in texts]].float()
+        return self._sentences[[self._row(text, self._texts) for text in texts]].float()
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """As TextEncoder; DataError for a word that the table does not hold."""
-        return _padded([self._words[[self._found(word, self._vocabulary) for word in words(text)]] for text in texts])
+        return _padded([self._words[[self._row(word, self._vocabulary) for word in words(text)]] for text in texts])
 
-    def _found(self, text: str, place: dict[str, int]) -> int:
-        if text not in place:
+    def _row(self, text: str, rows: dict[str, int]) -> int:
+        if text not in rows:
             raise DataError(
                 f"{self.path} holds no embedding of {text!r}: encode it with a SentenceTransformer of {self.name}, or "
                 "build a table of your own captions (build_table)"
             )
-        return place[text]
+        return rows[text]
 
 
 def words(text: str) -> list[str]:
@@ -135,10 +135,10 @@ def words(text: str) -> list[str]:
 
 def _strings(text: str) -> list[str]:
     """Of JSON; ValueError if it is no list of strings."""
-    found = json.loads(text)
-    if not isinstance(found, list) or not all(isinstance(own, str) for own in found):
+    texts = json.loads(text)
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
         raise ValueError("no list of strings")
-    return found
+    return texts
 
 
 def build_table(encoder: TextEncoder, path: Path | str, texts: Sequence[str], source: str = "") -> None:
@@ -155,5 +155,5 @@ def build_table(encoder: TextEncoder, path: Path | str, texts: Sequence[str], so
 
 
 def _padded(vectors: list[Tensor]) -> tuple[Tensor, Tensor]:
-    mask = pad_sequence([torch.ones(len(own), dtype=torch.bool) for own in vectors], batch_first=True)
+    mask = pad_sequence([torch.ones(len(each), dtype=torch.bool) for each in vectors], batch_first=True)
     return pad_sequence(vectors, batch_first=True).float(), mask

@@ -1,4 +1,5 @@
-"""`python -m bench.plan --budget 24GiB`: what fits on a card, from simulation, without the card."""
+"""`python -m bench.plan --budget 24GiB`: Says what each method fits into a card's memory, from simulation,
+without the card."""
 
 import argparse
 import importlib
@@ -98,27 +99,70 @@ def _parser() -> argparse.ArgumentParser:
     default = Case()
     parser = argparse.ArgumentParser("python -m bench.plan", description=__doc__.partition(": ")[2])
     add = parser.add_argument
-    add("--budget", required=True, metavar="SIZE", help=f"memory of the card: {FORMS}; auto: of this machine's GPU")
-    add("--method", action="append", dest="methods", metavar="SPEC", help=f"repeatable (default: {', '.join(TABLE)})")
+    add("--budget", required=True, metavar="SIZE", help=f"memory of the card: {FORMS}; auto: all of this machine's GPU")
+    add(
+        "--method",
+        action="append",
+        dest="methods",
+        metavar="SPEC",
+        help=f"method, as name[:option=value,...]; may be repeated (default: {', '.join(TABLE)})",
+    )
     add(
         "--import",
         action="append",
         dest="modules",
         default=[],
         metavar="MODULE",
-        help="registers methods, backbones or rewards",
+        help="Python module to import first, which registers methods, backbones or rewards of yours; may be repeated",
     )
-    add("--backbone", default=default.backbone, metavar="NAME", help=f"one of {', '.join(BACKBONES)}")
-    add("--reward", default="", metavar="NAME", help=f"one of {', '.join(REWARDS)} (default: the backbone's)")
+    add(
+        "--backbone",
+        default=default.backbone,
+        metavar="NAME",
+        help=f"model that is fine-tuned: {', '.join(BACKBONES)} (default: %(default)s)",
+    )
+    add(
+        "--reward",
+        default="",
+        metavar="NAME",
+        help=f"reward model: {', '.join(REWARDS)} (default: the one registered with the backbone)",
+    )
     add("--steps", type=int, default=default.steps, metavar="T", help="denoising steps (default: %(default)s)")
-    add("--batch", type=int, default=default.batch, metavar="B", help="for K, frames and levers (default: %(default)s)")
-    add("--frames", type=int, default=default.frames, metavar="F", help="frames a motion (default: %(default)s)")
-    add("--profile", default=default.profile, metavar="SPEC", help="e.g. frozen+attention=fused (default: %(default)s)")
-    add("--headroom", default="default", metavar="SIZE", help="instead of the stated figures; 0 for none")
-    add("--quick", action="store_true", help="stop at the forecast")
-    add("--check", action="store_true", help="run the answers on this machine's GPU")
-    add("--json", type=Path, metavar="FILE", help="write the answers")
-    add("--figure", type=Path, metavar="FILE.png", help="draw batch against K")
+    add(
+        "--batch",
+        type=int,
+        default=default.batch,
+        metavar="B",
+        help="prompts in a batch, for the largest K, the longest motion and the cheapest change that makes a method "
+        "fit (default: %(default)s)",
+    )
+    add(
+        "--frames",
+        type=int,
+        default=default.frames,
+        metavar="F",
+        help="frames of a motion, for all but the longest motion (default: %(default)s)",
+    )
+    add(
+        "--profile",
+        default=default.profile,
+        metavar="SPEC",
+        help="engineering settings, as name[+switch=value...], e.g. frozen+attention=fused (default: %(default)s)",
+    )
+    add(
+        "--headroom",
+        default="default",
+        metavar="SIZE",
+        help="memory of the card to keep free, or 0 (default: what CUDA context and libraries take, which is printed)",
+    )
+    add("--quick", action="store_true", help="only predict, in seconds: no answer is confirmed by simulating it")
+    add(
+        "--check",
+        action="store_true",
+        help="then run each method's largest batch on this machine's GPU, and exit with 1 if one does not fit",
+    )
+    add("--json", type=Path, metavar="FILE", help="write the answers as JSON; if interrupted, go on from FILE.partial")
+    add("--figure", type=Path, metavar="FILE.png", help="draw the largest batch against the denoiser calls held (K)")
     return parser
 
 

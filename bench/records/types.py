@@ -6,7 +6,7 @@ Sizes are bytes, times seconds. Fields that a kind of row cannot have are not in
 
 from typing import Annotated, ClassVar, Literal
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct, field, structs
 
 from bench.labels import method_label
 from bench.meters import METERS, Reading
@@ -248,7 +248,7 @@ class Timing(Struct, frozen=True, omit_defaults=True):
 
 class Interval(Struct, frozen=True):
     """A mean over seeds, and the half-width of its 95% interval by Student's t; None for what was not measured, or what
-    one seed cannot tell."""
+    one seed does not give."""
 
     mean: float | None
     half_width: Annotated[float, Meta(ge=0)] | None
@@ -352,7 +352,7 @@ class TrainedReward(Struct, frozen=True):
     retrieval: Retrieval
     levels: list[Retrieval]
     training: RewardTraining | None
-    """None: the world's own reward, which was not trained here."""
+    """None: the world's reward, which was not trained here."""
 
 
 class Chain(Struct, frozen=True, tag_field="name", tag="chain"):
@@ -428,13 +428,13 @@ class RunsUnderReward(Struct, frozen=True, omit_defaults=True):
     retrieval: Retrieval
     runs: dict[str, list[Metrics]]
     share: float | None = None
-    """Of the clips that the reward was trained on; None: the world's own."""
+    """Of the clips that the reward was trained on; None: the world's."""
     spl: bool | None = None
 
 
 class StrengthStudy(Struct, frozen=True, tag_field="name", tag="strength"):
     rewards: list[RunsUnderReward]
-    own: RunsUnderReward
+    of_world: RunsUnderReward = field(name="own")
     base: list[Metrics]
 
 
@@ -504,7 +504,7 @@ class StepTimeRecord(_Row, frozen=True, kw_only=True, tag="step_time"):
 
 
 class RewardMemoryRecord(_Row, frozen=True, kw_only=True, tag="reward_memory"):
-    """Memory of one step of the reward's own training, which has no plan."""
+    """Memory of one step of the reward's training, which has no plan."""
 
     case: RewardTrainingCase
     simulated: bool
@@ -513,7 +513,7 @@ class RewardMemoryRecord(_Row, frozen=True, kw_only=True, tag="reward_memory"):
 
 
 class RewardStepTimeRecord(_Row, frozen=True, kw_only=True, tag="reward_step_time"):
-    """Time of one step of the reward's own training."""
+    """Time of one step of the reward's training."""
 
     case: RewardTrainingCase
     simulated: bool = False

@@ -82,12 +82,12 @@ def _rewards(measured: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trained(rewards: Any) -> Any:
-    """Of the world's own reward the training stood as {}."""
+    """Of the world's reward the training stood as {}."""
     if isinstance(rewards, list):
         return [_trained(reward) for reward in rewards]
     if isinstance(rewards, dict) and "training" in rewards:
         return {**rewards, "training": None if rewards["training"] == {} else rewards["training"]}
-    return {name: _trained(own) for name, own in rewards.items()} if isinstance(rewards, dict) else rewards
+    return {name: _trained(reward) for name, reward in rewards.items()} if isinstance(rewards, dict) else rewards
 
 
 def _gaming(measured: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""`python -m bench.report [FILE...] [--out DIR]`: verdicts, tables, figures and one page from results of this suite."""
+"""`python -m bench.report [FILE...] [--out DIR]`: Makes a report of result files: verdicts on published claims, tables,
+figures and one HTML page."""
 
 import argparse
 import json
@@ -40,11 +41,15 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="FILE",
-        help="JSON of pytest bench/ --benchmark-json; several are merged, a later one's rows replacing an "
-        "earlier one's (default: the newest under reports/)",
+        help="result of pytest bench/ --benchmark-json=FILE, or FILE.partial of an interrupted run; several are merged "
+        "(of a case in several, the last FILE counts) (default: the newest result under reports/)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder to write to (default: report/ beside the first FILE)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for index.html (all in one page), summary.md, figures/ and tables/, where an earlier report is "
+        "replaced (default: report/ beside the first FILE)",
     )
     return parser
 

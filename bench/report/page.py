@@ -71,15 +71,16 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def summary(report: Report) -> str:
-    """The report for a repository: verdicts, then every section with its figure and a link to its table."""
+    """The report for a repository: verdicts, then every section with its table, in one file that needs no other."""
     environment = _environment()
     environment.finalize = lambda value: value if isinstance(value, Markup) else escape.markdown(value)
-    verdicts = verdict_table(report.verdicts)[["id", "claim", "verdict", "finding"]]
+    verdicts = verdict_table(report.verdicts)
     return environment.get_template("summary.md").render(
         title=TITLE,
         runs=report.runs,
         caveat=report.caveat,
-        verdicts=verdicts,
+        verdicts=verdicts[["id", "claim", "verdict", "finding"]],
+        sources=verdicts[["id", "from", "source", "command"]],
         sections=report.sections,
         table=lambda frame: Markup(tables.markdown(frame)),
     )

@@ -1,4 +1,4 @@
-"""The look of every figure: one colour a method everywhere, how much room things have, how figures become bytes."""
+"""The look of every figure: one colour a method everywhere, margins, how figures become bytes."""
 
 import io
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with any colour vision.
+# Okabe and Ito's palette: distinct with any colour vision.
 COLOURS = {
     "draft": "#D55E00",
     "draft-lv": "#8C3B00",

@@ -34,16 +34,16 @@ def errors(world: World, split: str = "val", count: int = 256, seed: int = 0) ->
     latent, prompts = real_latents(world, split, count, seed)
     text = world.batch(prompts.texts, prompts.lengths).text
     denoiser = world.backbone.own_denoiser
-    found: dict[int, tuple[float, float]] = {}
+    measured: dict[int, tuple[float, float]] = {}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for timestep in TIMESTEPS:
             times = torch.full((len(latent),), timestep)
             noisy, _ = losses.noised(denoiser.signal, latent, times)
             linear = denoiser.signal[timestep] * noisy
-            own, trivial = ((guess - latent).square().mean() for guess in (denoiser(noisy, times, text), linear))
-            found[timestep] = float(own), float(trivial)
-    return found
+            error, trivial = ((guess - latent).square().mean() for guess in (denoiser(noisy, times, text), linear))
+            measured[timestep] = float(error), float(trivial)
+    return measured
 
 
 def real_latents(world: World, split: str, count: int, seed: int = 0) -> tuple[Tensor, Prompts]:
@@ -63,11 +63,11 @@ def posteriors(world: World, motion: Tensor, lengths: Tensor, seed: int) -> Tens
 def generate(
     world: World, prompts: Prompts, seed: int = 0, guidance: float | None = None, steps: int = 50, batch: int = 128
 ) -> tuple[Tensor, Tensor]:
-    """Motions `[N, F, 263]` and latents `[N, n, d]` for prompts; `guidance`: in place of the world's own."""
+    """Motions `[N, F, 263]` and latents `[N, n, d]` for prompts; `guidance`: in place of the world's."""
     generator = torch.Generator().manual_seed(seed)
     backbone = world.backbone
-    own = backbone.config
-    backbone.config = own if guidance is None else replace(own, guidance=guidance)
+    kept = backbone.config
+    backbone.config = kept if guidance is None else replace(kept, guidance=guidance)
     motions, latents = [], []
     try:
         for start in range(0, len(prompts), batch):
@@ -77,7 +77,7 @@ def generate(
                 motions.append(backbone.decode(latent, inputs))
             latents.append(latent)
     finally:
-        backbone.config = own
+        backbone.config = kept
     longest = max(motion.shape[1] for motion in motions)
     padded = [torch.nn.functional.pad(motion, (0, 0, 0, longest - motion.shape[1])) for motion in motions]
     return torch.cat(padded), torch.cat(latents)
@@ -87,9 +87,9 @@ def figures(world: World, motion: Tensor, prompts: Prompts, reference: Tensor, s
     """Of motions for their prompts; `reference`: embeddings of real motions `[M, E]`, for FID."""
     with torch.no_grad():
         texts, motions = world.embed_texts(prompts.texts), world.embed_motions(motion, prompts.lengths)
-    found = metrics.r_precision(texts, motions, pools(len(prompts), np.random.default_rng(seed)), prompts.meanings)
+    shares = metrics.r_precision(texts, motions, pools(len(prompts), np.random.default_rng(seed)), prompts.meanings)
     return Figures(
-        tuple(float(share) for share in found), metrics.mm_dist(texts, motions), metrics.fid(reference, motions)
+        tuple(float(share) for share in shares), metrics.mm_dist(texts, motions), metrics.fid(reference, motions)
     )
 
 
@@ -118,14 +118,14 @@ def best_guidance(world: World, say: Callable[[str], None], count: int) -> float
     with torch.no_grad():
         reference = world.embed_motions(motion, prompts.lengths)
     norm = _norm(real_latents(world, "val", count, seed=1)[0])
-    found = {}
+    merit = {}
     for scale in GUIDANCES:
         made, latents = generate(world, prompts, guidance=scale)
-        own = figures(world, made, prompts, reference)
+        result = figures(world, made, prompts, reference)
         ratio = _norm(latents) / norm
-        found[scale] = (-max(abs(ratio - 1), NORM_MARGIN), own.r_precision[0])
-        say(f"guidance {scale}: {_short(own)}, norm of latents {ratio:.3f} of real ones'")
-    return max(found, key=lambda scale: found[scale])
+        merit[scale] = (-max(abs(ratio - 1), NORM_MARGIN), result.r_precision[0])
+        say(f"guidance {scale}: {_short(result)}, norm of latents {ratio:.3f} of real ones'")
+    return max(merit, key=lambda scale: merit[scale])
 
 
 def measured(world: World, repeats: int, count: int, say: Callable[[str], None]) -> dict:
@@ -159,36 +159,36 @@ def measured(world: World, repeats: int, count: int, say: Callable[[str], None])
             "shuffled": (motion, shuffled),
             "noise": (of_noise, prompts),
         }
-        for name, (own, described) in sets.items():
-            rows[name].append(figures(world, own, described, reference, seed=repeat))
+        for name, (motions, described) in sets.items():
+            rows[name].append(figures(world, motions, described, reference, seed=repeat))
             say(f"repeat {repeat + 1} of {repeats}, {name}: {_short(rows[name][-1])}")
         real = posteriors(world, motion, prompts.lengths, seed=repeat)
         norms.append(_norm(latents) / _norm(real))
-    found: dict = {
+    by_set: dict = {
         name: {
-            "r_precision": [metrics.over_repeats([own.r_precision[k] for own in every]) for k in range(3)],
-            "mm_dist": metrics.over_repeats([own.mm_dist for own in every]),
-            "fid": metrics.over_repeats([own.fid for own in every]),
+            "r_precision": [metrics.over_repeats([result.r_precision[k] for result in every]) for k in range(3)],
+            "mm_dist": metrics.over_repeats([result.mm_dist for result in every]),
+            "fid": metrics.over_repeats([result.fid for result in every]),
         }
         for name, every in rows.items()
     }
-    return {**found, "norm_of_latents": metrics.over_repeats(norms), "errors": errors(world)}
+    return {**by_set, "norm_of_latents": metrics.over_repeats(norms), "errors": errors(world)}
 
 
-def problems(found: dict) -> list[str]:
+def problems(measured: dict) -> list[str]:
     """What keeps the world of `measured` from being a base to compare on; empty if it is sound."""
 
     def ends(name: str, metric: str) -> tuple[float, float]:
         """Of the interval; of R-precision, top 1's."""
-        mean, half_width = found[name][metric][0] if metric == "r_precision" else found[name][metric]
+        mean, half_width = measured[name][metric][0] if metric == "r_precision" else measured[name][metric]
         return mean - half_width, mean + half_width
 
     wrong = [
-        f"at timestep {timestep} the denoiser errs by {own:.4f}, the linear predictor by {linear:.4f}"
-        for timestep, (own, linear) in found["errors"].items()
-        if own >= linear
+        f"at timestep {timestep} the denoiser errs by {error:.4f}, the linear predictor by {linear:.4f}"
+        for timestep, (error, linear) in measured["errors"].items()
+        if error >= linear
     ]
-    norm = found["norm_of_latents"][0]
+    norm = measured["norm_of_latents"][0]
     if not 0.9 <= norm <= 1.1:
         wrong.append(f"sampled latents have {norm:.2f} times the norm of real ones")
     for better, worse, metric in (
@@ -210,6 +210,6 @@ def _norm(latents: Tensor) -> float:
     return float(latents.flatten(1).norm(dim=1).mean())
 
 
-def _short(own: Figures) -> str:
-    top = " ".join(f"{share:.3f}" for share in own.r_precision)
-    return f"R-precision {top}, MM-Dist {own.mm_dist:.3f}, FID {own.fid:.3f}"
+def _short(result: Figures) -> str:
+    top = " ".join(f"{share:.3f}" for share in result.r_precision)
+    return f"R-precision {top}, MM-Dist {result.mm_dist:.3f}, FID {result.fid:.3f}"

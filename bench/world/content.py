@@ -1,6 +1,6 @@
 """What a world is made of: clips by number, and their captions as vectors.
 
-`Embedded` is the procedural one, made anew from a clip's number; `own.OwnData` is a folder of the user's.
+`Embedded` is the procedural one, made anew from a clip's number; `user_data.UserData` is a folder of the user's.
 """
 
 from collections.abc import Callable, Sequence

@@ -41,10 +41,10 @@ class Statistics:
 
 def statistics(rows: NDArray[np.float32]) -> Statistics:
     """Of the frames `[N, 263]` of the training split."""
-    mean, own = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
-    std = np.empty_like(own)
+    mean, measured = rows.mean(0, dtype=np.float64), rows.std(0, dtype=np.float64)
+    std = np.empty_like(measured)
     for name, block in T2M.blocks.items():
-        std[block] = max(own[block].mean(), STILL) / WEIGHTS.get(name, 1.0)
+        std[block] = max(measured[block].mean(), STILL) / WEIGHTS.get(name, 1.0)
     return Statistics(torch.from_numpy(mean).float(), torch.from_numpy(std).float())
 
 
@@ -95,7 +95,7 @@ class WorldData:
 
     def indices(self, split: str) -> Tensor:
         """The clips of a split."""
-        return torch.tensor([n for n, own in enumerate(self.splits) if own == split])
+        return torch.tensor([number for number, clip_split in enumerate(self.splits) if clip_split == split])
 
     def motions(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised features `[B, F, 263]`, padded with zeros to the longest, and lengths `[B]`."""
@@ -113,10 +113,10 @@ def generate(content: Content) -> WorldData:
         texts.append(tuple(caption.text for caption in example.captions))
         meanings.append(example.captions[0].meaning)
         splits.append(example.split)
-    own = statistics(np.concatenate([row for row, split in zip(rows, splits, strict=True) if split == "train"]))
-    frames = own.normalise(torch.from_numpy(np.concatenate(rows))).half()
+    of_train = statistics(np.concatenate([row for row, split in zip(rows, splits, strict=True) if split == "train"]))
+    frames = of_train.normalise(torch.from_numpy(np.concatenate(rows))).half()
     lengths = torch.tensor([len(row) for row in rows])
-    return WorldData(frames, lengths, own, tuple(texts), tuple(meanings), tuple(splits))
+    return WorldData(frames, lengths, of_train, tuple(texts), tuple(meanings), tuple(splits))
 
 
 def cached(path: Path, content: Content) -> WorldData:

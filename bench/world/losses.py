@@ -27,14 +27,14 @@ def vae(network: WorldVae, codes: Tensor, lengths: Tensor, statistics: Statistic
     weight = weight / weight.sum()
     # The basis is orthonormal: squares of components are squares of features.
     features = ((again - codes) * network.scale).square().sum(dim=-1) / network.basis.shape[1]
-    first, second = (joints(_path(network, own, statistics)) for own in (codes, again))
+    first, second = (joints(_path(network, each, statistics)) for each in (codes, again))
     distance = torch.linalg.vector_norm(first - second + 1e-8, dim=-1).mean(dim=-1).unflatten(1, (-1, WINDOW))
     kl = 0.5 * (mean**2 + std**2 - 1 - 2 * std.log()).sum(dim=(1, 2)).mean()
     return (weight * (features + JOINTS_WEIGHT * distance.mean(dim=-1))).sum() + KL_WEIGHT * kl
 
 
 def _path(network: WorldVae, codes: Tensor, statistics: Statistics) -> Tensor:
-    """The features `[B, n · 16, 67]` that tell where the joints are."""
+    """The features `[B, n · 16, 67]` that say where the joints are."""
     end = T2M.blocks["positions"].stop
 
     def kept(rows: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def _path(network: WorldVae, codes: Tensor, statistics: Statistics) -> Tensor:
 
 def joint_error(motion: Tensor, other: Tensor, mask: Tensor, statistics: Statistics) -> Tensor:
     """Mean distance of the joints of two batches of normalised features, over the valid frames; metres."""
-    first, second = (joints(statistics.restore(own)) for own in (motion, other))
+    first, second = (joints(statistics.restore(each)) for each in (motion, other))
     return torch.linalg.vector_norm(first - second + 1e-8, dim=-1)[mask].mean()
 
 

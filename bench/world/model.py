@@ -240,9 +240,9 @@ class WorldDenoiser(nn.Module):
         time = self.time_embedding(timestep)[:, None]
         parts = (self.sentence_in(text[:, :1]), self.length_in(text[:, 1:2]), self.words_in(text[:, 2:]))
         sequence = torch.cat([self.latent_in(sample), time, *parts], dim=1).transpose(0, 1)
-        own = sample.shape[1]
-        padding = F.pad((text == 0).all(dim=-1), (own + 1, 0), value=False)
-        output = self.out(self.encoder(self.positions(sequence), padding)[:own]).transpose(0, 1)
+        sample_tokens = sample.shape[1]
+        padding = F.pad((text == 0).all(dim=-1), (sample_tokens + 1, 0), value=False)
+        output = self.out(self.encoder(self.positions(sequence), padding)[:sample_tokens]).transpose(0, 1)
         signal = self.signal[timestep][:, None]
         noise = 1 - signal**2
         total = signal**2 * self.variances + noise

@@ -1,4 +1,4 @@
-"""The stages of pre-training, in order; each leaves the networks of the world as it found them but for its own."""
+"""The stages of pre-training, in order; each changes only the networks that it trains."""
 
 import math
 from collections.abc import Callable
@@ -78,11 +78,12 @@ class Texts:
     def of(cls, data: WorldData, captions: Captions) -> "Texts":
         rows: dict[str, int] = {}
         of_clip = pad_sequence(
-            [torch.tensor([rows.setdefault(text, len(rows)) for text in own]) for own in data.texts], batch_first=True
+            [torch.tensor([rows.setdefault(text, len(rows)) for text in texts]) for texts in data.texts],
+            batch_first=True,
         )
-        counts = torch.tensor([len(own) for own in data.texts])
+        counts = torch.tensor([len(texts) for texts in data.texts])
         known: dict[str, int] = {}
-        meaning = torch.tensor([known.setdefault(own, len(known)) for own in data.meanings])
+        meaning = torch.tensor([known.setdefault(meaning, len(known)) for meaning in data.meanings])
         words, mask = captions.words(list(rows))
         return cls(captions.sentences(list(rows)), words, mask, of_clip, counts, meaning)
 
@@ -167,13 +168,13 @@ class Training:
                 seen.append(cut[begins < self.data.lengths[clips][:, None]])
             rows = torch.cat(seen)
             _, size, basis = torch.pca_lowrank(rows, q=network.size.components, niter=2)
-            found = {
+            components = {
                 "basis": basis.T.contiguous(),
                 "centre": rows.mean(dim=0),
                 "scale": size.clamp(min=LEAST_SCALE * size[0]) / len(rows) ** 0.5,
             }
-            coded = [(self._windows(clips) - found["centre"]) @ basis / found["scale"] for clips in every]
-            checkpoint.save_tensors({**found, "codes": torch.cat(coded)}, path, "components")
+            coded = [(self._windows(clips) - components["centre"]) @ basis / components["scale"] for clips in every]
+            checkpoint.save_tensors({**components, "codes": torch.cat(coded)}, path, "components")
         tensors = checkpoint.read_tensors(path)[0]
         try:
             for name in ("basis", "centre", "scale"):
@@ -338,5 +339,5 @@ def _normalise(network: WorldVae, mean: Tensor, std: Tensor, train_clips: Tensor
 
 
 def _precision(texts: Tensor, motions: Tensor, meanings: Tensor) -> str:
-    found = metrics.r_precision(texts, motions, pools(len(texts)), meanings.tolist())
-    return "R-precision " + " ".join(f"{value:.3f}" for value in found)
+    shares = metrics.r_precision(texts, motions, pools(len(texts)), meanings.tolist())
+    return "R-precision " + " ".join(f"{value:.3f}" for value in shares)

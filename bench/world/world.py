@@ -22,7 +22,7 @@ from bench.motion.skeleton import T2M
 from bench.world.content import Captions, Content, Embedded
 from bench.world.data import Statistics
 from bench.world.model import WINDOW, WorldBackbone, WorldConfig, WorldReward
-from bench.world.own import OwnData
+from bench.world.user_data import UserData
 from methods import checkpoint
 from methods.checkpoint import CheckpointError
 from methods.errors import InputError
@@ -200,7 +200,7 @@ def load(path: Path | str = WEIGHTS) -> World:
         config, about = WorldConfig.from_dict(read["config"]), dict(read["about"])
         if config.depth > len(state):
             raise ValueError(f"a network of {config.depth} layers, and {len(state)} tensors")
-        content = OwnData.restored(path, read["content"], state) if "content" in read else Embedded()
+        content = UserData.restored(path, read["content"], state) if "content" in read else Embedded()
         parts = (
             config,
             Statistics(state["statistics.mean"], state["statistics.std"]),
@@ -212,8 +212,10 @@ def load(path: Path | str = WEIGHTS) -> World:
             _check_shapes(_state(untrained(*parts)), state)
         made = untrained(*parts)
         for name, network in made.networks().items():
-            own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
-            network.load_state_dict({key: value.float() for key, value in own.items()})
+            weights = {
+                key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")
+            }
+            network.load_state_dict({key: value.float() for key, value in weights.items()})
     except DataError:
         raise
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
@@ -263,13 +265,13 @@ def name_of(path: Path | str) -> str:
 
 def inputs(path: Path | str) -> dict[str, str | None]:
     """Digests of all that the world in a file is made of: the file, and the folder of motion that it was trained on."""
-    found = {"world": identity.file(path)}
+    digests = {"world": identity.file(path)}
     try:
         with safe_open(path, "pt") as file:
             content = json.loads(file.metadata()["world"]).get("content")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         content = None  # no world, which `load` refuses
-    return found | ({"motion": identity.folder(content["folder"])} if content else {})
+    return digests | ({"motion": identity.folder(content["folder"])} if content else {})
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:

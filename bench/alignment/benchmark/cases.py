@@ -91,7 +91,7 @@ class AlignmentCase:
             raise InputError(f"alignment seeds must be between 1 and {reading.MOST_SEEDS}, not {self.seeds}")
         method = parse(self.method)
         method.plan(SIZES[self.size].steps, random.Random(0))  # InputError now if the options do not fit
-        object.__setattr__(self, "method", spec(method))  # one way to write it, so that ids are stable
+        object.__setattr__(self, "method", spec(method))  # written in one form, so that ids are stable
 
     @property
     def scale(self) -> Size:

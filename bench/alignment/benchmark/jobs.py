@@ -121,7 +121,7 @@ class Shown(_OnWorld):
 
 @dataclass(frozen=True)
 class TryRate(_OnWorld):
-    """A run that only tells how good a learning rate is: validation metrics after `size.selection` trajectories."""
+    """A run that measures a learning rate: validation metrics after `size.selection` trajectories."""
 
     method: str
     lr: float
@@ -251,7 +251,7 @@ def _config(method: str, lr: float, seed: int, size: Size, trajectories: int) ->
 
 
 def _means_or_none(measured: dict[str, OverRepeats]) -> Metrics:
-    """As JSON has it: None for what one repeat cannot tell."""
+    """As JSON has it: None for what one repeat does not give."""
     return {name: None if math.isnan(value.mean) else value.mean for name, value in measured.items()}
 
 

@@ -115,7 +115,7 @@ class AlignmentRuns:
         """The mean reward that TARGET ends with on the validation prompts; None if it was not run, or failed."""
         for case, future in self._trained.items():
             if case.method == TARGET:
-                with contextlib.suppress(Exception):  # its own row says what happened
+                with contextlib.suppress(Exception):  # the case's row says what happened
                     curves = [run.curve for run in self._lane.wait(future).runs]
                     return reading.mean_curve(curves)[-1].metrics["reward"]
         return None

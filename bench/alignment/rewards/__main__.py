@@ -1,4 +1,4 @@
-"""Trains a reward on a world's data, and measures how well it finds motions by text.
+"""Trains a reward on a world's motion, in two stages, and measures how well it retrieves motions by text.
 
     python -m bench.alignment.rewards --work DIR --out FILE [--world FILE] [options of the recipe]
 
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
-    config = RewardConfig(**{own.name: getattr(options, own.name) for own in fields(RewardConfig)})
+    config = RewardConfig(**{option.name: getattr(options, option.name) for option in fields(RewardConfig)})
     check_writable(options.work / "data.safetensors")
     check_writable(options.out)
     with locked(options.work), locked(options.out):
@@ -53,26 +53,26 @@ def _make(config: RewardConfig, options: argparse.Namespace) -> int:
     if reward.metrics["mined"] is not None:
         print(f"spl: {reward.metrics['mined']:.1%} of the texts gave a pair")
     real = base.real("test", len(base.clips["test"]), seed=0)
-    found = {"clean": retrieval(base, reward, "test", real=real)}
+    recalls = {"clean": retrieval(base, reward, "test", real=real)}
     if config.noise:
         aware = MODES[config.mode][0]
-        found |= {
+        recalls |= {
             f"t={timestep}": retrieval(base, reward, "test", timestep, aware=aware, real=real) for timestep in TIMESTEPS
         }
-    reward.metrics["test"] = found
-    for name, own in found.items():
-        print(f"test, {name}, {own['count']} clips: {_short(own['all'])}")
-        if own["pools"]:
-            print(f"test, {name}, pools of 32: {_short(own['pools'])}")
+    reward.metrics["test"] = recalls
+    for name, result in recalls.items():
+        print(f"test, {name}, {result['count']} clips: {_short(result['all'])}")
+        if result["pools"]:
+            print(f"test, {name}, pools of 32: {_short(result['pools'])}")
     save(reward, options.out)
     print(f"wrote {options.out}")
     return 0
 
 
-def _short(found: dict[str, dict[str, float]]) -> str:
+def _short(recalls: dict[str, dict[str, float]]) -> str:
     return "; ".join(
-        f"{direction.replace('_', ' ')} " + ", ".join(f"{name} {value:.1f}" for name, value in own.items())
-        for direction, own in found.items()
+        f"{direction.replace('_', ' ')} " + ", ".join(f"{name} {value:.1f}" for name, value in values.items())
+        for direction, values in recalls.items()
     )
 
 
@@ -81,24 +81,98 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m bench.alignment.rewards", description=__doc__.splitlines()[0])
     defaults = RewardConfig()
     add = parser.add_argument
-    add("--work", type=Path, required=True, metavar="DIR", help="for the clips and the checkpoints")
-    add("--out", type=Path, required=True, metavar="FILE", help="the reward, as safetensors")
-    add("--world", type=Path, default=world.WEIGHTS, metavar="FILE", help="weights (default: the committed ones)")
-    add("--seed", type=int, default=defaults.seed, metavar="N", help="default: %(default)s")
-    add("--share", type=float, default=defaults.share, help="of the training clips (default: %(default)g)")
-    add("--steps", type=int, default=defaults.steps, metavar="N", help="of pre-training (default: %(default)s)")
-    add("--refine", type=int, default=defaults.refine, metavar="N", help="steps of stage two (default: %(default)s)")
-    add("--spl", action="store_true", help="SPL in stage two (default: the control, as long without)")
-    add("--variant", choices=VARIANTS, default=defaults.variant, help="of SPL (default: %(default)s)")
-    add("--pool", type=int, metavar="N", help="of SPL: motions to be found among (default: the batch's)")
-    add("--top", type=int, default=defaults.top, metavar="K", help="of SPL (default: %(default)s)")
-    add("--noise", type=float, default=defaults.noise, metavar="P", help="share of noisy batches (default: none)")
-    add("--noised", choices=NOISED, default=defaults.noised, help="what noise is added to (default: %(default)s)")
-    add("--max-timestep", type=int, default=defaults.max_timestep, metavar="T", help="of noise (default: %(default)s)")
-    add("--mode", choices=tuple(MODES), default=defaults.mode, help="who is told of noise (default: %(default)s)")
-    add("--batch", type=int, default=defaults.batch, metavar="B", help="default: %(default)s")
-    add("--lr", type=float, default=defaults.lr, help="of pre-training (default: %(default)g)")
-    add("--refine-lr", type=float, default=defaults.refine_lr, metavar="LR", help="of stage two (default: %(default)g)")
+    add("--work", type=Path, required=True, metavar="DIR", help="folder for clips and checkpoints, to go on from")
+    add("--out", type=Path, required=True, metavar="FILE", help="reward to write, as safetensors")
+    add(
+        "--world",
+        type=Path,
+        default=world.WEIGHTS,
+        metavar="FILE",
+        help="world that python -m bench.alignment.pretrain made (default: the embedded world, which comes with this "
+        "package)",
+    )
+    add("--seed", type=int, default=defaults.seed, metavar="N", help="seed of all random draws (default: %(default)s)")
+    add(
+        "--share",
+        type=float,
+        default=defaults.share,
+        metavar="SHARE",
+        help="share of the training clips to use, above 0 and at most 1 (default: %(default)g)",
+    )
+    add(
+        "--steps",
+        type=int,
+        default=defaults.steps,
+        metavar="N",
+        help="optimiser steps of stage one, the pre-training (default: %(default)s)",
+    )
+    add(
+        "--refine",
+        type=int,
+        default=defaults.refine,
+        metavar="N",
+        help="optimiser steps of stage two, with or without --spl; 0: no stage two (default: %(default)s)",
+    )
+    add(
+        "--spl",
+        action="store_true",
+        help="add self-refinement preference learning (SPL) in stage two (default: the losses of stage one alone)",
+    )
+    add(
+        "--variant",
+        choices=VARIANTS,
+        default=defaults.variant,
+        help="SPL as the paper describes it, or as the released code has it (default: %(default)s)",
+    )
+    add(
+        "--pool",
+        type=int,
+        metavar="N",
+        help="motions among which SPL ranks a text's motion (default: those of the batch)",
+    )
+    add(
+        "--top",
+        type=int,
+        default=defaults.top,
+        metavar="K",
+        help="a text whose motion SPL does not rank among the best K gives a preference pair (default: %(default)s)",
+    )
+    add(
+        "--noise",
+        type=float,
+        default=defaults.noise,
+        metavar="P",
+        help="probability that a batch is noised, in both stages, for a noise-aware reward (default: %(default)g)",
+    )
+    add(
+        "--noised",
+        choices=NOISED,
+        default=defaults.noised,
+        help="what the noise is added to: the latent states that a sampler passes through, or the motion's features as "
+        "in the released code (default: %(default)s)",
+    )
+    add(
+        "--max-timestep",
+        type=int,
+        default=defaults.max_timestep,
+        metavar="T",
+        help="largest timestep that noise is drawn at, of 0 to 999 (default: %(default)s)",
+    )
+    add(
+        "--mode",
+        choices=tuple(MODES),
+        default=defaults.mode,
+        help="which encoders are given the timestep: M1 that of motions, T1 that of texts (default: %(default)s)",
+    )
+    add("--batch", type=int, default=defaults.batch, metavar="B", help="clips in a batch (default: %(default)s)")
+    add("--lr", type=float, default=defaults.lr, help="learning rate of stage one (default: %(default)g)")
+    add(
+        "--refine-lr",
+        type=float,
+        default=defaults.refine_lr,
+        metavar="LR",
+        help="learning rate of stage two (default: %(default)g)",
+    )
     return parser
 
 

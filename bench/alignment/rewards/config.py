@@ -10,7 +10,7 @@ STAGE_ONE = ("seed", "share", "steps", "noise", "noised", "max_timestep", "mode"
 """The options that the first stage's result depends on."""
 STATES, FEATURES = NOISED = ("states", "features")
 """What noise is added to: latents of the backbone, which are then decoded, as a rollout scores its states; or the
-motion's own features, as released, which a rollout has only where the diffusion is over features."""
+motion's features, as released, which a rollout has only where the diffusion is over features."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class RewardConfig:
     variant: str = "paper"
     """Of SPL: paper or released."""
     pool: int | None = None
-    """Of SPL: motions that a text is to find its own among (None: those of the batch)."""
+    """Of SPL: motions among which a text is to find its match (None: those of the batch)."""
     top: int = 10
     """Of SPL: K."""
     noise: float = 0.0
@@ -71,7 +71,7 @@ class RewardConfig:
         """InputError for a pool with no more motions than SPL's K, of which none could ever be missed."""
         if motions <= self.top:
             raise InputError(
-                f"spl: in a pool of {motions} motions every text finds its own among the top {self.top}: enlarge "
+                f"spl: in a pool of {motions} motions every text's match is among the top {self.top}: enlarge "
                 "share, batch or pool, or lower top"
             )
 

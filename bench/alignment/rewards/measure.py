@@ -60,7 +60,7 @@ def retrieval(
     InputError for a timestep outside the schedule, or `aware` without a timestep.
     """
     if aware and timestep is None:
-        raise InputError("a reward that is told the timestep needs one: give timestep, or leave aware out")
+        raise InputError("a reward that is given the timestep needs one: give timestep, or leave aware out")
     motion, prompts = real or world.real(split, count or len(world.clips[split]), seed)
     training = reward.training
     reward.eval()
@@ -71,10 +71,10 @@ def retrieval(
             for rows in torch.arange(len(prompts)).split(CHUNK)
         ]
     reward.train(training)
-    texts, motions = (torch.cat(own) for own in zip(*parts, strict=True))
+    texts, motions = (torch.cat(values) for values in zip(*parts, strict=True))
     similarity = cosines(texts, motions)
     known: dict[str, int] = {}
-    meaning = np.array([known.setdefault(own, len(known)) for own in prompts.meanings])
+    meaning = np.array([known.setdefault(text, len(known)) for text in prompts.meanings])
     equal = meaning[:, None] == meaning
     pools = None
     if len(prompts) >= metrics.POOL:
@@ -115,6 +115,6 @@ def _of(prompts: Prompts, rows: Tensor) -> Prompts:
 
 def _named(directions: tuple[ranks.Retrieval, ranks.Retrieval]) -> dict[str, dict[str, float]]:
     return {
-        name: {**{f"R@{k}": share for k, share in own.recall.items()}, "MedR": own.median_rank}
-        for name, own in zip(("text_to_motion", "motion_to_text"), directions, strict=True)
+        name: {**{f"R@{k}": share for k, share in ranks_of.recall.items()}, "MedR": ranks_of.median_rank}
+        for name, ranks_of in zip(("text_to_motion", "motion_to_text"), directions, strict=True)
     }

@@ -85,7 +85,7 @@ def noise_aware(source: Path | str | TrainedReward) -> NoiseConfig:
 
 
 def _read(path: Path | str) -> tuple[RewardConfig, dict, dict[str, Tensor]]:
-    """The recipe of a file, what else it tells, and its weights."""
+    """The recipe of a file, what else it states, and its weights."""
     if not Path(path).is_file():
         raise CheckpointError(f"there is no reward at {path}: train one with python -m bench.alignment.rewards")
     state, metadata = checkpoint.read_tensors(path)

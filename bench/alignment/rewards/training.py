@@ -57,8 +57,8 @@ def train(
         return retrieval(world, reward, "val", real=val)
 
     def check() -> str:
-        own = figures()["all"]
-        return f"val R@1 {own['text_to_motion']['R@1']:.1f} by text, {own['motion_to_text']['R@1']:.1f} by motion"
+        recall = figures()["all"]
+        return f"val R@1 {recall['text_to_motion']['R@1']:.1f} by text, {recall['motion_to_text']['R@1']:.1f} by motion"
 
     first = folder / identity.key(config.stage_one(), reward.world, data.digest)
     first.mkdir(exist_ok=True)
@@ -145,7 +145,7 @@ class _Clips:
     def __init__(self, world: World, data: WorldData, config: RewardConfig):
         self.world, self.data = world, data
         self.texts = Texts.of(data, world.captions)
-        distinct = list(dict.fromkeys(text for own in data.texts for text in own))
+        distinct = list(dict.fromkeys(text for texts in data.texts for text in texts))
         # As the encoder gives them: the threshold of equal captions is of such vectors.
         self.sentences = world.captions.table.encode(distinct)
         every = world.clips["train"].long()
@@ -162,8 +162,8 @@ class _Clips:
         self.noise: NoiseConfig | None = config.noise_config()
         self.noised = config.noised
         if self.noise and self.noised == STATES:
-            parts = [latents(world, *self.motions(own)) for own in self.chosen.split(VALIDATION)]
-            self.mean, self.std = (torch.cat(own) for own in zip(*parts, strict=True))
+            parts = [latents(world, *self.motions(clips)) for clips in self.chosen.split(VALIDATION)]
+            self.mean, self.std = (torch.cat(values) for values in zip(*parts, strict=True))
 
     def motions(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Features `[B, F, 263]`, padded to the longest, and lengths `[B]`."""

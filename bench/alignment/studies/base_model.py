@@ -3,7 +3,7 @@
 chain (C6): what of a gradient at x_0 arrives at an earlier state, by vector-Jacobian products through the sampler's
 steps, and what of it reaches the denoiser's weights. similarity (C7): how like its clean self a noised motion is to the
 reward, and how like it the one-step prediction made from it. noise (C8): what a score in the middle of denoising is
-worth, and whether the reward still tells captions apart there, with its time token and without.
+worth, and whether the reward still separates captions there, with its time token and without.
 """
 
 from collections.abc import Sequence
@@ -43,16 +43,16 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Ch
     reward = _reward_gradient(world, batch, path[-1], seed)
     starts = {"coefficient": random, "coefficient_reward": reward}
     arrived = dict(starts)
-    found: dict[str, list[float]] = {name: [] for name in (*starts, "through_chain", "stepwise")}
+    curves: dict[str, list[float]] = {name: [] for name in (*starts, "through_chain", "stepwise")}
     for index in reversed(range(steps)):
         x = path[index].requires_grad_()
         out = world.backbone.predict(x, sampler[index].timestep, batch)
         following, x0_hat = sampler.step(x, out, index), sampler.x0_hat(x, out, index)
         for name, start in starts.items():
-            found[name].append(_rms(arrived[name]) / _rms(start))
-        own = _reward_gradient(world, batch, x0_hat.detach(), seed)
-        found["stepwise"].append(_norm(torch.autograd.grad(x0_hat, weights, own, retain_graph=True)))
-        found["through_chain"].append(
+            curves[name].append(_rms(arrived[name]) / _rms(start))
+        gradient = _reward_gradient(world, batch, x0_hat.detach(), seed)
+        curves["stepwise"].append(_norm(torch.autograd.grad(x0_hat, weights, gradient, retain_graph=True)))
+        curves["through_chain"].append(
             _norm(torch.autograd.grad(following, weights, arrived["coefficient_reward"], retain_graph=True))
         )
         arrived = {
@@ -60,7 +60,7 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Ch
             for name, cotangent in arrived.items()
         }
     timesteps = [sampler[index].timestep for index in range(steps)]
-    return Chain(timestep=timesteps, **{name: values[::-1] for name, values in found.items()})
+    return Chain(timestep=timesteps, **{name: values[::-1] for name, values in curves.items()})
 
 
 def _reward_gradient(world: World, batch: Batch, latent: Tensor, seed: int) -> Tensor:
@@ -128,7 +128,7 @@ def _likeness(a: Tensor, b: Tensor) -> float:
 
 
 TRAJECTORIES_A_PROMPT = 4
-"""Of the noise study: enough to tell what a prompt's own trajectories differ in."""
+"""Of the noise study: enough to see how trajectories of one prompt differ."""
 
 
 def noise(world: World, prompts: int = 32, motions: int = 256, steps: int = 20, seed: int = 0) -> Noise:
@@ -139,7 +139,7 @@ def noise(world: World, prompts: int = 32, motions: int = 256, steps: int = 20, 
       trajectories each, Pearson's correlation of the score at this step with that of the finished motion: the decoded
       x_t scored with its timestep, without it, and the one-step prediction x̂_0
     - `within_aware`, `within_clean`, `within_predicted`: the same after each prompt's mean is taken off, so that easy
-      prompts do not count: does the score tell a good trajectory from a bad one?
+      prompts do not count: is a good trajectory scored above a bad one?
     - `precision_aware`, `precision_clean`: R-precision (top 1, pools of 32) of `motions` real test motions, noised to
       this step's level in the latent, by the reward with the timestep and without
     - `chance`: R-precision of guessing, the same at every step
@@ -150,14 +150,14 @@ def noise(world: World, prompts: int = 32, motions: int = 256, steps: int = 20, 
     with torch.no_grad():
         scores = [_scores(world, chosen, sampler, generator, seed) for _ in range(TRAJECTORIES_A_PROMPT)]
         precision = _precisions(world, motions, sampler, seed)
-    found: dict[str, list[float]] = {"timestep": [float(sampler[index].timestep) for index in range(steps)]}
-    final = torch.stack([own["final"] for own in scores])  # [trajectories, prompts]
+    curves: dict[str, list[float]] = {"timestep": [float(sampler[index].timestep) for index in range(steps)]}
+    final = torch.stack([trajectory["final"] for trajectory in scores])  # [trajectories, prompts]
     for name in ("aware", "clean", "predicted"):
-        values = torch.stack([own[name] for own in scores])  # [trajectories, steps, prompts]
-        found[f"correlation_{name}"] = [_correlation(values[:, i], final) for i in range(steps)]
+        values = torch.stack([trajectory[name] for trajectory in scores])  # [trajectories, steps, prompts]
+        curves[f"correlation_{name}"] = [_correlation(values[:, i], final) for i in range(steps)]
         within = (values - values.mean(dim=0), final - final.mean(dim=0))
-        found[f"within_{name}"] = [_correlation(within[0][:, i], within[1]) for i in range(steps)]
-    return Noise(**found, **precision)
+        curves[f"within_{name}"] = [_correlation(within[0][:, i], within[1]) for i in range(steps)]
+    return Noise(**curves, **precision)
 
 
 def _scores(
@@ -187,15 +187,15 @@ def _precisions(world: World, motions: int, sampler: Sampler, seed: int) -> dict
     text = F.normalize(world.reward.encode_text(batch.tokens, batch.token_mask)[0], dim=-1)
     pools = metrics.pools(len(prompts))
     eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
-    found: dict[str, list[float]] = {"precision_aware": [], "precision_clean": []}
+    curves: dict[str, list[float]] = {"precision_aware": [], "precision_clean": []}
     for index in range(len(sampler)):
         noisy = world.backbone.decode(sampler.add_noise(latent, eps, index), batch)
         times = torch.full((len(prompts),), sampler[index].timestep)
         for name, timestep in (("precision_aware", times), ("precision_clean", None)):
             embedded = F.normalize(world.reward.encode_motion(noisy, batch.frame_mask, timestep)[0], dim=-1)
-            found[name].append(float(metrics.r_precision(text, embedded, pools, prompts.meanings)[0]))
+            curves[name].append(float(metrics.r_precision(text, embedded, pools, prompts.meanings)[0]))
     chance = metrics.r_precision(text, torch.zeros_like(text), pools, prompts.meanings)[0]
-    return found | {"chance": [float(chance)] * len(sampler)}
+    return curves | {"chance": [float(chance)] * len(sampler)}
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:

@@ -64,10 +64,11 @@ class OfBase:
 
 @dataclass(frozen=True)
 class Training:
-    """A reward trained on the world's motion, or the world's own, and what it retrieves on the test split."""
+    """A reward trained on the world's motion, or the one that the world comes with, and what it retrieves on the test
+    split."""
 
     reward: RewardConfig | None
-    """None: the world's own, which is not trained."""
+    """None: the one that the world comes with, which is not trained."""
     levels: tuple[int, ...] = ()
     """Timesteps at which noised motions are retrieved too, with the time token if the reward has learned it."""
     noised: str = STATES
@@ -76,7 +77,7 @@ class Training:
     @property
     def label(self) -> str:
         if self.reward is None:
-            return "the world's own reward"
+            return "the world's reward"
         recipe = self.reward
         noisy = f", noise-aware of {recipe.noised}" if recipe.noise else ""
         return f"reward on {recipe.share:.0%} of the clips{', SPL' if recipe.spl else ''}{noisy}, seed {recipe.seed}"
@@ -124,7 +125,7 @@ class Tuning:
     trajectories: int = 1
     seed: int = 0
     reward: RewardConfig | None = None
-    """Whose reward; None: the world's own."""
+    """The reward's recipe; None: the reward that the world comes with."""
     second: RewardConfig | None = None
     """Another reward that looks on: its validation score is in the curve as `second`."""
     pull: float = 0.0

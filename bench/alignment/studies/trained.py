@@ -111,14 +111,14 @@ def retrieval(jobs: Jobs, scale: Scale) -> RetrievalStudy:
     """How well rewards find motions by text: `rewards[arm]`, one a reward seed, of the arms of `spl` but the released
     one. It is for worlds of real motion, beside the embedded one's `spl`: without
     fine-tuning, since their splits may hold fewer prompts than that needs."""
-    recipes = {arm: own for arm, own in _recipes(scale).items() if arm != "released"}
+    recipes = {arm: recipe for arm, recipe in _recipes(scale).items() if arm != "released"}
     trained = _each_seed(recipes, scale.seeds)
     return RetrievalStudy(_by_seed(trained, jobs.run(_flat(trained))))
 
 
 def _recipes(scale: Scale) -> dict[str, RewardConfig]:
     """Arms that share a first stage: `pretrained` ends there, `control` and `spl` go on for as many steps, without and
-    with SPL (`released`: as the released code has it; `k1`: as the paper, but every text that does not find its own
+    with SPL (`released`: as the released code has it; `k1`: as the paper, but every text that does not rank its
     motion first gives a pair)."""
     first = RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=0)
     return {
@@ -131,7 +131,7 @@ def _recipes(scale: Scale) -> dict[str, RewardConfig]:
 
 
 def _each_seed(recipes: Mapping[str, RewardConfig], seeds: int) -> dict[str, list[Training]]:
-    return {arm: [Training(replace(own, seed=seed)) for seed in range(seeds)] for arm, own in recipes.items()}
+    return {arm: [Training(replace(recipe, seed=seed)) for seed in range(seeds)] for arm, recipe in recipes.items()}
 
 
 def _by_seed(trained: Mapping[str, Sequence[Training]], results: Results) -> dict[str, list[TrainedReward]]:
@@ -143,7 +143,7 @@ def spl(jobs: Jobs, scale: Scale) -> SplStudy:
     metrics of EasyTune under the rewards of control and spl, run i under reward i; `base`: of the base."""
     trained = _each_seed(_recipes(scale), scale.reward_seeds)
     tuned = {
-        arm: [_tuning(scale, LATER, seed, reward=own.reward) for seed, own in enumerate(trained[arm])]
+        arm: [_tuning(scale, LATER, seed, reward=training.reward) for seed, training in enumerate(trained[arm])]
         for arm in ("control", "spl")
     }
     base = [_base(scale, seed) for seed in range(scale.reward_seeds)]
@@ -201,12 +201,12 @@ def feature_noise(jobs: Jobs, scale: Scale) -> FeatureNoiseStudy:
     for, on such motion and on the states that a rollout of the backbone scores.
 
     `rewards[arm][noised]`: of clean and aware, on features and states (rewards.config.NOISED), a result a reward seed,
-    with retrieval at each of `levels` (timesteps); aware is told the timestep.
+    with retrieval at each of `levels` (timesteps); aware is given the timestep.
     """
     clean = RewardConfig(batch=REWARD_BATCH, steps=scale.compared, refine=0)
     trained = {
-        (arm, noised): [Training(replace(own, seed=seed), scale.levels, noised) for seed in range(scale.seeds)]
-        for arm, own in {"clean": clean, "aware": replace(clean, noise=AWARE, noised=FEATURES)}.items()
+        (arm, noised): [Training(replace(recipe, seed=seed), scale.levels, noised) for seed in range(scale.seeds)]
+        for arm, recipe in {"clean": clean, "aware": replace(clean, noise=AWARE, noised=FEATURES)}.items()
         for noised in NOISED
     }
     results = jobs.run(_flat(trained))
@@ -221,8 +221,8 @@ def feature_noise(jobs: Jobs, scale: Scale) -> FeatureNoiseStudy:
 def strength(jobs: Jobs, scale: Scale) -> StrengthStudy:
     """Fine-tuning under rewards of unequal quality: trained on a share of the clips, with SPL and without.
 
-    `rewards`: a list of `share`, `spl`, `retrieval`, and `runs[method]`, test metrics over seeds; `own`: the same of
-    the world's own reward, which was trained longer, with noise, and with what an optimiser would try on it. `base`.
+    `rewards`: a list of `share`, `spl`, `retrieval`, and `runs[method]`, test metrics over seeds; `of_world`: the same
+    of the world's reward, which was trained longer, with noise, and with what an optimiser would try on it. `base`.
     """
     recipe = RewardConfig(batch=REWARD_BATCH, steps=scale.steps, refine=scale.refine)
     trained = {
@@ -231,15 +231,15 @@ def strength(jobs: Jobs, scale: Scale) -> StrengthStudy:
         for with_spl in (False, True)
     }
     rows = [*trained.values()]
-    own = Training(None)
+    of_world = Training(None)
     methods = (LATER, "draft:k=10")
     tuned = {
         (row, method): [_tuning(scale, method, seed, reward=row.reward) for seed in range(scale.seeds)]
-        for row in (*rows, own)
+        for row in (*rows, of_world)
         for method in methods
     }
     base = [_base(scale, seed) for seed in range(scale.seeds)]
-    results = jobs.run([*rows, own, *_flat(tuned), *base])
+    results = jobs.run([*rows, of_world, *_flat(tuned), *base])
 
     def under(row: Training, share: float | None = None, with_spl: bool | None = None) -> RunsUnderReward:
         runs = {method: results.final(tuned[row, method]) for method in methods}
@@ -247,7 +247,7 @@ def strength(jobs: Jobs, scale: Scale) -> StrengthStudy:
 
     return StrengthStudy(
         rewards=[under(row, share, with_spl) for (share, with_spl), row in trained.items()],
-        own=under(own),
+        of_world=under(of_world),
         base=results.final(base),
     )
 

@@ -1,6 +1,6 @@
 """The figures. Each takes the rows it draws (see rows) and gives a matplotlib figure; bytes are drawn as GiB (2^30).
 
-No figure mixes places: the subtitle names the one it shows, and says "simulated" where no device was used.
+No figure mixes devices: the subtitle names the one it shows, and says "simulated" where no device was used.
 """
 
 from bench.report.figures.alignment import curves, pareto, paths

@@ -23,7 +23,7 @@ def random_peaks(pairs: Sequence[tuple[MemoryRecord, MemoryRecord]]) -> Figure:
     style.margins(figure, 2.0, 0.5, 0.5)
     for y, (row, start) in enumerate(pairs):
         held, shade = plan_of(row).held_over_draws, style.colour(row.case.method)
-        least, most, *quartiles = (forecast.foretold(start, h) / GIB for h in (held.least, held.most, *held.quartiles))
+        least, most, *quartiles = (forecast.predicted(start, h) / GIB for h in (held.least, held.most, *held.quartiles))
         axes.plot([least, most], [y, y], color=shade, linewidth=1.6, marker="|", markersize=9)
         axes.barh(y, quartiles[2] - quartiles[0], 0.42, left=quartiles[0], color=style.tint(shade, 0.6))
         axes.plot([quartiles[1]] * 2, [y - 0.21, y + 0.21], color=INK, linewidth=2)

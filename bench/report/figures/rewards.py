@@ -14,7 +14,7 @@ from bench.alignment.reading import Curve, Figures, of_seeds, paired, side, stop
 from bench.alignment.reading import figure as value_of
 from bench.alignment.rewards.config import FEATURES, STATES
 from bench.claims.measured import study_of
-from bench.claims.rewards import RECALLS, is_tiny, own_recall, recalls, recalls_by_level
+from bench.claims.rewards import RECALLS, is_tiny, recalls, recalls_by_level, reward_recall
 from bench.labels import method_label
 from bench.motion.metrics import FOLLOWED, METRICS, POOL
 from bench.records import StudyRecord
@@ -156,9 +156,11 @@ def strength(record: StudyRecord) -> Figure:
     study = study_of(record, StrengthStudy)
     title = "How much depends on the reward's retrieval"
     figure, (panels,) = _panels(title, record, 1, 2, 3.2, seeds=len(study.base))
-    ordered = sorted(study.rewards, key=own_recall)
+    ordered = sorted(study.rewards, key=reward_recall)
     methods = list(ordered[0].runs)
-    apart = 0.012 * (own_recall(ordered[-1]) - own_recall(ordered[0]))  # so that intervals do not hide one another
+    apart = 0.012 * (
+        reward_recall(ordered[-1]) - reward_recall(ordered[0])
+    )  # so that intervals do not hide one another
     for axes, metric in zip(panels, ("r1", "mm_dist"), strict=True):
         base = of_seeds(study.base, metric)
         mean, half_width = base.mean or 0.0, base.half_width or 0.0
@@ -167,7 +169,7 @@ def strength(record: StudyRecord) -> Figure:
         for number, method in enumerate(methods):
             shade, _ = _method(method, record)
             values = [of_seeds(reward.runs[method], metric) for reward in ordered]
-            at = [own_recall(reward) + apart * number for reward in ordered]
+            at = [reward_recall(reward) + apart * number for reward in ordered]
             axes.plot(at, [value.mean for value in values], color=shade, linewidth=1.2)
             for reward, x, value in zip(ordered, at, values, strict=True):
                 axes.errorbar(
@@ -181,8 +183,8 @@ def strength(record: StudyRecord) -> Figure:
                     capsize=2,
                     elinewidth=1,
                 )
-            value = of_seeds(study.own.runs[method], metric)
-            x = own_recall(study.own) + apart * number
+            value = of_seeds(study.of_world.runs[method], metric)
+            x = reward_recall(study.of_world) + apart * number
             axes.errorbar(x, value.mean, value.half_width or 0, color=shade, marker="D", markersize=6, capsize=2)
         axes.set_xlabel("the reward's text-to-motion R@1, %")
         axes.set_ylabel(f"{labelled(metric)}  after fine-tuning")

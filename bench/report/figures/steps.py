@@ -86,7 +86,7 @@ def _step_line(axes: Axes, points: Rows, start: MemoryRecord | None) -> None:
     x, y = [r.case.steps for r in points], [peak(r) / GIB for r in points]
     axes.plot(x, y, color=shade, marker="o", markersize=4.5, linewidth=1.8)
     if start:
-        expected = [forecast.foretold(start, held(r)) / GIB for r in points]
+        expected = [forecast.predicted(start, held(r)) / GIB for r in points]
         axes.plot(x, expected, "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=0.8)
     style.note(axes, _line_label(points), (x[-1], y[-1]), (9, 0), fontsize=9.5, color=style.ink(shade))
 
@@ -110,7 +110,7 @@ def _held_points(axes: Axes, rows: Rows, start: MemoryRecord | None) -> None:
         axes.plot(x, y, "o", color=shade, markersize=size, markeredgecolor="white", markeredgewidth=0.7)
     if start:
         ends = [1, max(map(held, rows))]
-        expected = [forecast.foretold(start, calls) / GIB for calls in ends]
+        expected = [forecast.predicted(start, calls) / GIB for calls in ends]
         axes.plot(ends, expected, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
         text = f"predicted: every further\ncall adds {forecast.one_call(start) / GIB:.3g} GiB"
         axes.text(0.05, 0.93, text, transform=axes.transAxes, va="top", fontsize=9.5, color=INK)

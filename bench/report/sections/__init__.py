@@ -11,7 +11,7 @@ real_motion fine-tuning and rewards on worlds of real motion
 motions    what a prompt's motion was before fine-tuning, and is after
 studies    the gradient along the chain, and what the reward sees under noise
 rewards    the reward's studies: noise, windows of steps, SPL, how much depends on the reward, how it is gamed
-reward_training  what a step of the reward's own training costs
+reward_training  what a step of the reward's training costs
 meters     simulated against measured
 """
 

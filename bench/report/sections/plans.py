@@ -31,7 +31,7 @@ def _forecast(rows: Records) -> pd.DataFrame:
     if not len(frame):
         return frame
     shown = frame[["method", "profile", "T", "held"]].copy()
-    shown["peak"], shown["predicted"] = frame["peak"] / GIB, frame["foretold"] / GIB
+    shown["peak"], shown["predicted"] = frame["peak"] / GIB, frame["predicted"] / GIB
     shown["error, %"] = 100 * frame["error"]
     return shown
 
@@ -80,7 +80,7 @@ def _random_table(pairs: pick.Pairs) -> pd.DataFrame:
                 "T": record.case.steps,
                 "draws": held.draws,
                 **{f"held, {name}": count for name, count in points.items()},
-                **{f"predicted GiB, {name}": forecast.foretold(start, count) / GIB for name, count in points.items()},
+                **{f"predicted GiB, {name}": forecast.predicted(start, count) / GIB for name, count in points.items()},
             }
         )
     return pd.DataFrame(rows)

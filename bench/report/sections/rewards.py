@@ -14,7 +14,7 @@ from bench.alignment.rewards.config import FEATURES, NOISED, STATES
 from bench.claims import Verdict, compare
 from bench.claims.base_model import study
 from bench.claims.measured import alignment_of, mean_of, study_of
-from bench.claims.rewards import own_recall, recalls, recalls_by_level, told, trained_study, where
+from bench.claims.rewards import metric_cells, recalls, recalls_by_level, reward_recall, trained_study, where
 from bench.claims.verdict import NotJudgedError
 from bench.labels import method_label
 from bench.motion.metrics import METRICS
@@ -38,7 +38,7 @@ from bench.tables import interval
 from methods.rewards.noise import NoiseConfig
 
 FOLLOWS = 0.5
-"""A score that correlates as well as this with the final one tells a good trajectory from a bad one."""
+"""A score that correlates as well as this with the final one ranks a good trajectory above a bad one."""
 ABOVE_CHANCE = 2
 """R-precision of so many times chance is clearly above it."""
 ON_RUN = ("reward", "second", "r1", "mm_dist", "fid")
@@ -56,7 +56,7 @@ def noise(records: Records) -> Section:
     at, chance = study.timestep, study.chance[0]
     least = ABOVE_CHANCE * chance
     see = (
-        f"Given the timestep, the world's reward tells captions apart (R-precision of at least {ABOVE_CHANCE} times "
+        f"Given the timestep, the world's reward separates captions (R-precision of at least {ABOVE_CHANCE} times "
         f"chance, {chance:.1%}) {_reach(at, study.precision_aware, least)}, without it "
         f"{_reach(at, study.precision_clean, least)}. Among trajectories of one prompt a score correlates at {FOLLOWS} "
         f"or more with that of the finished motion: of the noisy state with its timestep "
@@ -111,9 +111,9 @@ def feature_noise(records: Records) -> Section:
     on_features, while_released, on_states = map(_best, (gains[FEATURES], released, gains[STATES]))
     see = (
         "Rewards trained on motion with noisy features, as in the released code, and given the timestep, against "
-        "rewards trained alike on clean motion. On motion with such noise, text-to-motion R@1 in pools of 32 is at "
-        f"most {on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, "
-        f"{while_released}. On decoded states, which a rollout of this latent backbone scores, it is at most "
+        "rewards trained alike on clean motion. On motion with such noise, text-to-motion R@1 in pools of 32 changes "
+        f"by at most {on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, "
+        f"{while_released}. On decoded states, which a rollout of this latent backbone scores, it changes by at most "
         f"{on_states}. "
         f"{where(record, len(study.rewards['clean'][STATES]))}"
     )
@@ -131,7 +131,7 @@ def _best(gains: Sequence[tuple[int, Interval]]) -> str:
     if not measured:
         return "not measured"
     _, at, gain = max(measured, key=lambda one: one[0])
-    return f"{interval(gain, '+.1f')} points higher (timestep {at})"
+    return f"{interval(gain, '+.1f')} points (timestep {at})"
 
 
 def _noised_table(study: FeatureNoiseStudy) -> pd.DataFrame:
@@ -180,7 +180,7 @@ def strength(records: Records) -> Section:
 def _strength(record: StudyRecord) -> str:
     """What the evaluator's R@1 gains from the weakest reward to the strongest, by method."""
     study = study_of(record, StrengthStudy)
-    ordered = sorted(study.rewards, key=own_recall)
+    ordered = sorted(study.rewards, key=reward_recall)
     weak, strong = ordered[0], ordered[-1]
     gains = [
         f"{_label(method, record)} {interval(paired(strong.runs[method], weak.runs[method], 'r1'), '+.3f')} (the "
@@ -189,19 +189,19 @@ def _strength(record: StudyRecord) -> str:
     ]
     gains_of_world = [
         f"{_label(method, record)} {interval(paired(runs, study.base, 'r1'), '+.3f')}"
-        for method, runs in study.own.runs.items()
+        for method, runs in study.of_world.runs.items()
     ]
     return (
-        f"From the weakest reward (text-to-motion R@1 {own_recall(weak):.1f}%) to the strongest "
-        f"({own_recall(strong):.1f}%) the evaluator's R@1 after fine-tuning changes by {', '.join(gains)}, paired by "
-        f"seed. Under the reward that the world comes with ({own_recall(study.own):.1f}%) it is "
+        f"From the weakest reward (text-to-motion R@1 {reward_recall(weak):.1f}%) to the strongest "
+        f"({reward_recall(strong):.1f}%) the evaluator's R@1 after fine-tuning changes by {', '.join(gains)}, paired "
+        f"by seed. Under the reward that the world comes with ({reward_recall(study.of_world):.1f}%) it is "
         f"{', '.join(gains_of_world)} over the base"
     )
 
 
 def _strength_table(study: StrengthStudy) -> pd.DataFrame:
-    rows: list[dict] = [{"method": "base", **told(study.base)}]
-    for reward in (*study.rewards, study.own):
+    rows: list[dict] = [{"method": "base", **metric_cells(study.base)}]
+    for reward in (*study.rewards, study.of_world):
         recall = recalls(reward.retrieval)
         for method, runs in reward.runs.items():
             rows.append(
@@ -210,7 +210,7 @@ def _strength_table(study: StrengthStudy) -> pd.DataFrame:
                     "reward of": "the world" if reward.share is None else f"{reward.share:.0%} of the clips",
                     "SPL": "yes" if reward.spl else "no",
                     **{f"reward's {name}": f"{recall[name]:.2f}" for name in ("R@1", "R@5", "MedR")},
-                    **told(runs),
+                    **metric_cells(runs),
                     "R@1 − base": interval(paired(runs, study.base, "r1"), "+.3f"),
                 }
             )

@@ -14,11 +14,11 @@ from bench.world.procedural.part import Draw, Part, bump, keys, repeat, smooth
 
 def jump(draw: Draw, action: Action, short: bool) -> Part:
     """With both feet, up, forward or backward, as often as said."""
-    way = {"up": 0.0, "forward": 0.55, "backward": -0.32}[action.way] * draw.strength
-    return repeat(action, partial(_leap, draw, way))
+    distance = {"up": 0.0, "forward": 0.55, "backward": -0.32}[action.direction] * draw.strength
+    return repeat(action, partial(_leap, draw, distance))
 
 
-def _leap(draw: Draw, way: float) -> Part:
+def _leap(draw: Draw, distance: float) -> Part:
     frames = draw.frames(25)
     part = Part(frames, draw.stance)
     at = np.linspace(0, 1, frames)
@@ -27,8 +27,8 @@ def _leap(draw: Draw, way: float) -> Part:
     part.rise = 4 * height * flight * (1 - flight)
     depth = 0.2 * draw.strength
     part.rise += keys(frames, (0.26, -depth), (0.42, 0.0), (0.76, 0.0), (0.86, -0.7 * depth))
-    part.z = way * smooth((at - 0.30) / 0.50)
-    landed = way * smooth((at - 0.40) / 0.38)
+    part.z = distance * smooth((at - 0.30) / 0.50)
+    landed = distance * smooth((at - 0.40) / 0.38)
     for foot in (0, 1):
         part.toes[foot, :, 1] = 0.85 * 4 * height * flight * (1 - flight)
         part.toes[foot, :, 2] += landed
@@ -65,7 +65,7 @@ def _jack_once(draw: Draw) -> Part:
 
 def kick(draw: Draw, action: Action, short: bool) -> Part:
     """With the left or the right leg, as often as said."""
-    side = ("left", "right").index(action.way)
+    side = ("left", "right").index(action.direction)
     return repeat(action, partial(_kick_once, draw, side))
 
 

@@ -21,12 +21,12 @@ def wave(draw: Draw, action: Action, short: bool) -> Part:
     at = np.clip((np.linspace(0, 1, frames) - edge) / (1 - 2 * edge), 0, 1)
     beat = np.sin(2 * np.pi * waves * at) * smooth(np.minimum(at, 1 - at) * 6)
     high = draw.around(1.35, 0.12)
-    for arm in {"left": (0,), "right": (1,), "both": (0, 1)}[action.way]:
+    for arm in {"left": (0,), "right": (1,), "both": (0, 1)}[action.direction]:
         part.arms["abduct"][arm] += (high - AT_REST["abduct"]) * up
         part.arms["flex"][arm] += 0.2 * up
         part.arms["roll"][arm] += 1.75 * up
         part.arms["elbow"][arm] += draw.around(1.25, 0.08) * up + draw.around(0.45, 0.1) * beat
-    part.body["lean"] += {"left": -0.05, "right": 0.05, "both": 0.0}[action.way] * up
+    part.body["lean"] += {"left": -0.05, "right": 0.05, "both": 0.0}[action.direction] * up
     return part
 
 
@@ -36,7 +36,7 @@ def raise_arms(draw: Draw, action: Action, short: bool) -> Part:
     part = Part(frames, draw.stance)
     up = keys(frames, (0.36, 1.0), (0.62, 1.0))
     high = draw.around(2.75, 0.05)
-    for arm in {"left": (0,), "right": (1,), "both": (0, 1)}[action.way]:
+    for arm in {"left": (0,), "right": (1,), "both": (0, 1)}[action.direction]:
         part.arms["flex"][arm] += high * up
         part.arms["abduct"][arm] -= 0.25 * up
         part.arms["elbow"][arm] -= 0.12 * up
@@ -47,7 +47,7 @@ def raise_arms(draw: Draw, action: Action, short: bool) -> Part:
 
 def punch(draw: Draw, action: Action, short: bool) -> Part:
     """With one arm from a guard, as often as said."""
-    side = ("left", "right").index(action.way)
+    side = ("left", "right").index(action.direction)
     reps = max(action.times, 1)
     every = draw.frames(15)
     frames = 16 + reps * every
@@ -72,7 +72,7 @@ def punch(draw: Draw, action: Action, short: bool) -> Part:
 
 def throw(draw: Draw, action: Action, short: bool) -> Part:
     """With one arm, from behind the shoulder."""
-    side = ("left", "right").index(action.way)
+    side = ("left", "right").index(action.direction)
     frames = draw.frames(38)
     part = Part(frames, draw.stance)
     part.arms["flex"][side] += keys(frames, (0.40, 1.2), (0.56, 1.7), (0.72, 0.4))

@@ -26,13 +26,13 @@ class Verb:
     """What can be said of one kind of action."""
 
     wordings: tuple[str, ...]
-    """With `{way}` where the direction or the side stands."""
-    ways: dict[str, tuple[str, ...]]
+    """With `{direction}` where the direction or the side stands."""
+    directions: dict[str, tuple[str, ...]]
     """How each direction or side is said."""
     speeds: tuple[str, ...] = ("",)
     times: tuple[int, ...] = (0,)
     in_pairs: tuple[str, ...] = ()
-    """The ways that two-action meanings use; they do the action once, at its usual speed."""
+    """The directions that two-action meanings use; they do the action once, at its usual speed."""
 
 
 _ALL = ("", "slow", "quick")
@@ -46,7 +46,7 @@ def _sides(*wordings: str, both: bool = False) -> dict[str, tuple[str, ...]]:
 
 VERBS = {
     "walk": Verb(
-        ("walks {way}", "paces {way}"),
+        ("walks {direction}", "paces {direction}"),
         {
             "forward": ("forward", "ahead", "straight ahead"),
             "backward": ("backward", "backwards"),
@@ -57,7 +57,7 @@ VERBS = {
         in_pairs=("forward", "backward"),
     ),
     "run": Verb(
-        ("runs {way}", "jogs {way}"),
+        ("runs {direction}", "jogs {direction}"),
         {
             "forward": ("forward", "ahead", "straight ahead"),
             "circle left": ("in a circle to the left", "in a counterclockwise circle"),
@@ -67,24 +67,24 @@ VERBS = {
         in_pairs=("forward",),
     ),
     "march": Verb(
-        ("marches {way}", "walks {way} with high knees"),
+        ("marches {direction}", "walks {direction} with high knees"),
         {"place": ("in place", "on the spot"), "forward": ("forward", "ahead")},
         in_pairs=("place",),
     ),
     "sidestep": Verb(
-        ("steps sideways {way}", "sidesteps {way}"),
+        ("steps sideways {direction}", "sidesteps {direction}"),
         {side: (f"to the {side}", f"to their {side}") for side in ("left", "right")},
         speeds=_ALL,
         in_pairs=("left", "right"),
     ),
     "turn": Verb(
-        ("turns {way}", "rotates {way}"),
+        ("turns {direction}", "rotates {direction}"),
         {"left": ("to the left", "left"), "right": ("to the right", "right"), "around": ("around", "to face backward")},
         speeds=_ALL,
         in_pairs=("left", "right"),
     ),
     "jump": Verb(
-        ("jumps {way}", "leaps {way}"),
+        ("jumps {direction}", "leaps {direction}"),
         {"up": ("up", "up in the air"), "forward": ("forward", "ahead"), "backward": ("backward", "backwards")},
         times=(1, 2, 3),
         in_pairs=("up", "forward"),
@@ -96,7 +96,7 @@ VERBS = {
         in_pairs=("",),
     ),
     "kick": Verb(
-        ("kicks with {way}", "does a kick with {way}"),
+        ("kicks with {direction}", "does a kick with {direction}"),
         _sides("leg", "foot"),
         times=(1, 2, 3),
         in_pairs=("left", "right"),
@@ -104,7 +104,7 @@ VERBS = {
     "squat": Verb(("squats", "squats down", "crouches down"), {"": ("",)}, times=(1, 2, 3), in_pairs=("",)),
     "bow": Verb(("bows", "takes a bow", "bends forward to bow"), {"": ("",)}, speeds=_ALL, in_pairs=("",)),
     "wave": Verb(
-        ("waves with {way}", "waves {way}", "says hello with {way}"),
+        ("waves with {direction}", "waves {direction}", "says hello with {direction}"),
         {
             "left": ("the left hand", "the left arm"),
             "right": ("the right hand", "the right arm"),
@@ -114,19 +114,19 @@ VERBS = {
         in_pairs=("left", "right"),
     ),
     "raise": Verb(
-        ("raises {way}", "lifts {way}", "puts {way} up"),
+        ("raises {direction}", "lifts {direction}", "puts {direction} up"),
         _sides("arm", "hand", both=True),
         speeds=_ALL,
         in_pairs=("left", "right", "both"),
     ),
     "punch": Verb(
-        ("punches with {way}", "throws a punch with {way}"),
+        ("punches with {direction}", "throws a punch with {direction}"),
         _sides("hand", "arm", "fist"),
         times=(1, 2, 3),
         in_pairs=("left", "right"),
     ),
     "throw": Verb(
-        ("throws something with {way}", "throws a ball with {way}"),
+        ("throws something with {direction}", "throws a ball with {direction}"),
         _sides("hand", "arm"),
         in_pairs=("left", "right"),
     ),
@@ -145,26 +145,27 @@ class Action:
     """One verb of VERBS with one choice of each modifier."""
 
     verb: str
-    way: str = ""
+    direction: str = ""
+    """Or the side: one of the verb's `directions`."""
     speed: str = ""
     """"", "slow" or "quick"."""
     times: int = 0
     """How often; 0: not said, and done once."""
 
     def __str__(self) -> str:
-        return " ".join(str(part) for part in (self.verb, self.way, self.speed, self.times or "") if part)
+        return " ".join(str(part) for part in (self.verb, self.direction, self.speed, self.times or "") if part)
 
     def phrases(self) -> list[str]:
         """All that the grammar says for it, without a subject."""
         verb = VERBS[self.verb]
-        found = []
-        for wording, way in itertools.product(verb.wordings, verb.ways[self.way]):
-            said = wording.format(way=way)
+        phrases = []
+        for wording, words in itertools.product(verb.wordings, verb.directions[self.direction]):
+            said = wording.format(direction=words)
             for speed, times in itertools.product(SPEEDS[self.speed], TIMES[self.times]):
-                found.append(" ".join(part for part in (said, speed, times) if part))
+                phrases.append(" ".join(part for part in (said, speed, times) if part))
                 if speed.endswith("ly"):
-                    found.append(" ".join(part for part in (speed, said, times) if part))
-        return found
+                    phrases.append(" ".join(part for part in (speed, said, times) if part))
+        return phrases
 
 
 @dataclass(frozen=True)
@@ -204,9 +205,9 @@ def number(text: str) -> int:
 def singles() -> tuple[Meaning, ...]:
     """Every meaning of one action."""
     return tuple(
-        Meaning((Action(name, way, speed, times),))
+        Meaning((Action(name, direction, speed, times),))
         for name, verb in VERBS.items()
-        for way in verb.ways
+        for direction in verb.directions
         for speed in verb.speeds
         for times in verb.times
     )
@@ -215,7 +216,7 @@ def singles() -> tuple[Meaning, ...]:
 @cache
 def pairs() -> tuple[Meaning, ...]:
     """Every meaning of two actions; the two have different verbs."""
-    core = [Action(name, way) for name, verb in VERBS.items() for way in verb.in_pairs]
+    core = [Action(name, direction) for name, verb in VERBS.items() for direction in verb.in_pairs]
     return tuple(Meaning(both) for both in itertools.permutations(core, 2) if both[0].verb != both[1].verb)
 
 

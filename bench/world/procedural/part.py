@@ -94,19 +94,19 @@ def chain(parts: list[Part]) -> Part:
     whole = Part(sum(part.frames for part in parts), parts[0].stance)
     begin, x, z, yaw = 0, 0.0, 0.0, 0.0
     for part in parts:
-        own = slice(begin, begin + part.frames)
+        span = slice(begin, begin + part.frames)
         cos, sin = np.cos(yaw), np.sin(yaw)
-        whole.x[own], whole.z[own] = x + cos * part.x + sin * part.z, z - sin * part.x + cos * part.z
-        whole.toes[:, own, 0] = x + cos * part.toes[..., 0] + sin * part.toes[..., 2]
-        whole.toes[:, own, 2] = z - sin * part.toes[..., 0] + cos * part.toes[..., 2]
-        whole.toes[:, own, 1] = part.toes[..., 1]
-        whole.yaw[own], whole.toe_yaw[:, own] = yaw + part.yaw, yaw + part.toe_yaw
-        whole.rise[own], whole.heel[:, own] = part.rise, part.heel
+        whole.x[span], whole.z[span] = x + cos * part.x + sin * part.z, z - sin * part.x + cos * part.z
+        whole.toes[:, span, 0] = x + cos * part.toes[..., 0] + sin * part.toes[..., 2]
+        whole.toes[:, span, 2] = z - sin * part.toes[..., 0] + cos * part.toes[..., 2]
+        whole.toes[:, span, 1] = part.toes[..., 1]
+        whole.yaw[span], whole.toe_yaw[:, span] = yaw + part.yaw, yaw + part.toe_yaw
+        whole.rise[span], whole.heel[:, span] = part.rise, part.heel
         for name in BODY:
-            whole.body[name][own] = part.body[name]
+            whole.body[name][span] = part.body[name]
         for name in ARM:
-            whole.arms[name][:, own] = part.arms[name]
-        begin, x, z, yaw = own.stop, whole.x[own][-1], whole.z[own][-1], whole.yaw[own][-1]
+            whole.arms[name][:, span] = part.arms[name]
+        begin, x, z, yaw = span.stop, whole.x[span][-1], whole.z[span][-1], whole.yaw[span][-1]
     return whole
 
 

@@ -1,4 +1,4 @@
-"""A world of one's own data: a folder of arrays, HumanML3D's or BVH files, as clips by number.
+"""The user's motion data: a folder of arrays, HumanML3D's or BVH files, as clips by number.
 
 The published preparation, each clip the same every time: joints become features on a body of one size, features outside
 the published length filter are left out, and the others are cut to a multiple of four frames, at most 196. The clips of
@@ -44,7 +44,7 @@ SAMPLE = 32
 
 
 @dataclass(frozen=True)
-class OwnClips:
+class UserClips:
     """The clips of a folder, before their captions have vectors."""
 
     kind: str
@@ -71,22 +71,27 @@ class OwnClips:
         if given := self.conventions.given():
             digest.update(json.dumps(given, sort_keys=True).encode())
         for entry in self.entries:
-            said = [entry.id, entry.split, entry.frames, [[own.text, own.meaning] for own in entry.captions]]
+            said = [
+                entry.id,
+                entry.split,
+                entry.frames,
+                [[caption.text, caption.meaning] for caption in entry.captions],
+            ]
             digest.update(json.dumps(said).encode())
         return digest.hexdigest()[:32]
 
     def notes(self) -> list[str]:
         """What was left out, changed and cut, a line each."""
-        told = [f"left out, {reason}: {count}" for reason, count in self.left_out.items()]
-        told += [f"changed, {reason}: {count}" for reason, count in self.changed.items()]
-        told += [self.remark] if self.remark else []
+        notes = [f"left out, {reason}: {count}" for reason, count in self.left_out.items()]
+        notes += [f"changed, {reason}: {count}" for reason, count in self.changed.items()]
+        notes += [self.remark] if self.remark else []
         long = sum(len(words(text)) > WORDS for text in self.texts)
         if long:
-            told.append(f"captions read word by word up to the {WORDS}th alone: {long} of {len(self.texts)}")
-        return told
+            notes.append(f"captions read word by word up to the {WORDS}th alone: {long} of {len(self.texts)}")
+        return notes
 
 
-def read(kind: str, folder: Path | str, conventions: Conventions = AS_THEY_ARE, checked: bool = True) -> OwnClips:
+def read(kind: str, folder: Path | str, conventions: Conventions = AS_THEY_ARE, checked: bool = True) -> UserClips:
     """The clips of a folder, of one of KINDS. Motion is read when it is asked for, but for one clip's, and for those of
     a sample where motion is to be `checked` (see plausible).
 
@@ -107,29 +112,29 @@ def read(kind: str, folder: Path | str, conventions: Conventions = AS_THEY_ARE, 
                 f"{folder} has motion at {clips.rate:g} frames per second: the world's networks read HumanML3D's "
                 f"features at {FPS:g}, so bring it to that rate as arrays"
             )
-    found = _apart(splits, folder)
-    first = next((entry for entry in found["train"].entries if entry.frames), found["train"].entries[0]).clip()
+    separate = _apart(splits, folder)
+    first = next((entry for entry in separate["train"].entries if entry.frames), separate["train"].entries[0]).clip()
     remark = ""
     if first.joints is None:
         if checked:
-            remark = _checked(found["train"], folder, conventions)
+            remark = _checked(separate["train"], folder, conventions)
     else:
         offsets = _described(partial(_body, first.joints), first.id, folder)
-        found = {split: _at_the_worlds_rate(clips) for split, clips in found.items()}
+        separate = {split: _at_the_worlds_rate(clips) for split, clips in separate.items()}
         if checked:
-            remark = _checked(found["train"], folder, conventions)
-        found = {split: _featured(clips, offsets, folder) for split, clips in found.items()}
-    kept = {split: clips.parts() for split, clips in found.items()}
+            remark = _checked(separate["train"], folder, conventions)
+        separate = {split: _featured(clips, offsets, folder) for split, clips in separate.items()}
+    kept = {split: clips.parts() for split, clips in separate.items()}
     for split, fewest in FEWEST.items():
         if len(kept[split]) < fewest:
             raise DataError(
                 f"{folder} has {len(kept[split])} usable clips in its split {split}, and {fewest} are needed: divide "
                 "the clips otherwise, or add some"
             )
-    left_out = {f"{split}, {why}": count for split, own in kept.items() for why, count in own.left_out.items()}
-    changed = {f"{split}, {why}": count for split, own in kept.items() for why, count in own.changed.items()}
-    entries = tuple(entry for own in kept.values() for entry in own.entries)
-    return OwnClips(kind, folder, entries, left_out, changed, conventions, remark)
+    left_out = {f"{split}, {why}": count for split, clips in kept.items() for why, count in clips.left_out.items()}
+    changed = {f"{split}, {why}": count for split, clips in kept.items() for why, count in clips.changed.items()}
+    entries = tuple(entry for clips in kept.values() for entry in clips.entries)
+    return UserClips(kind, folder, entries, left_out, changed, conventions, remark)
 
 
 def _body(joints: NDArray[np.float32]) -> NDArray[np.floating]:
@@ -139,12 +144,12 @@ def _body(joints: NDArray[np.float32]) -> NDArray[np.floating]:
     return bone_offsets(joints[0])
 
 
-def _apart(found: Mapping[str, Clips], folder: Path) -> dict[str, Clips]:
+def _apart(splits: Mapping[str, Clips], folder: Path) -> dict[str, Clips]:
     """The splits in their order, each without the motions of those before it, which are counted."""
     apart: dict[str, Clips] = {}
     seen: set[str] = set()
-    for split, clips in found.items():
-        entries = sorted((entry for entry in clips.entries if _recording(entry) not in seen), key=_place)
+    for split, clips in splits.items():
+        entries = sorted((entry for entry in clips.entries if _recording(entry) not in seen), key=_shuffled_position)
         again = [entry.id for entry in clips.entries if _recording(entry) in seen]
         if not entries:
             raise DataError(
@@ -189,7 +194,7 @@ def _at_the_worlds_rate(clips: Clips) -> Clips:
     return replace(clips, entries=entries, changed={**clips.changed, reason: len(entries)})
 
 
-def _place(entry: Entry) -> str:
+def _shuffled_position(entry: Entry) -> str:
     return hashlib.sha256(entry.id.encode()).hexdigest()
 
 
@@ -214,10 +219,10 @@ def _described(make: partial, name: str, folder: Path) -> NDArray:
         raise DataError(f"clip {name} of {folder}: {error}") from None
 
 
-class OwnData:
+class UserData:
     """Clips of a folder with their captions' vectors; see content.Content."""
 
-    def __init__(self, clips: OwnClips, table: CachedTable) -> None:
+    def __init__(self, clips: UserClips, table: CachedTable) -> None:
         """DataError for a caption that the table does not hold."""
         self.clips = clips
         self.captions = Captions(table)
@@ -227,7 +232,7 @@ class OwnData:
         self.fingerprint = f"{clips.fingerprint}, captions by {table.name}"
 
     @classmethod
-    def restored(cls, path: Path, about: dict, tensors: Mapping[str, Tensor]) -> "OwnData":
+    def restored(cls, path: Path, about: dict, tensors: Mapping[str, Tensor]) -> "UserData":
         """The content of the world in the file `path`, from what `stored` gave.
 
         DataError where the folder has gone, or holds other clips than the world was made of.
@@ -250,8 +255,8 @@ class OwnData:
                 f"the world in {path} was made of other motion than {folder} now holds under the same names: bring it "
                 "back, or pre-train again with --data"
             )
-        own = {name: tensors[f"captions.{name}"] for name in ("sentences", "words")}
-        return cls(clips, CachedTable.held(path, own, about["table"]))
+        vectors = {name: tensors[f"captions.{name}"] for name in ("sentences", "words")}
+        return cls(clips, CachedTable.held(path, vectors, about["table"]))
 
     def source(self) -> str:
         return identity.folder(self.clips.folder, SUFFIXES)
@@ -286,7 +291,7 @@ def _content(folder: Path, _: str) -> str:
     """Of every file of a folder, all of which is read: a copy has other times, and is the same. Kept for what
     identity.folder gives."""
     files = identity.folder_files(folder, SUFFIXES)
-    return identity.key(*((own.relative_to(folder).as_posix(), identity.file(own)) for own in files))
+    return identity.key(*((file.relative_to(folder).as_posix(), identity.file(file)) for file in files))
 
 
 def _cut(entry: Entry) -> NDArray[np.float32]:

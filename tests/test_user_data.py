@@ -25,7 +25,7 @@ from bench.motion.clip import UPWARD, Conventions, DataError
 from bench.motion.representation import features, joints_from_features
 from bench.motion.skeleton import T2M
 from bench.motion.text import CachedTable, build_table
-from bench.world import check, content, data, load, own, world
+from bench.world import check, content, data, load, user_data, world
 from bench.world.stages import Plan, Texts
 from methods.checkpoint import read, read_tensors
 from methods.errors import InputError
@@ -36,7 +36,7 @@ CAPTIONS = (("A person waves.", "someone waves"), ("a person swings",), ("he str
 
 
 class Letters:
-    """An encoder whose vectors can be foretold."""
+    """An encoder whose vectors can be predicted."""
 
     name, width = "letters", 6
 
@@ -107,13 +107,15 @@ def stretched(joints: np.ndarray, by: int = 6) -> np.ndarray:
 @pytest.fixture(scope="module")
 def made(folder) -> Path:
     """A world's file; the networks saw a few batches."""
-    clips = own.read("arrays", folder)
+    clips = user_data.read("arrays", folder)
     table = folder.parent / "captions.safetensors"
     build_table(Letters(), table, clips.texts)
     work = folder.parent / "work"
     work.mkdir()
     path = folder.parent / "world.safetensors"
-    pretrain.pretrain(work, TINY_PLAN, own.OwnData(clips, CachedTable(table)), 0, lambda _: None, TINY).save(path)
+    pretrain.pretrain(work, TINY_PLAN, user_data.UserData(clips, CachedTable(table)), 0, lambda _: None, TINY).save(
+        path
+    )
     return path
 
 
@@ -124,20 +126,20 @@ def base(made) -> world.World:
 
 class TestClips:
     def test_lengths_are_the_published_ones_and_what_goes_is_counted(self, folder):
-        clips = own.read("arrays", folder)
+        clips = user_data.read("arrays", folder)
         assert len(clips.entries) == sum(COUNTS.values())
         assert clips.left_out == {"train, clips outside 40 to 199 frames": 2}
         assert clips.notes() == ["left out, train, clips outside 40 to 199 frames: 2"]
         assert {entry.frames for entry in clips.entries} == {*range(40, 49), 199}
 
     def test_the_first_clips_of_a_split_are_not_those_that_come_first_by_name(self, folder):
-        entries = own.read("arrays", folder).entries
+        entries = user_data.read("arrays", folder).entries
         assert [entry.split for entry in entries] == [split for split, n in COUNTS.items() for _ in range(n)]
         names = [entry.id for entry in entries[: COUNTS["train"]]]
         assert names[:20] != sorted(names)[:20]
 
     def test_every_body_gets_the_same_bones(self, folder):
-        entries = own.read("arrays", folder).entries
+        entries = user_data.read("arrays", folder).entries
         lengths = []
         for entry in entries[:4]:
             joints = joints_from_features(entry.decode())
@@ -145,12 +147,12 @@ class TestClips:
         assert np.ptp(lengths, axis=0).max() < 1e-4
 
     def test_the_fingerprint_is_that_of_names_lengths_and_captions(self, folder, tmp_path):
-        known = own.read("arrays", folder).fingerprint
+        known = user_data.read("arrays", folder).fingerprint
         copy = shutil.copytree(folder, tmp_path / "copy")
-        assert own.read("arrays", copy).fingerprint == known
+        assert user_data.read("arrays", copy).fingerprint == known
         captions = copy / "captions.jsonl"
         captions.write_text(captions.read_text().replace("he stretches", "he bends", 1))
-        assert own.read("arrays", copy).fingerprint != known
+        assert user_data.read("arrays", copy).fingerprint != known
 
     @pytest.mark.parametrize(
         ("written", "said"),
@@ -161,10 +163,10 @@ class TestClips:
     )
     def test_folders_of_no_use(self, written, said, tmp_path):
         with pytest.raises(DataError, match=re.escape(said)):
-            own.read("arrays", write(tmp_path, **written))
+            user_data.read("arrays", write(tmp_path, **written))
 
     def test_a_clip_of_no_use_is_named(self, tmp_path):
-        clips = own.read("arrays", write(tmp_path, train7=np.zeros((45, 22, 3), np.float32)))
+        clips = user_data.read("arrays", write(tmp_path, train7=np.zeros((45, 22, 3), np.float32)))
         (entry,) = (entry for entry in clips.entries if entry.id == "train7")
         with pytest.raises(DataError, match=r"clip train7 of .*left_hip lies on its parent in frame 0"):
             entry.decode()
@@ -182,9 +184,9 @@ class TestClips:
                 (tmp_path / "texts" / f"{name}.txt").write_text("he waves#he/PRON wave/VERB#0.0#0.0\n")
         np.save(tmp_path / "Mean.npy", np.zeros(263, np.float32))
         np.save(tmp_path / "Std.npy", np.ones(263, np.float32))
-        clips = own.read("humanml3d", tmp_path)
+        clips = user_data.read("humanml3d", tmp_path)
         build_table(Letters(), tmp_path / "table", [*clips.texts, "she waves"])
-        example = own.OwnData(clips, CachedTable(tmp_path / "table")).example(0)
+        example = user_data.UserData(clips, CachedTable(tmp_path / "table")).example(0)
         assert example.length == 40
         assert np.array_equal(example.features(), motion[clips.entries[0].id][:40])
 
@@ -197,13 +199,13 @@ class TestClips:
         for name in ("Mean", "Std"):
             np.save(tmp_path / f"{name}.npy", np.ones(251, np.float32))
         with pytest.raises(DataError, match=r"motion at 12\.5 frames per second"):
-            own.read("humanml3d", tmp_path)
+            user_data.read("humanml3d", tmp_path)
 
     def test_unknown_kinds_and_places(self, tmp_path):
         with pytest.raises(DataError, match="no kind of data 'video': give one of arrays, humanml3d, bvh"):
-            own.read("video", tmp_path)
+            user_data.read("video", tmp_path)
         with pytest.raises(DataError, match="there is no folder"):
-            own.read("arrays", tmp_path / "none")
+            user_data.read("arrays", tmp_path / "none")
 
 
 class TestConventions:
@@ -213,7 +215,7 @@ class TestConventions:
 
     @staticmethod
     def alike(folder: Path, other: Path, conventions: Conventions) -> bool:
-        clips, mended = own.read("arrays", folder), own.read("arrays", other, conventions)
+        clips, mended = user_data.read("arrays", folder), user_data.read("arrays", other, conventions)
         assert [entry.id for entry in mended.entries] == [entry.id for entry in clips.entries]
         return all(
             np.allclose(one.decode(), two.decode(), atol=1e-4)
@@ -224,9 +226,9 @@ class TestConventions:
     def test_units(self, unit, metres, folder, tmp_path):
         other = write(tmp_path, change=lambda joints: joints / np.float32(metres))
         with pytest.raises(DataError, match=f"the files seem to be in {unit}: add --scale {metres:g}"):
-            own.read("arrays", other)
+            user_data.read("arrays", other)
         assert self.alike(folder, other, Conventions(scale=metres))
-        own.read("arrays", other, Conventions(scale=1.0))  # what is said is not doubted
+        user_data.read("arrays", other, Conventions(scale=1.0))  # what is said is not doubted
 
     @pytest.mark.parametrize("up", ["x", "z", "-x", "-y", "-z"])
     def test_axes(self, up, folder, tmp_path):
@@ -236,20 +238,20 @@ class TestConventions:
         with pytest.raises(
             DataError, match=f"not above feet along y in most clips: they are along {up}, so .*--up={up}"
         ):
-            own.read("arrays", other)
+            user_data.read("arrays", other)
         assert self.alike(folder, other, Conventions(up=up))
 
     def test_a_rate_that_the_file_does_not_say(self, tmp_path):
         other = write(tmp_path, fps=None, change=stretched)
         with pytest.raises(DataError, match=r"read at 20 frames per second, .* times as slowly as people do: .*--fps"):
-            own.read("arrays", other)
-        clips = own.read("arrays", other, Conventions(fps=120.0))
+            user_data.read("arrays", other)
+        clips = user_data.read("arrays", other, Conventions(fps=120.0))
         assert {entry.frames for entry in clips.entries} == {*range(40, 49), 199}
         assert sum(count for reason, count in clips.changed.items() if "at 120 frames per second" in reason) == 143
 
     def test_a_rate_that_the_file_says_is_brought_to_20(self, folder, tmp_path):
         other = write(tmp_path, fps=30.0, change=lambda joints: stretched(joints, 3)[::2])
-        clips = own.read("arrays", other)
+        clips = user_data.read("arrays", other)
         assert {entry.frames for entry in clips.entries} == {*range(40, 49), 199}
         assert [note.partition(" (")[0] for note in clips.notes() if note.startswith("changed, train")] == [
             "changed, train, clips at 30 frames per second, brought to 20"
@@ -259,17 +261,17 @@ class TestConventions:
         lying = np.float32([[1, 0, 0], [0, 0.4, 0], [0, 0, 1]])
         other = write(tmp_path, change=lambda joints: joints @ lying)
         with pytest.raises(DataError, match=r"bodies are|nor along another axis; if y is up, say so with --up=y"):
-            own.read("arrays", other)
+            user_data.read("arrays", other)
 
     def test_the_ground_is_said_where_it_is_not_at_0(self, folder, tmp_path):
         other = write(tmp_path, change=lambda joints: joints + np.float32([0, 0.9, 0]))
         assert "the ground (lowest point of a clip) is at 0.90 m in the median: brought to 0, clip by clip" in [
-            *own.read("arrays", other).notes()
+            *user_data.read("arrays", other).notes()
         ]
         assert self.alike(folder, other, Conventions())
 
     def test_bvh_in_metres_under_a_name_that_means_centimetres(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(own, "FEWEST", dict.fromkeys(COUNTS, 1))
+        monkeypatch.setattr(user_data, "FEWEST", dict.fromkeys(COUNTS, 1))
         outline = "\n".join(
             " ".join(
                 [line[: len(line) - len(line.lstrip())] + name, *(f"{float(number) / 100:g}" for number in offset)]
@@ -284,12 +286,12 @@ class TestConventions:
         with pytest.raises(
             DataError, match=r"bodies are 0\.01\d+ m .*: the files seem to be in metres: add --scale 1,"
         ):
-            own.read("bvh", tmp_path)
-        entry = own.read("bvh", tmp_path, Conventions(scale=1.0)).entries[0]
+            user_data.read("bvh", tmp_path)
+        entry = user_data.read("bvh", tmp_path, Conventions(scale=1.0)).entries[0]
         assert entry.decode()[0, 3] == pytest.approx(0.90, abs=1e-4), "the root's height"
 
     def test_features_of_centimetres(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(own, "FEWEST", dict.fromkeys(COUNTS, 1))
+        monkeypatch.setattr(user_data, "FEWEST", dict.fromkeys(COUNTS, 1))
         for name in ("new_joint_vecs", "texts"):
             (tmp_path / name).mkdir()
         for number, split in enumerate(COUNTS):
@@ -299,28 +301,28 @@ class TestConventions:
         np.save(tmp_path / "Mean.npy", np.zeros(263, np.float32))
         np.save(tmp_path / "Std.npy", np.ones(263, np.float32))
         with pytest.raises(DataError, match="compute the features again from joints in metres"):
-            own.read("humanml3d", tmp_path)
-        assert len(own.read("humanml3d", tmp_path, Conventions(scale=1.0)).entries) == 3
+            user_data.read("humanml3d", tmp_path)
+        assert len(user_data.read("humanml3d", tmp_path, Conventions(scale=1.0)).entries) == 3
 
     def test_a_world_keeps_them(self, folder, tmp_path):
         other = write(tmp_path / "motion", change=lambda joints: joints * np.float32(100))
-        clips = own.read("arrays", other, Conventions(scale=0.01))
-        assert clips.fingerprint != own.read("arrays", folder).fingerprint
+        clips = user_data.read("arrays", other, Conventions(scale=0.01))
+        assert clips.fingerprint != user_data.read("arrays", folder).fingerprint
         build_table(Letters(), tmp_path / "table", clips.texts)
-        tensors, about = own.OwnData(clips, CachedTable(tmp_path / "table")).stored()
-        back = own.OwnData.restored(tmp_path / "world", json.loads(json.dumps(about)), tensors)
+        tensors, about = user_data.UserData(clips, CachedTable(tmp_path / "table")).stored()
+        back = user_data.UserData.restored(tmp_path / "world", json.loads(json.dumps(about)), tensors)
         assert back.clips.conventions == Conventions(scale=0.01)
         assert np.array_equal(back.clips.entries[0].decode(), clips.entries[0].decode())
 
     def test_the_commands_options(self, tmp_path):
         other = write(tmp_path / "motion", change=lambda joints: joints * np.float32(100))
-        build_table(Letters(), tmp_path / "table", own.read("arrays", other, Conventions(scale=0.01)).texts)
+        build_table(Letters(), tmp_path / "table", user_data.read("arrays", other, Conventions(scale=0.01)).texts)
         command = ["--data", f"arrays:{other}", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
         assert pretrain.main([*command, "--text-encoder", str(tmp_path / "table")]) == 2
         assert pretrain.main([*command, "--scale", "0"]) == 2
         with pytest.raises(SystemExit):
             pretrain.main(["--scale", "0.01", *command[2:]])
-        content = pretrain.own_data(
+        content = pretrain.read_data(
             f"arrays:{other}", tmp_path / "table", tmp_path, lambda _: None, Conventions(scale=0.01)
         )
         assert len(content) == sum(COUNTS.values())
@@ -334,19 +336,19 @@ class TestDuplicates:
         (other / "captions.jsonl").write_text(
             text + "".join(json.dumps(row | {"split": "test"}) + "\n" for row in again)
         )
-        clips = own.read("arrays", other)
+        clips = user_data.read("arrays", other)
         assert {entry.id: entry.split for entry in clips.entries}["train7"] == "train"
         assert [entry.id for entry in clips.entries].count("val2") == 1
         assert "left out, test, clips whose motion an earlier split has (the first: train7): 2" in clips.notes()
 
     def test_so_does_a_file_under_two_ids(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(own, "FEWEST", dict.fromkeys(COUNTS, 1))
+        monkeypatch.setattr(user_data, "FEWEST", dict.fromkeys(COUNTS, 1))
         for split in COUNTS:
             bvh_figure(tmp_path / f"{split}.bvh", BANDAI, frames=50)
         rows = [{"id": split, "split": split, "captions": [{"text": "he stands"}]} for split in COUNTS]
         rows.append({"id": "other", "file": "train.bvh", "split": "test", "captions": [{"text": "he stands"}]})
         (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-        clips = own.read("bvh", tmp_path)
+        clips = user_data.read("bvh", tmp_path)
         assert [entry.id for entry in clips.entries] == ["train", "val", "test"]
         assert "left out, test, clips whose motion an earlier split has (the first: other): 1" in clips.notes()
 
@@ -356,7 +358,7 @@ class TestDuplicates:
         again = [json.loads(line) | {"split": "val"} for line in text.splitlines()[:9]]
         (other / "captions.jsonl").write_text(text + "".join(json.dumps(row) + "\n" for row in again))
         with pytest.raises(DataError, match="every clip of the split val is in an earlier one too"):
-            own.read("arrays", other)
+            user_data.read("arrays", other)
 
 
 class TestWorld:
@@ -397,9 +399,9 @@ class TestWorld:
         folder = write(tmp_path)
         captions = folder / "captions.jsonl"
         captions.write_text(captions.read_text().replace('"he waves"', '"he waves", "meaning": "wave"'))
-        clips = own.read("arrays", folder)
+        clips = user_data.read("arrays", folder)
         build_table(Letters(), tmp_path / "table", clips.texts)
-        found = own.OwnData(clips, CachedTable(tmp_path / "table"))
+        found = user_data.UserData(clips, CachedTable(tmp_path / "table"))
         known = {caption.text: caption.meaning for n in range(len(found)) for caption in found.example(n).captions}
         assert (known["he waves"], known["A person waves."]) == ("wave", "a person waves.")
 
@@ -419,8 +421,8 @@ class TestWorld:
     def test_motion_that_changed_under_the_same_names_and_lengths(self, tmp_path):
         """A copy is the same motion, whatever its files' times."""
         folder = write(tmp_path / "motion")
-        build_table(Letters(), tmp_path / "table", own.read("arrays", folder).texts)
-        clips = own.OwnData(own.read("arrays", folder), CachedTable(tmp_path / "table"))
+        build_table(Letters(), tmp_path / "table", user_data.read("arrays", folder).texts)
+        clips = user_data.UserData(user_data.read("arrays", folder), CachedTable(tmp_path / "table"))
         path = folder / "world.safetensors"  # where it is nothing of the motion
         pretrain.pretrain(tmp_path, TINY_PLAN, clips, 0, lambda _: None, TINY).save(path)
         os.utime(folder / "joints.npz", (0, 0))
@@ -468,7 +470,7 @@ class TestCommands:
         command = ["--data", f"arrays:{folder}", "--work", str(work), "--out", str(out), "--quick"]
         assert pretrain.main(command) == 2
         assert "give --text-encoder" in capsys.readouterr().err
-        build_table(Letters(), tmp_path / "table", own.read("arrays", folder).texts)
+        build_table(Letters(), tmp_path / "table", user_data.read("arrays", folder).texts)
         assert pretrain.main([*command, "--text-encoder", str(tmp_path / "table")]) == 0
         said = capsys.readouterr().out
         assert "left out, train, clips outside 40 to 199 frames: 2" in said
@@ -490,11 +492,11 @@ class TestCommands:
         metres = {f"train{number}": figure(41 + number % 9 if number else 200, number) for number in range(96)}
         folder = write(tmp_path / "motion", **{name: 100 * joints for name, joints in metres.items()})
         stated = Conventions(scale=1.0)  # or centimetres would be refused
-        build_table(Letters(), tmp_path / "table", own.read("arrays", folder, stated).texts)
+        build_table(Letters(), tmp_path / "table", user_data.read("arrays", folder, stated).texts)
 
         def height() -> float:
             """Of the root, as the cached features say."""
-            clips = pretrain.own_data(f"arrays:{folder}", tmp_path / "table", tmp_path, lambda _: None, stated)
+            clips = pretrain.read_data(f"arrays:{folder}", tmp_path / "table", tmp_path, lambda _: None, stated)
             return float(data.cached(tmp_path / "data.safetensors", clips).statistics.mean[3])
 
         assert height() > 20
@@ -518,7 +520,7 @@ class TestCommands:
             (tmp_path / name / "weights").write_text(name)
 
         def by(encoder: Path | None) -> str:
-            of = pretrain.own_data(f"arrays:{folder}", encoder, tmp_path, lambda _: None)
+            of = pretrain.read_data(f"arrays:{folder}", encoder, tmp_path, lambda _: None)
             return of.captions.table.name
 
         with pytest.raises(DataError, match="give --text-encoder"):
@@ -564,9 +566,9 @@ class TestClipsAlike:
     @staticmethod
     def trained(folder: Path, joints: np.ndarray) -> world.World:
         write(folder / "motion", **{f"train{number}": joints for number in range(COUNTS["train"])})
-        clips = own.read("arrays", folder / "motion")
+        clips = user_data.read("arrays", folder / "motion")
         build_table(Letters(), folder / "table", clips.texts)
-        alike = own.OwnData(clips, CachedTable(folder / "table"))
+        alike = user_data.UserData(clips, CachedTable(folder / "table"))
         return pretrain.pretrain(folder, TINY_PLAN, alike, 0, lambda _: None, TINY)
 
     def test_they_train(self, tmp_path):
@@ -592,9 +594,11 @@ def test_steps_grow_with_the_root_of_the_data():
 @pytest.mark.skipif("MOTION_DATA" not in os.environ, reason="MOTION_DATA does not name a folder of real motion")
 @pytest.mark.parametrize("part", ["cmu", "bandai_namco"])
 def test_real_motion(part, tmp_path):
-    clips = own.read("arrays", Path(os.environ["MOTION_DATA"]) / part)
+    clips = user_data.read("arrays", Path(os.environ["MOTION_DATA"]) / part)
     build_table(Letters(), tmp_path / "table", clips.texts)
-    made = pretrain.pretrain(tmp_path, TINY_PLAN, own.OwnData(clips, CachedTable(tmp_path / "table")), 0, print, TINY)
+    made = pretrain.pretrain(
+        tmp_path, TINY_PLAN, user_data.UserData(clips, CachedTable(tmp_path / "table")), 0, print, TINY
+    )
     made.save(tmp_path / "world.safetensors")
     back = load(tmp_path / "world.safetensors")
     motion, prompts = back.real("test", 32, seed=0)
