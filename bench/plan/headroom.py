@@ -32,10 +32,11 @@ def accumulators(case: Case) -> int:
     sizes of the published transformers.
     """
     switches = profile(case.profile)
-    if switches.attention != "fused" or switches.precision == "fp32":
+    if switches.attention == "explicit" or switches.precision == "fp32":
         return 0
-    motion = -(-(case.frames + 1) // 128) * 128
-    return 4 * case.batch * max(motion, 2 * 128) * (PUBLISHED.width + PUBLISHED.heads)
+    motions = min(switches.score or case.batch, case.batch) * -(-(case.frames + 1) // 128) * 128
+    prompts = 2 * case.batch * 128 if switches.kernel(scoring=False) == "fused" else 0
+    return 4 * max(motions, prompts) * (PUBLISHED.width + PUBLISHED.heads)
 
 
 DEFAULT = (
