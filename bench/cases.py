@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bench.meters import METERS
-from bench.profiles import profile
+from bench.profiles import LEVERS, profile
 from methods.errors import InputError
 from methods.interface import Method
 from methods.registry import BACKBONES, look_up, pair, parse, spec
@@ -136,13 +136,20 @@ def gate() -> list[Case]:
     return list(dict.fromkeys([*published(), *steps()]))
 
 
+def levers() -> list[Case]:
+    """The published table, and what each lever of memory gives every method alike."""
+    return [replace(case, profile=spec) for spec in LEVERS.values() for case in published()]
+
+
 def default() -> list[Case]:
     """Everything that the report's verdicts need."""
     matrices = (published, frozen, steps, trained, variants)
     return list(dict.fromkeys(case for matrix in matrices for case in matrix()))
 
 
-MATRICES = {matrix.__name__: matrix for matrix in (default, quick, published, frozen, steps, trained, variants, gate)}
+MATRICES = {
+    matrix.__name__: matrix for matrix in (default, quick, published, frozen, steps, trained, variants, levers, gate)
+}
 
 
 def matrix(name: str) -> list[Case]:

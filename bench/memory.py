@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from bench import flops
 from bench.cases import Case
 from bench.lane import Desk, Lane, WorkerDiedError
 from bench.meters import METERS, MeterUnavailableError
@@ -77,14 +78,16 @@ def measure(
         enter(name)
 
     try:
-        reading = METERS[case.meter].measure(case, begin)
+        meter = METERS[case.meter]
+        reading = meter.measure(case, begin)
+        operations = flops.count(case) if meter.simulated and isinstance(case, Case) else None
     except MeterUnavailableError as error:
         return make.memory(case, "unavailable", str(error))
     except (Exception, SystemExit) as error:
         if out_of_memory(error):
             return make.memory(case, "oom", f"{case.id} does not fit in the phase {phase}{_reached(case)}")
         return make.memory(case, "failed", f"{one_sentence(error)} (in the phase {phase})")
-    return make.memory(case, "ok", reading=reading)
+    return make.memory(case, "ok", reading=reading, flops=operations)
 
 
 def out_of_memory(error: BaseException) -> bool:

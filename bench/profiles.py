@@ -79,6 +79,21 @@ PROFILES = {"paper": Profile(), "frozen": FROZEN, "lean": LEAN}
 """`paper`: as the released code runs; a claim is judged under it. `frozen`: the same with the reward frozen. `lean`:
 the gradient of a frozen reward that draws nothing, in the least memory; with dropout in the denoiser, as released."""
 
+_MEANS = "frozen+reward_means=true+train_mode=false"
+_WORK = f"{_MEANS}+attention=fused+skip_unused=true"
+LEVERS = {
+    "as released": "paper",
+    "reward frozen": "frozen",
+    "no dropout, no draws": _MEANS,
+    "fused attention": f"{_MEANS}+attention=fused",
+    "unused work skipped": _WORK,
+    "8 motions scored at once": f"{_WORK}+score=8",
+    "calls computed again": f"{_WORK}+score=8+recompute=true",
+    "lean": "lean",
+    "lean, no dropout": "lean+train_mode=false",
+}
+"""What each lever gives beyond those before it, by what is pulled: specs of profiles."""
+
 
 def profile(spec: str) -> Profile:
     """The profile of `name[+switch=value...]`, e.g. `paper` or `frozen+attention=fused`; InputError if unknown."""

@@ -39,9 +39,13 @@ PLAN_DRAWS = 1000
 
 
 def memory(
-    case: Case | RewardCase, status: Status, reason: str | None = None, reading: Reading | None = None
+    case: Case | RewardCase,
+    status: Status,
+    reason: str | None = None,
+    reading: Reading | None = None,
+    flops: int | None = None,
 ) -> MemoryRecord | RewardMemoryRecord:
-    """The record of a memory case of either kind."""
+    """The record of a memory case of either kind; the reward's training has no count of FLOPs."""
     if isinstance(case, RewardCase):
         return RewardMemoryRecord(
             status=status,
@@ -61,6 +65,7 @@ def memory(
         settings=settings(case),
         environment=environment(case.meter),
         reading=reading,
+        flops=flops,
     )
 
 

@@ -491,6 +491,8 @@ class MemoryRecord(_Row, frozen=True, kw_only=True, tag="memory"):
     plan: PlanSummary | None
     settings: Settings
     reading: Reading | None = None
+    flops: Integer | None = None
+    """Of the update, where it was simulated (bench.flops)."""
 
 
 class StepTimeRecord(_Row, frozen=True, kw_only=True, tag="step_time"):

@@ -7,7 +7,7 @@ from typing import TypeVar
 from bench.cases import EMBEDDED, TABLE, Case
 from bench.claims import compare, forecast
 from bench.claims.measured import alignment_of, plan_of
-from bench.profiles import PROFILES, Profile
+from bench.profiles import LEVERS, PROFILES, Profile
 from bench.records import AlignmentRecord, MemoryRecord, Record, StepTimeRecord, StudyRecord
 from bench.records.make import described
 from bench.records.types import MethodCase, Settings
@@ -54,9 +54,24 @@ def comparable(records: Sequence[M]) -> list[list[M]]:
 
 
 def profiles(records: Sequence[MethodRecord]) -> list[str]:
-    """Profiles in the order in which they are shown: those a claim is judged under and compared with, then others."""
-    names = dict.fromkeys(r.case.profile for r in records)
-    return sorted(names, key=lambda name: (*PROFILES, name).index(name))
+    """Profiles in the order in which they are shown: those a claim is judged under and compared with, then others; the
+    others of the levers' section are left to it."""
+    named = {r.case.profile for r in records}
+    if named >= set(LEVERS.values()):
+        named -= set(LEVERS.values()) - {"paper", "frozen"}
+    return sorted(sorted(named), key=lambda name: (*PROFILES, name).index(name))
+
+
+def levers(records: Sequence[Record]) -> list[list[MemoryRecord]]:
+    """Good memory rows of one device and scale, a list a lever in order, each in the methods' order: where most levers
+    were pulled. Empty where there is none but the profiles that a claim is judged under."""
+    groups = [
+        group for rows in comparable(_planned(good(memory(records)))) for group in _by(lambda r: scale(r.case), rows)
+    ]
+    by_lever = [[table_rows(group, spec) for spec in LEVERS.values()] for group in groups]
+    pulled = [[rows for rows in group if rows] for group in by_lever]
+    best = max(pulled, key=len, default=[])
+    return best if len(best) > 2 else []
 
 
 def scale(case: MethodCase) -> tuple:

@@ -4,6 +4,7 @@ A section without data in the records keeps its title and says which command wou
 
 section    what a section is
 memory     peaks, what counts as additional, phases, owners, the time line, every row
+levers     what is left of the methods' differences when the levers of memory are pulled for all alike
 plans      memory predicted by the plan: against the steps, call by call, over random draws
 time       how long an update takes
 alignment  who aligns best, and at what cost
@@ -23,6 +24,7 @@ from bench import claims
 from bench.claims import Verdict
 from bench.meters import METERS
 from bench.report.sections.alignment import alignment, equal, pareto, paths, published
+from bench.report.sections.levers import levers
 from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
 from bench.report.sections.meters import meters
 from bench.report.sections.motions import in_place, travelling, turning
@@ -56,6 +58,7 @@ SIMULATED = (
 SECTIONS = (
     peaks,
     base,
+    levers,
     steps,
     split,
     owners,

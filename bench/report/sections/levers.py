@@ -1,0 +1,110 @@
+"""What each lever of memory gives, for every method alike, and what it leaves of the differences between them."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from bench import claims
+from bench.claims import published
+from bench.claims.measured import peak, plan_of, reading_of
+from bench.claims.published import DRAFT, EASYTUNE
+from bench.profiles import LEVERS
+from bench.records import MemoryRecord
+from bench.report import rows as pick
+from bench.report import style
+from bench.report.figures.common import headline, where
+from bench.report.sections.section import Records, Section
+from bench.units import GIB
+from methods.rollout import PHASES
+
+NAMES = {spec: name for name, spec in LEVERS.items()}
+
+
+def levers(records: Records) -> Section:
+    title, pulled = "Every lever for every method", pick.levers(records)
+    if not pulled:
+        return Section("levers", title, command=claims.command("-m memory --matrix levers"))
+    see = " ".join(
+        ["Each lever comes on top of those before it; the gradient stays that of a frozen reward.", *_said(pulled)]
+    )
+    return Section("levers", title, see, lambda: _figure(pulled), _table(pulled))
+
+
+def _said(pulled: list[list[MemoryRecord]]) -> list[str]:
+    """What is left between DRaFT and EasyTune, from the first to the last of the levers that both were run under."""
+    both = []
+    for rows in pulled:
+        by_method = {row.case.method: row for row in rows}
+        if DRAFT in by_method and EASYTUNE in by_method:
+            both.append((by_method[DRAFT], by_method[EASYTUNE]))
+    if len(both) < 2:
+        return []
+    said = []
+    most = max(both, key=lambda pair: peak(pair[0]) / peak(pair[1]))
+    ends = {NAMES[row.case.profile]: peak(row) / peak(other) for row, other in (both[0], most, both[-1])}
+    ratios = ", ".join(f"{ratio:.2f} ({name})" for name, ratio in ends.items())
+    said.append(f"DRaFT's peak over EasyTune's: {ratios}.")
+    shares = ", ".join(f"{_share(*pair):.1%} ({NAMES[pair[0].case.profile]})" for pair in (both[0], both[-1]))
+    said.append(
+        f"EasyTune's share of DRaFT's memory beyond the resident bytes, of which {published.PUBLISHED_SHARE:.2%} is "
+        f"published: {shares}."
+    )
+    counted = [pair for pair in (both[0], both[-1]) if all(row.flops for row in pair)]
+    if len(counted) == 2:
+        steps = ", ".join(f"{_per_step(d) / _per_step(e):.2f} ({NAMES[d.case.profile]})" for d, e in counted)
+        said.append(f"DRaFT's FLOPs an optimiser step over EasyTune's: {steps}; 7.3 times less time is published.")
+    return said
+
+
+def _share(draft: MemoryRecord, easytune: MemoryRecord) -> float:
+    beyond = [reading.peak - reading.resident for reading in map(reading_of, (easytune, draft))]
+    return beyond[0] / beyond[1]
+
+
+def _per_step(row: MemoryRecord) -> float:
+    return (row.flops or 0) / plan_of(row).updates
+
+
+def _table(pulled: list[list[MemoryRecord]]) -> pd.DataFrame:
+    """Ratios are to EasyTune's row under the same lever."""
+    shown = []
+    for rows in pulled:
+        easytune = next((row for row in rows if row.case.method == EASYTUNE), None)
+        for row in rows:
+            line: dict = {"lever": NAMES[row.case.profile], "method": row.case.method, "peak": peak(row) / GIB}
+            line |= {phase: reading_of(row).phases[phase] / GIB for phase in PHASES}
+            if easytune:
+                line["peak / EasyTune's"] = peak(row) / peak(easytune)
+            if row.flops:
+                line |= {"TFLOPs": row.flops / 1e12, "TFLOPs an optimiser step": _per_step(row) / 1e12}
+                if easytune and easytune.flops:
+                    line["FLOPs an optimiser step / EasyTune's"] = _per_step(row) / _per_step(easytune)
+            shown.append(line)
+    return pd.DataFrame(shown)
+
+
+def _figure(pulled: list[list[MemoryRecord]]) -> Figure:
+    """A line a method over the levers, on a logarithmic scale."""
+    figure = style.canvas(style.HEAD + 4.4)
+    axes = figure.subplots()
+    style.margins(figure, 0.6, 1.3, 1.35)
+    names = [NAMES[rows[0].case.profile] for rows in pulled]
+    by_method: dict[str, list[tuple[int, MemoryRecord]]] = {}
+    for position, rows in enumerate(pulled):
+        for row in rows:
+            by_method.setdefault(row.case.method, []).append((position, row))
+    for method, points in by_method.items():
+        x, y = [position for position, _ in points], [peak(row) / GIB for _, row in points]
+        axes.plot(
+            x, y, color=style.colour(method), marker="o", markersize=4.5, linewidth=1.8, label=points[0][1].case.label
+        )
+    axes.set_yscale("log")
+    ticks = [0.5, 1, 2, 5, 10, 20, 40]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xticks(range(len(names)), names, rotation=28, ha="right")
+    axes.set_ylabel("peak, GiB (logarithmic)")
+    axes.grid(axis="y")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    first = pulled[0][0]
+    style.title(figure, headline("Peak memory as every lever is pulled for every method", first), where(first))
+    return figure
