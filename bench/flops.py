@@ -1,7 +1,7 @@
 """Floating-point operations of one update, counted by torch's own counter on tensors without data.
 
 The counter knows matrix products and attention, forward and backward; the rest of an update is small beside them. What
-an update repeats is counted once: a denoiser call without gradients, one with them, and the scoring of a piece; the plan
+an update repeats is counted once: a denoiser call without gradients, one with them, the scoring of a piece. The plan
 says how often each is done.
 """
 

@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench import claims
 from bench.claims import published
@@ -11,7 +12,7 @@ from bench.profiles import LEVERS
 from bench.records import MemoryRecord
 from bench.report import rows as pick
 from bench.report import style
-from bench.report.figures.common import headline, where
+from bench.report.figures.common import headline, legend, where
 from bench.report.sections.section import Records, Section
 from bench.units import GIB
 from methods.rollout import PHASES
@@ -86,17 +87,17 @@ def _figure(pulled: list[list[MemoryRecord]]) -> Figure:
     """A line a method over the levers, on a logarithmic scale."""
     figure = style.canvas(style.HEAD + 4.4)
     axes = figure.subplots()
-    style.margins(figure, 0.6, 1.3, 1.35)
+    style.margins(figure, 0.6, 0.2, 1.35)
     names = [NAMES[rows[0].case.profile] for rows in pulled]
     by_method: dict[str, list[tuple[int, MemoryRecord]]] = {}
     for position, rows in enumerate(pulled):
         for row in rows:
             by_method.setdefault(row.case.method, []).append((position, row))
+    handles: list[Line2D] = []
     for method, points in by_method.items():
         x, y = [position for position, _ in points], [peak(row) / GIB for _, row in points]
-        axes.plot(
-            x, y, color=style.colour(method), marker="o", markersize=4.5, linewidth=1.8, label=points[0][1].case.label
-        )
+        name = points[0][1].case.label
+        handles += axes.plot(x, y, color=style.colour(method), marker="o", markersize=4.5, linewidth=1.8, label=name)
     axes.set_yscale("log")
     ticks = [0.5, 1, 2, 5, 10, 20, 40]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -104,7 +105,7 @@ def _figure(pulled: list[list[MemoryRecord]]) -> Figure:
     axes.set_xticks(range(len(names)), names, rotation=28, ha="right")
     axes.set_ylabel("peak, GiB (logarithmic)")
     axes.grid(axis="y")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    legend(figure, handles)
     first = pulled[0][0]
     style.title(figure, headline("Peak memory as every lever is pulled for every method", first), where(first))
     return figure

@@ -1,0 +1,91 @@
+"""The levers' matrix and section, and FLOPs: torch's counter over a whole update against what the plan says."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+from test_simulated import METHODS, tiny
+
+from bench import flops, memory
+from bench.cases import Case, matrix
+from bench.meters.lowering import cuda_lowering
+from bench.profiles import LEVERS
+from bench.report.sections.levers import levers
+from bench.setup import build
+from methods import Savings
+
+SPECS = ("paper", "lean+score=2", "frozen+score=3+recompute=true+kept=1")
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("method", METHODS)
+def test_flops_of_a_whole_update_are_those_that_its_plan_gives(method, spec):
+    case = tiny(method, batch=5, profile=spec)
+    with cuda_lowering():
+        run = build(case, "meta", with_data=False)
+        run.savings = Savings(**{**vars(run.savings), "crop": False})  # every piece, where a simulation runs three
+        whole = flops.counted(run.update)
+    assert flops.count(case) == pytest.approx(whole, rel=0.01)
+
+
+def test_recomputing_costs_a_forward_of_each_recorded_call():
+    plain, again = (flops.count(tiny("draft", profile=spec)) for spec in ("frozen", "frozen+recompute=true"))
+    one, more = (flops.count(tiny("draft:k=1", profile=spec)) for spec in ("frozen", "frozen+recompute=true"))
+    assert again - plain == 4 * (more - one) > 0
+
+
+def test_the_matrix_pulls_every_lever_for_every_method_of_the_table():
+    cases = matrix("levers")
+    assert {case.profile for case in cases} == set(LEVERS.values())
+    methods = {case.method for case in matrix("published")}
+    assert all({case.method for case in cases if case.profile == spec} == methods for spec in LEVERS.values())
+
+
+@pytest.fixture(scope="module")
+def rows():
+    specs = [LEVERS["as released"], LEVERS["reward frozen"], LEVERS["lean, no dropout"]]
+    cases = [tiny(method, batch=12, profile=spec) for spec in specs for method in ("draft", "easytune")]
+    return [memory.measure(case) for case in cases]
+
+
+class TestSection:
+    def test_ratios_are_to_easytune_under_the_same_lever(self, rows):
+        table = levers(rows).table
+        assert list(table["lever"].unique()) == ["as released", "reward frozen", "lean, no dropout"]
+        by = {(row["lever"], row["method"]): row for row in table.to_dict("records")}
+        for lever in table["lever"].unique():
+            draft, easytune = by[lever, "draft"], by[lever, "easytune"]
+            assert draft["peak / EasyTune's"] == pytest.approx(draft["peak"] / easytune["peak"])
+            steps = draft["TFLOPs"] / (easytune["TFLOPs"] / 4)
+            assert draft["FLOPs an optimiser step / EasyTune's"] == pytest.approx(steps)
+
+    def test_what_is_left_is_said_with_its_numbers(self, rows):
+        section = levers(rows)
+        first, last = (rows[i].reading.peak / rows[i + 1].reading.peak for i in (0, len(rows) - 2))
+        assert f"{first:.2f} (as released)" in section.see
+        assert f"{last:.2f} (lean, no dropout)" in section.see
+        section.figure()
+
+    def test_rows_that_pull_no_lever_leave_it_empty(self, rows):
+        section = levers(rows[:4])
+        assert section.table is None
+        assert "--matrix levers" in section.command
+
+    def test_a_row_that_failed_is_left_out(self, rows):
+        assert len(levers([replace_status(rows[0]), *rows[1:]]).table) == len(rows) - 1
+
+
+def replace_status(row):
+    return msgspec.structs.replace(row, status="failed", reason="made up", reading=None)
+
+
+def test_a_measured_row_counts_no_flops():
+    assert memory.measure(replace(tiny("draft:k=1"), meter="host")).flops is None
+    assert memory.measure(tiny("draft:k=1")).flops == flops.count(tiny("draft:k=1"))
+
+
+def test_the_published_ratio_of_flops():
+    """DRaFT-50's update is 1.70 of EasyTune's optimiser steps as released, 2.32 in the recipe."""
+    for spec, ratio in (("paper", 1.702), ("lean", 2.318)):
+        draft, easytune = (flops.count(Case(method, profile=spec)) for method in ("draft", "easytune"))
+        assert draft / (easytune / 50) == pytest.approx(ratio, abs=0.001)
