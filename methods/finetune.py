@@ -30,6 +30,7 @@ from methods import (
 )
 from methods.errors import InputError
 from methods.files import check_writable, locked, write_atomically
+from methods.memory import NONE, Savings
 
 BETAS = (0.9, 0.999)
 CHECKPOINT_SECONDS = 10.0
@@ -67,6 +68,8 @@ class FinetuneConfig:
     """Of everything random: prompts, initial noise, plans, the reward's draws, dropout."""
     train_mode: bool = False
     """Denoiser and reward in train mode (dropout) inside a trajectory, as released. Measured is always in eval mode."""
+    savings: Savings = NONE
+    """The levers of memory that its rollouts pull."""
 
     def __post_init__(self) -> None:
         parse(self.method)
@@ -239,6 +242,7 @@ class Run:
             self.updater,
             generator=self.noise,
             on_update=on_update,
+            savings=self.config.savings,
         )
 
     def evaluate(self, measure: Measure) -> dict:
@@ -343,7 +347,8 @@ class Run:
 
     def _changed(self, state: dict) -> list[str]:
         """What a checkpoint's run was given otherwise, in words."""
-        config = {**state["config"], "trajectories": self.config.trajectories}
+        # A run from before there were levers pulled none.
+        config = {"savings": asdict(NONE), **state["config"], "trajectories": self.config.trajectories}
         before = {**config, "steps": state["steps"], **state.get("given", {})}
         now = {**asdict(self.config), "steps": len(self.sampler), **self.given}
         changed = [

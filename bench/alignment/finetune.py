@@ -5,18 +5,19 @@ import argparse
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 
 from bench import identity, world
-from bench.alignment import rewards
+from bench.alignment import budget, rewards
 from bench.alignment.evaluate import evaluate, means
 from bench.alignment.prompts import training_prompts
 from bench.command import carry_out
 from bench.motion.metrics import FOLLOWED
-from methods import METHODS, Score, parse
+from bench.units import gib
+from methods import METHODS, Sampler, Savings, Score, parse
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, finetune
 
@@ -31,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
-    config = FinetuneConfig(**{name.name: getattr(options, name.name) for name in fields(FinetuneConfig)})
+    given = {name.name for name in fields(FinetuneConfig)} - {"savings"}
+    config = FinetuneConfig(**{name: getattr(options, name) for name in given})
+    memory = budget.parse_budget(options.memory) if options.memory else None
     if options.measure_every < 1:
         raise InputError(f"--measure-every must be at least 1, not {options.measure_every}")
     base = world.load(options.world)
@@ -41,6 +44,9 @@ def _run(options: argparse.Namespace) -> int:
         plan = parse(config.method).plan(options.steps, random.Random(config.seed))
         if any(step.score is Score.NOISY for step in plan.steps):
             rewards.noise_aware(options.reward)  # refused, by name, where it was never shown a noisy motion
+
+    if memory is not None:
+        config = replace(config, savings=_levers(memory, config, base, sampler))
 
     def measure(_done: int) -> dict:
         result = evaluate(base, "val", options.prompts, repeats=1, steps=options.steps)
@@ -74,6 +80,21 @@ def _run(options: argparse.Namespace) -> int:
     )
     print(f"wrote {', '.join(map(str, run.save(options.out)))}")
     return 0
+
+
+def _levers(memory: int, config: FinetuneConfig, base: world.World, sampler: Sampler) -> Savings:
+    """Those under which an update with the longest motions fits; printed with what it then needs."""
+    batch = budget.longest(base, config.batch)
+    choice = budget.choose(memory, config, base.backbone, base.reward, sampler, batch)
+    levers = choice.savings
+    scored = f"{levers.score or 'all'} motions scored at once"
+    calls = f"denoiser calls computed again but for {levers.kept} a segment" if levers.recompute else "all calls kept"
+    print(
+        f"memory of one update (live tensors, simulated): {gib(choice.without)} with no lever pulled; "
+        f"for {gib(memory)}, {scored}, {calls}: {gib(choice.peak)}",
+        flush=True,
+    )
+    return levers
 
 
 def _file(path: Path) -> str:
@@ -143,6 +164,12 @@ def _parser() -> argparse.ArgumentParser:
         "--train-mode",
         action="store_true",
         help="dropout in denoiser and reward while training, as in the released code (default: no dropout)",
+    )
+    add(
+        "--memory",
+        metavar="SIZE",
+        help="memory that an update may take, 2GiB or 512MiB, or auto for what this machine has: motions are scored in "
+        "pieces, and denoiser calls computed again, as far as is needed to fit (default: neither)",
     )
     add(
         "--measure-every",

@@ -3,7 +3,6 @@
 import copy
 import functools
 import math
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,16 @@ import torch
 from msgspec import Struct
 
 from bench import identity, world
-from bench.alignment import motions
+from bench.alignment import budget, motions
 from bench.alignment.benchmark.cases import Size
 from bench.alignment.evaluate import evaluate, evaluate_real, means, reference
 from bench.alignment.prompts import training_prompts
 from bench.alignment.reading import TOTALS
 from bench.lane import Desk
-from bench.meters.tracker import Tracker
 from bench.motion.metrics import Array, OverRepeats
-from bench.records.make import PLAN_DRAWS
 from bench.records.types import AlignmentMemory, Metrics, Point, TriedRate
-from methods import Plan, parse, rollout, sample
-from methods.finetune import FinetuneConfig, FinetuneError, finetune, make_updater
+from methods import Savings
+from methods.finetune import FinetuneConfig, FinetuneError, finetune
 
 VALIDATION_NOISE = 0
 SELECTION_SEED = 100
@@ -205,8 +202,8 @@ def points(evaluations: list[dict]) -> list[Point]:
 
 @dataclass(frozen=True)
 class CountMemory(_OnWorld):
-    """Live bytes of one update of a method, beside those of a trajectory without gradients, as the host meter counts
-    them: weights, optimiser state and inputs are in them. Of a random plan's draws, the one that holds most."""
+    """Live bytes of one update of a method, beside those of a trajectory without gradients, counted on tensors without
+    data: weights, optimiser state and inputs are in them. Of a random plan's draws, the one that holds most."""
 
     method: str
 
@@ -219,29 +216,16 @@ class CountMemory(_OnWorld):
 
     def run(self, desk: Desk) -> AlignmentMemory:
         loaded, size = self.load(), self.size
-        sampler = loaded.sampler(size.steps)
-        prompts = loaded.prompts("train", size.batch)
-        tracker = Tracker()
-        with tracker:
-            # Copies: what was made before the tracker was on is not counted.
-            backbone, reward = copy.deepcopy(loaded.backbone), copy.deepcopy(loaded.reward)
-            batch = loaded.batch(prompts.texts, torch.full((size.batch,), loaded.content.longest))
-            state = backbone.initial_state(batch)
-            updater = make_updater(backbone.denoiser, FinetuneConfig(method=self.method))
-            warm_up = parse("draft:k=1").plan(size.steps, random.Random(0))  # makes the optimiser's state
-            rollout(warm_up, backbone, sampler, reward, batch, state, updater)
-            tracker.restart()
-            resident = tracker.live
-            sample(backbone, sampler, batch, state)
-            sampling = tracker.peak
-            tracker.restart()
-            rollout(_largest_plan(self.method, size.steps), backbone, sampler, reward, batch, state, updater)
-        return AlignmentMemory(tracker.peak, resident, sampling, MEMORY)
-
-
-def _largest_plan(method: str, steps: int) -> Plan:
-    plans = (parse(method).plan(steps, random.Random(draw)) for draw in range(PLAN_DRAWS))
-    return max(plans, key=lambda plan: plan.held)
+        need = budget.simulate(
+            Savings(),
+            budget.largest_plan(self.method, size.steps),
+            FinetuneConfig(method=self.method),
+            loaded.backbone,
+            loaded.reward,
+            loaded.sampler(size.steps),
+            budget.longest(loaded, size.batch),
+        )
+        return AlignmentMemory(need.peak, need.resident, need.sampling, MEMORY)
 
 
 def _config(method: str, lr: float, seed: int, size: Size, trajectories: int) -> FinetuneConfig:
