@@ -17,8 +17,8 @@ MOST_PROCESSES = 8
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist's, which reads these options
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Defaults for a folder; options that are given go before them. pyproject.toml is no place for these: `pytest bench/`
-    has processes of its own."""
+    """Defaults for a folder; options that are given go before them. They are not pyproject.toml's: `pytest bench/` has
+    processes of its own."""
     options = config.option
     if hasattr(config, "workerinput") or not all(Path(argument).is_dir() for argument in config.args):
         return
