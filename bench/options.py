@@ -1,6 +1,7 @@
 """Command-line options of `pytest bench/`, the cases they choose, and what measures these."""
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,6 +192,8 @@ def check_plugins(config: pytest.Config) -> None:
     spread = getattr(config.option, "numprocesses", None) or getattr(config.option, "dist", "no") != "no"
     if spread or hasattr(config, "workerinput"):
         raise InputError("cases have worker processes of their own, and one run writes one result: leave out -n")
+    # A test that pytest-xdist runs elsewhere may start this run: pytest-benchmark takes it for one of xdist's as well.
+    os.environ.pop("PYTEST_XDIST_WORKER", None)
     for name in ("benchmark_disable", "benchmark_skip"):
         if result_file(config) is not None and config.getoption(name):
             option = "--" + name.replace("_", "-")

@@ -162,6 +162,13 @@ class TestExpandableSegments:
         made.allocate(1, 27 * MIB)  # 7 MiB are free at the end, 20 are missing
         assert made.reserved == 60 * MIB
 
+    def test_whose_free_end_is_passed_over_as_too_large_to_split_is_used_all_the_same(self):
+        """Torch maps no more than is missing, and splits the end: nothing is taken, and nothing given back."""
+        made = held(64 * MIB, settings=Settings(expandable_segments=True, max_split_size_mb=32))
+        made.free(0)
+        made.allocate(1, 2 * MIB)
+        assert (size_of(made, 1), made.reserved) == (2 * MIB, 80 * MIB)
+
     def test_use_another_free_block_before_the_one_that_can_grow(self):
         made = held(12 * MIB, 2 * MIB, 21 * MIB, settings=EXPANDABLE)  # 5 MiB are free at the end
         address = made.blocks[0][0]

@@ -11,6 +11,7 @@ import tomllib
 import pytest
 from bench_command import ROOT, SCALE, bench, bench_here
 
+from bench import records
 from bench.options import MARKERS
 
 ONE = [*SCALE, "-m", "memory", "--method", "refl:m=2"]
@@ -45,6 +46,14 @@ def test_without_pytest_benchmark_nothing_is_measured(tmp_path):
 @pytest.mark.parametrize("options", [["-n", "2"], ["-d", "--tx", "2*popen"]], ids=str)
 def test_tests_spread_over_processes_are_refused(options, tmp_path):
     refused(bench(*ONE, *options, f"--benchmark-json={tmp_path / 'run.json'}"), tmp_path, "-n")
+
+
+def test_a_run_that_a_spread_test_starts_writes_its_result(tmp_path):
+    """Tests of another suite, over processes: what these start inherits pytest-xdist's environment, and is whole."""
+    result = tmp_path / "run.json"
+    done = bench(*ONE, f"--benchmark-json={result}", PYTEST_XDIST_WORKER="gw0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(records.load(result)) == 1
 
 
 def elsewhere(folder, *arguments):

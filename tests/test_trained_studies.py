@@ -4,6 +4,7 @@ The world here is the committed one with few clips: making the features of all 1
 """
 
 import contextlib
+import functools
 import math
 import os
 import shutil
@@ -11,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,6 +39,8 @@ from methods.finetune import FinetuneError
 CLIPS = 500
 """As few as leave the validation split a pool of R-precision."""
 TINY = SCALES["tiny"]
+REWARD_BATCH = 12
+"""As few as SPL takes: more than the ten that a text may find first."""
 SHORT = Tuning(steps=2, batch=2, prompts=4, validation=4, test=32, repeats=1)
 
 
@@ -185,70 +188,61 @@ class TestJobs:
         assert row.reason == f"{ran[0].label}: it is not finite, lower lr"
 
 
-@dataclass
-class Interrupted:
-    """The study retrieval as a command: interrupted after its first result, and called again."""
-
-    status: int
-    """Exit status of the first."""
-    output: str
-    kept: int
-    """Results after the first."""
-    again: subprocess.CompletedProcess
-    row: StudyRecord
-    """Of the second."""
+def put_features(place: Path, folder: Path) -> None:
+    """Puts the features of the clips, which take longer than a study, where a work folder has them."""
+    features = Shelf(folder, place / "world.safetensors").data
+    features.parent.mkdir()
+    shutil.copy(place / "data.safetensors", features)
 
 
-@pytest.fixture(scope="module")
-def work(place, tmp_path_factory) -> Path:
-    """Where the command keeps its results."""
-    folder = tmp_path_factory.mktemp("kept")
-    kept = Shelf(folder, place / "world.safetensors").data
-    kept.parent.mkdir()
-    shutil.copy(place / "data.safetensors", kept)
-    return folder
-
-
-def finished(folder: Path) -> int:
-    """How many results a work folder has."""
+def finished(folder: Path) -> str:
+    """The results of a work folder, whole lines."""
     path = folder / "results.jsonl"
-    return path.read_text().count("\n") if path.exists() else 0
+    return path.read_text().rpartition("\n")[0] if path.exists() else ""
 
 
-@pytest.fixture(scope="module")
-def interrupted(place, work) -> Interrupted:
-    result = work / "run.bench"
-    chosen = ["-v", "-m", "study", "--study", "retrieval", "--study-scale", "tiny", "--study-work", str(work)]
+@pytest.mark.slow
+def test_an_interrupted_study_keeps_its_results_and_goes_on(place, tmp_path):
+    """As a command: interrupted after its first result, and called again."""
+    put_features(place, tmp_path)
+    result = tmp_path / "run.bench"
+    chosen = ["-v", "-m", "study", "--study", "retrieval", "--study-scale", "tiny", "--study-work", str(tmp_path)]
     chosen += ["--align-world", str(place / "world.safetensors"), f"--benchmark-json={result}"]
     command = [sys.executable, "-m", "pytest", *ALWAYS, *chosen]
     options = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
     output_to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(command, preexec_fn=heed_interrupts, **output_to, **options) as first:
-        while not finished(work) and first.poll() is None:
+        while not finished(tmp_path) and first.poll() is None:
             time.sleep(0.05)
         first.send_signal(signal.SIGINT)
         output, _ = first.communicate(timeout=900)
-    kept = finished(work)
+    kept = finished(tmp_path)
+    assert first.returncode != 0
+    assert "KeyboardInterrupt" in output
     again = subprocess.run(command, capture_output=True, timeout=900, **options)
     assert again.returncode == 0, again.stdout + again.stderr
     (row,) = records.load(result)
-    return Interrupted(first.returncode, output, kept, again, row)
-
-
-def test_an_interrupted_study_keeps_its_results_and_goes_on(interrupted, work):
-    every = finished(work)
-    assert interrupted.status != 0
-    assert "KeyboardInterrupt" in interrupted.output
-    assert 1 <= interrupted.kept < every
-    assert interrupted.row.ok
+    assert row.ok
+    assert kept
+    assert finished(tmp_path).startswith(f"{kept}\n"), "goes on behind them"
+    assert len(row.study.rewards["spl"]) == TINY.seeds
 
 
 @pytest.fixture(scope="module")
-def rows(interrupted, place, work) -> dict[str, StudyRecord]:
-    """Every study's row, as it is read back; what the command has kept is not run again."""
+def work(place, tmp_path_factory) -> Path:
+    """Where the studies keep their results: what one has kept another does not run."""
+    folder = tmp_path_factory.mktemp("kept")
+    put_features(place, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def row(place, work) -> Iterator[Callable[[str], StudyRecord]]:
+    """A study's name -> its row, as it is read back; run once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.lane.lane.Workers", InThisProcess)
-        return {name: decode(to_json(study(name, work, place / "world.safetensors"))) for name in studies.TRAINED}
+        patch.setattr("bench.alignment.studies.trained.REWARD_BATCH", REWARD_BATCH)
+        yield functools.cache(lambda name: decode(to_json(study(name, work, place / "world.safetensors"))))
 
 
 def is_measured(results: list[Metrics], seeds: int) -> bool:
@@ -258,18 +252,23 @@ def is_measured(results: list[Metrics], seeds: int) -> bool:
 
 
 class TestTheStudies:
-    def test_each_is_a_row(self, rows, interrupted):
-        for name, row in rows.items():
-            assert row.ok, row.reason
-            assert row.case.id == f"{name}-tiny"
-        assert rows["retrieval"].study == interrupted.row.study
+    @pytest.mark.parametrize("name", studies.TRAINED)
+    def test_each_is_a_row_and_a_second_call_finds_everything_kept(self, name, row, place, work, monkeypatch):
+        first = row(name)
+        assert first.ok, first.reason
+        assert first.case.id == f"{name}-tiny"
+        for kind in (Training, Tuning):
+            monkeypatch.setattr(kind, "run", lambda *_: pytest.fail("it was kept"))
+        again = study(name, work, place / "world.safetensors")
+        assert again.ok, again.reason
+        assert decode(to_json(again)).study == first.study
 
-    def test_retrieval_is_of_the_rewards_of_spl(self, rows):
-        own, of_spl = (rows[name].study.rewards for name in ("retrieval", "spl"))
+    def test_retrieval_is_of_the_rewards_of_spl(self, row):
+        own, of_spl = (row(name).study.rewards for name in ("retrieval", "spl"))
         assert own == {arm: of_spl[arm][: TINY.seeds] for arm in of_spl if arm != "released"}
 
-    def test_spl(self, rows):
-        result = rows["spl"].study
+    def test_spl(self, row):
+        result = row("spl").study
         assert set(result.rewards) == {"pretrained", "control", "spl", "released", "k1"}
         for arm, trained in result.rewards.items():
             assert len(trained) == TINY.reward_seeds
@@ -279,8 +278,8 @@ class TestTheStudies:
         assert all(is_measured(runs, TINY.reward_seeds) for runs in (*result.runs.values(), result.base))
         assert result.runs["control"] != result.runs["spl"] != result.base
 
-    def test_windows(self, rows):
-        result = rows["windows"].study
+    def test_windows(self, row):
+        result = row("windows").study
         assert result.windows == list(TINY.windows)
         for runs in result.runs.values():
             assert len(runs) == len(TINY.windows)
@@ -290,26 +289,26 @@ class TestTheStudies:
         assert all(len(trained.levels) == len(result.levels) for trained in result.rewards.values())
         assert is_measured(result.base, TINY.seeds)
 
-    def test_feature_noise(self, rows):
+    def test_feature_noise(self, row):
         """The reward trained on clean motion is that of windows; only the noisy motions differ."""
-        result = rows["feature_noise"].study
+        result = row("feature_noise").study
         assert [set(by_noise) for by_noise in result.rewards.values()] == [{"features", "states"}] * 2
         own, other = (result.rewards["clean"][noised][0] for noised in ("states", "features"))
-        assert own == rows["windows"].study.rewards["clean"]
+        assert own == row("windows").study.rewards["clean"]
         assert own.retrieval == other.retrieval
         assert own.levels != other.levels
 
-    def test_strength(self, rows):
-        result = rows["strength"].study
-        named = [(row.share, row.spl) for row in result.rewards]
+    def test_strength(self, row):
+        result = row("strength").study
+        named = [(under.share, under.spl) for under in result.rewards]
         assert named == [(share, spl) for share in TINY.shares for spl in (False, True)]
-        for row in (*result.rewards, result.of_world):
-            assert set(row.runs) == {LATER, "draft:k=10"}
-            assert all(is_measured(runs, TINY.seeds) for runs in row.runs.values())
+        for under in (*result.rewards, result.of_world):
+            assert set(under.runs) == {LATER, "draft:k=10"}
+            assert all(is_measured(runs, TINY.seeds) for runs in under.runs.values())
         assert is_measured(result.base, TINY.seeds)
 
-    def test_gaming(self, rows):
-        runs = rows["gaming"].study.runs
+    def test_gaming(self, row):
+        runs = row("gaming").study.runs
         ((method, (lr, trajectories)),) = TINY.long.items()
         assert [(run.method, run.lr, run.pull) for run in runs] == [(method, lr, 0.0), (method, lr, 100.0)]
         for run in runs:
@@ -319,14 +318,6 @@ class TestTheStudies:
                 assert all({"reward", "second", "fid", "r1"} <= set(point.metrics) for point in curve)
                 assert all(point.metrics["second"] != point.metrics["reward"] for point in curve)
         assert runs[0].curves != runs[1].curves
-
-    def test_a_second_call_finds_everything_kept(self, rows, place, work, inline, monkeypatch):
-        for kind in (Training, Tuning):
-            monkeypatch.setattr(kind, "run", lambda *_: pytest.fail("it was kept"))
-        for name, row in rows.items():
-            again = study(name, work, place / "world.safetensors")
-            assert again.ok, again.reason
-            assert decode(to_json(again)).study == row.study
 
 
 class TestOptions:

@@ -242,7 +242,8 @@ class CachingAllocator:
             room = pool.top - address
             if room:
                 pool.remove(address, room)
-            grown = -(-(size - room) // pool.segment) * pool.segment
+            # None where the end has room, and was passed over for being too large to split (_best).
+            grown = -(-max(size - room, 0) // pool.segment) * pool.segment
             pool.top += grown
         else:
             address, room = pool.top, 0
