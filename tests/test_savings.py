@@ -238,3 +238,29 @@ def test_the_toy_reward_scores_each_motion_by_itself():
     assert isinstance(reward, ToyReward)
     motion = torch.randn(2, FRAMES, 3, dtype=torch.float64)
     assert torch.equal(reward(motion, batch)[:1], reward(motion[:1], batch.rows(slice(0, 1))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["draft", "easytune:first=1", "drtune:k=2"])
+def test_at_the_published_size_float32_loses_nothing_that_it_has(method):
+    """The whole gradient to 1e-5, and each tensor hardly further from float64's than the plain rollout's own."""
+
+    def gradients(spec: str, double: bool) -> list[torch.Tensor]:
+        made = build(Case(method, steps=3, batch=3, frames=48, profile=f"{spec}+train_mode=false"), "cpu")
+        if double:
+            for network in made.networks().values():
+                network.double()
+            fields = ("text", "null_text", "tokens")
+            made.batch = replace(made.batch, **{name: getattr(made.batch, name).double() for name in fields})
+            made.x = made.x.double()
+        # Its weights as they are: an optimiser step would carry the difference of one gradient into the next.
+        made.updater = Recorder(torch.optim.SGD(made.backbone.denoiser.parameters(), lr=0.0))
+        results(made)
+        return [gradient.double() for step in made.updater.gradients for gradient in step]
+
+    exact, plain, lean = gradients(PLAIN, True), gradients(PLAIN, False), gradients("lean+score=2", False)
+    whole = torch.cat([gradient.flatten() for gradient in exact]).norm()
+    difference = torch.cat([(one - other).flatten() for one, other in zip(lean, plain, strict=True)])
+    assert difference.norm() / whole < 1e-5
+    for true, one, other in zip(exact, plain, lean, strict=True):
+        assert (other - true).norm() <= 2 * (one - true).norm() + 1e-7 * whole
