@@ -3,6 +3,7 @@ encoding."""
 
 import contextlib
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from types import FrameType
 
 from methods.errors import InputError
 
-BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+BAD_INPUT, INTERRUPTED, NOT_READ, TERMINATED = 2, 130, 141, 143
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -21,8 +22,8 @@ class Terminated(KeyboardInterrupt):
 def carry_out(name: str, run: Callable[[], int], kept: str = "") -> int:
     """Runs a command and returns its exit code.
 
-    2 with one sentence on stderr for a bad input, 130 after Ctrl-C, 143 after SIGTERM. `kept`: what the same command
-    goes on from, if anything.
+    2 with one sentence on stderr for a bad input, 130 after Ctrl-C, 143 after SIGTERM; 141 without a word where whoever
+    reads the output has stopped, as head does. `kept`: what the same command goes on from, if anything.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -30,7 +31,12 @@ def carry_out(name: str, run: Callable[[], int], kept: str = "") -> int:
     mend = f": the same command goes on from {kept}" if kept else ""
     try:
         with terminated_in_order():
-            return run()
+            code = run()
+            sys.stdout.flush()
+            return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written goes nowhere
+        return NOT_READ
     except (InputError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT

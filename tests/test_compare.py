@@ -89,3 +89,12 @@ def test_compare_says_what_is_wrong_with_a_file(bad, results, tmp_path, capsys):
     said = capsys.readouterr().err
     assert bad in said
     assert said.count("\n") == 1
+
+
+def test_a_reader_that_stops_early_is_no_fault():
+    """As in `bench.compare … | head`."""
+    baseline = str(ROOT / "reports/baselines/simulated.json")
+    command = [sys.executable, "-m", "bench.compare", baseline, baseline]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert (process.wait(60), process.stderr.read()) == (141, "")
