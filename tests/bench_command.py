@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from pathlib import Path
@@ -38,7 +39,10 @@ def bench(*arguments: object, folder: Path = ROOT, **environment: str) -> subpro
 
 
 class InThisProcess(Executor):
-    """Stands in for bench.lane.Workers where what they do is of interest, and not that they do it elsewhere."""
+    """Stands in for bench.lane.Workers where what they do is of interest, and not that they do it elsewhere. One job at
+    a time, as in a worker, whichever threads submit them."""
+
+    LOCK = threading.Lock()
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -46,9 +50,12 @@ class InThisProcess(Executor):
     def submit(self, function, /, *arguments, **_) -> Future:
         future: Future = Future()
         try:
-            future.set_result(function(*arguments))
+            with self.LOCK:
+                result = function(*arguments)
         except Exception as error:
             future.set_exception(error)
+        else:
+            future.set_result(result)
         return future
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from alignment_worlds import untrained_world
+from bench_command import bench_here
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
@@ -232,56 +233,65 @@ class TestCases:
         assert families == ["alignprop", "draft", "draft", "drtune", "easytune", "easytune", "refl"]
 
 
-def command(*arguments: object, path: str = "bench/test_alignment.py") -> list[str]:
-    return [sys.executable, "-m", "pytest", path, "-p", "no:cacheprovider", *map(str, arguments)]
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "bench/test_alignment.py", "-p", "no:cacheprovider", *arguments]
 
 
-def bench(*arguments: object, path: str = "bench/test_alignment.py") -> subprocess.CompletedProcess:
-    return subprocess.run(command(*arguments, path=path), cwd=ROOT, capture_output=True, text=True, timeout=300)
+def bench(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-def test_the_command_at_a_tiny_size_and_its_resumption(tmp_path):
-    """One command, its table and record; after a kill what was finished is kept, for rows that come later too."""
-    weights, result = tmp_path / "world.safetensors", tmp_path / "run.json"
-    untrained_world().save(weights)
-    chosen = ["--align", "tiny", "--align-seeds", "1", "--align-world", weights]
-    chosen += ["--method", "draft", f"--benchmark-json={result}"]
-    partial = tmp_path / "run.json.partial"
-    with subprocess.Popen(command(*chosen), cwd=ROOT, stdout=subprocess.DEVNULL) as killed:
-        while not (partial.exists() and partial.stat().st_size) and killed.poll() is None:
-            time.sleep(0.05)
-        killed.kill()
-    finished = {json.loads(line)["id"] for line in partial.read_text().splitlines()}
-    assert finished
-    done = bench(*chosen, "--method", "refl:m=2", "--resume", "-v")
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("world") / "world.safetensors"
+    untrained_world().save(path)
+    return path
+
+
+def tiny(weights: Path, result: Path) -> list[str]:
+    options = ["--align", "tiny", "--align-seeds", "1", "--align-world", str(weights), "--method", "draft"]
+    return [*options, f"--benchmark-json={result}"]
+
+
+@pytest.fixture(scope="module")
+def whole(weights, tmp_path_factory) -> tuple[list[AlignmentRecord], str]:
+    """What the command measures of two methods, and what it prints, without workers."""
+    result = tmp_path_factory.mktemp("whole") / "run.json"
+    done = bench_here(*tiny(weights, result), "--method", "refl:m=2", "-k", "test_alignment.py", "-v")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert not partial.exists()
-    draft, refl = records.load(result)
+    return records.load(result), done.stdout
+
+
+def test_the_command_at_a_tiny_size(whole):
+    """Its table and records; methods share the base, the real data and the reward that is to be reached."""
+    (draft, refl), printed = whole
     own = draft.alignment
     assert [point.trajectories for point in own.curves[0]] == [0, 1, 2]
     assert own.to_reach.reward == pytest.approx(reading.mean_curve(own.curves)[-1].metrics["reward"])
     assert {rate.lr for rate in own.selection} == set(SIZES["tiny"].grid)
     assert own.at_edge  # both of two
-    assert "of the grid)" in done.stdout
+    assert "of the grid)" in printed
     assert refl.alignment.bases == own.bases
     assert refl.alignment.to_reach.reward == own.to_reach.reward
     for one, other in zip(refl.alignment.motions, own.motions, strict=True):
         assert one == structs.replace(other, tuned=one.tuned)
-    again = bench(*chosen)
-    assert again.returncode == 0, again.stdout + again.stderr
-    (whole,) = records.load(result)
-    assert whole.alignment.finals == own.finals, "as without the kill, to the last bit"
 
 
-def test_bad_options_are_refused_before_anything_runs():
-    done = bench("--align", "huge")
-    assert done.returncode == 4
-    assert "unknown alignment size 'huge'" in done.stdout + done.stderr
-
-
-def test_other_cases_are_chosen_without_it():
-    listed = [bench("--collect-only", "-q", *chosen, path="bench/").stdout for chosen in ([], ["--matrix", "quick"])]
-    assert [text.count("test_alignment.py::") for text in listed] == [len(benchmark.METHODS), 0]
+@pytest.mark.slow
+def test_a_killed_command_goes_on_to_the_same_bits(whole, weights, tmp_path):
+    """What was finished is kept, for rows that come later too; as without the kill, to the last bit."""
+    chosen, partial = tiny(weights, tmp_path / "run.json"), tmp_path / "run.json.partial"
+    with subprocess.Popen(command(*chosen), cwd=ROOT, stdout=subprocess.DEVNULL) as killed:
+        while not (partial.exists() and partial.stat().st_size) and killed.poll() is None:
+            time.sleep(0.05)
+        killed.kill()
+    assert {json.loads(line)["id"] for line in partial.read_text().splitlines()}
+    done = bench(*chosen, "--method", "refl:m=2", "--resume", "-v")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not partial.exists()
+    for row, other in zip(records.load(tmp_path / "run.json"), whole[0], strict=True):
+        for name in ("finals", "bases", "real", "motions", "selection", "memory"):
+            assert getattr(row.alignment, name) == getattr(other.alignment, name), name
 
 
 def test_a_run_that_goes_on_from_its_checkpoint_measures_what_it_would_have(tmp_path):

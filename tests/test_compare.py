@@ -1,6 +1,7 @@
 """`python -m bench.compare`: two files of memory rows, as markdown for a pull request."""
 
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -70,16 +71,27 @@ def in_a_process(*files: Path, **environment: str) -> subprocess.CompletedProces
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
-def test_a_terminal_of_another_encoding_changes_no_exit_status(encoding, results):
+def test_a_terminal_of_another_encoding_changes_no_exit_status(encoding, results, monkeypatch):
     """Letters that it lacks (GiB → GiB) are written as escapes: 1 means that something changed, and nothing else."""
     for new, status in (("same", 0), ("new", 1), ("other", 2)):
-        done = in_a_process(results["old"], results[new], PYTHONIOENCODING=encoding, PYTHONUTF8="0")
-        assert done.returncode == status, done.stderr
-        assert b"Traceback" not in done.stderr
+        streams = {name: io.TextIOWrapper(io.BytesIO(), encoding) for name in ("stdout", "stderr")}
+        with monkeypatch.context() as patch:
+            for name, stream in streams.items():
+                patch.setattr(sys, name, stream)
+            assert main([str(results["old"]), str(results[new])]) == status
+            out, err = (stream.buffer.getvalue() for stream in streams.values() if not stream.flush())
         if status < 2:
-            assert b"### Memory: " in done.stdout
-            assert b"\\u2192" in done.stdout  # the arrow
-            done.stdout.decode(encoding)
+            assert not err
+            assert b"### Memory: " in out
+            assert b"\\u2192" in out  # the arrow
+            out.decode(encoding)
+
+
+def test_a_process_in_another_encoding_ends_with_the_commands_status(results):
+    done = in_a_process(results["old"], results["new"], PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 1, done.stderr
+    assert b"\\u2192" in done.stdout
+    assert b"Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("bad", ["missing.json", "empty.json"])

@@ -1,6 +1,6 @@
 """Files of weights that were cut, flipped, or made up: each loads as it was, or is refused in a sentence that names it.
 
-Mutations are seeded; MUTATIONS=10000 tries as many of each kind of file.
+Mutations are seeded: a few of the many that the slow tests try; MUTATIONS=10000 tries as many in their place.
 """
 
 import copy
@@ -33,7 +33,8 @@ from methods.errors import InputError
 from methods.finetune import CHECKPOINT, FinetuneConfig
 from methods.rewards import spm
 
-MUTATIONS = int(os.environ.get("MUTATIONS", 300))
+MANY = int(os.environ.get("MUTATIONS", 300))
+mutated = pytest.mark.parametrize("mutations", [60, pytest.param(MANY, marks=pytest.mark.slow)])
 HUGE = 10**30
 ODD = (None, True, -1, 0, 1.5, float("nan"), HUGE, 30_011, "", "x", [], {}, [[]], {"a": 1})
 
@@ -236,29 +237,31 @@ def loaded_or_refused(kind: Kind, path: Path) -> object | None:
     return None
 
 
+@mutated
 @pytest.mark.parametrize("form", ["safetensors", "torch"])
-def test_every_damaged_file_is_refused_by_name_or_is_as_it_was(kinds, form, tmp_path):
+def test_every_damaged_file_is_refused_by_name_or_is_as_it_was(kinds, form, mutations, tmp_path):
     rng = random.Random(form)
     refused = 0
     whole = {}
     for kind in kinds[form]:
         (tmp_path / kind.name).write_bytes(kind.whole)
         whole[kind.name] = kind.load(tmp_path / kind.name)
-    for _ in range(MUTATIONS):
+    for _ in range(mutations):
         kind = rng.choice(kinds[form])
         path = tmp_path / kind.name
         path.write_bytes(damaged(kind.whole, rng))
         loaded = loaded_or_refused(kind, path)
         refused += loaded is None
         assert loaded is None or equal(loaded, whole[kind.name]), kind.name
-    assert refused > 0.5 * MUTATIONS
+    assert refused > 0.5 * mutations
 
 
+@mutated
 @pytest.mark.parametrize("form", ["safetensors", "torch"])
-def test_every_file_of_another_structure_is_refused_by_name_or_loads(kinds, form, tmp_path):
+def test_every_file_of_another_structure_is_refused_by_name_or_loads(kinds, form, mutations, tmp_path):
     rng = random.Random(f"structure of {form}")
     refused = 0
-    for _ in range(MUTATIONS):
+    for _ in range(mutations):
         kind = rng.choice(kinds[form])
         path = tmp_path / kind.name
         if form == "safetensors":
@@ -266,7 +269,7 @@ def test_every_file_of_another_structure_is_refused_by_name_or_loads(kinds, form
         else:
             path.write_bytes(remade_torch(kind.whole, rng, tmp_path / "remade"))
         refused += loaded_or_refused(kind, path) is None
-    assert refused > 0.3 * MUTATIONS
+    assert refused > 0.3 * mutations
 
 
 def flipped(content: bytes, at: int) -> bytes:

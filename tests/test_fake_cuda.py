@@ -28,6 +28,7 @@ SPECS = [
 ]
 
 pytestmark = [
+    pytest.mark.slow,  # the compiler takes its time for torch's headers
     pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler"),
     pytest.mark.skipif(torch.version.cuda is not None, reason="needs a build of torch without CUDA"),
 ]

@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from kills import SIGNALS, Found, ready, table, trial, untouched
 
+pytestmark = pytest.mark.slow
+
 SHARES = (0.4, 0.6, 0.8)
 """Moments of the kills, in the run's duration."""
 
