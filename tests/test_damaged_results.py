@@ -1,7 +1,11 @@
-"""Damaged results, journals and baselines: each is read, or refused in one sentence that names it."""
+"""Damaged results, journals and baselines: each is read, or refused in one sentence that names it.
+
+Mutations are seeded; MUTATIONS=10000 tries as many of each kind of file.
+"""
 
 import functools
 import json
+import os
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -9,49 +13,23 @@ from random import Random
 import pytest
 from bench_command import ROOT
 from damage import damaged, damaged_lines
+from sample_rows import memory_row, one_of_each
 
 from bench import compare, records
 from bench.gate import baseline
-from bench.records.make import to_json
 
-TRIES = 300
-
-
-@functools.cache
-def rows() -> list[dict]:
-    """A record of each kind and study of the committed results, in the schema of the file and in today's; what is long
-    in them is short here."""
-    by_kind: dict[tuple, dict] = {}
-    for path in sorted((ROOT / "reports" / "reference" / "cpu").glob("*.json")):
-        for benchmark in json.loads(path.read_text())["benchmarks"]:
-            row = _short(benchmark["extra_info"])
-            today = to_json(records.decode(row))
-            if len(json.dumps(row)) < 20_000:
-                by_kind.setdefault((row["kind"], today["case"].get("name")), row)
-    return [version for row in by_kind.values() for version in (row, to_json(records.decode(row)))]
-
-
-def _short(row: dict) -> dict:
-    if reading := row.get("reading"):
-        reading |= {"owners": reading["owners"][:4], "timeline": reading["timeline"][:6]}
-    if alignment := row.get("alignment"):
-        alignment["motions"] = [{**motion, "real": ""} for motion in alignment["motions"][:1]]
-    return row
-
-
-def memory_row() -> dict:
-    return next(row for row in rows() if row["kind"] == "memory")
+TRIES = int(os.environ.get("MUTATIONS", "300"))
 
 
 def result(random: Random) -> str:
     """Two rows or three, of them one of memory, for the compare."""
-    chosen = [memory_row(), *random.sample(rows(), random.randint(1, 2))]
+    chosen = [memory_row(), *random.sample(one_of_each(), random.randint(1, 2))]
     return json.dumps({"version": "5", "benchmarks": [{"name": "x", "extra_info": row} for row in chosen]})
 
 
 def journal(random: Random) -> str:
     """Rows as a journal of the first version has them, and as entries that name their result."""
-    lines = [random.choice((row, {"key": "memory:x", "result": row})) for row in random.sample(rows(), 3)]
+    lines = [random.choice((row, {"key": "memory:x", "result": row})) for row in random.sample(one_of_each(), 3)]
     return "".join(f"{json.dumps(line)}\n" for line in lines)
 
 
@@ -173,7 +151,7 @@ def _of_training(row: dict) -> dict:
 @pytest.mark.parametrize("name", CONTRADICTIONS)
 def test_what_no_measurement_could_have_written_is_refused(name):
     kind, edit = CONTRADICTIONS[name]
-    rewards = (row for row in rows() if row["kind"] == kind and (kind != "study" or "rewards" in row["study"]))
+    rewards = (row for row in one_of_each() if row["kind"] == kind and (kind != "study" or "rewards" in row["study"]))
     row = json.loads(json.dumps(next(rewards)))
     records.decode(row)
     edit(row)
@@ -196,7 +174,7 @@ JOURNALS = {
 def test_a_journal_gives_its_whole_rows(name, tmp_path):
     text, whole = JOURNALS[name]
     path = tmp_path / "run.json.partial"
-    path.write_text(text.replace("{row}", json.dumps(rows()[0])))
+    path.write_text(text.replace("{row}", json.dumps(one_of_each()[0])))
     if whole:
         assert len(records.load(path)) == whole
     else:
