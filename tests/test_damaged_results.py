@@ -130,35 +130,6 @@ def test_a_figure_that_is_no_number_of_bytes_is_refused(figure, value, tmp_path,
         assert compare.main([str(tmp_path / name), str(tmp_path / "whole.json")]) == 2
 
 
-CONTRADICTIONS = {
-    "a phase that is missing": ("memory", lambda row: row["reading"]["phases"].pop("decode")),
-    "a phase of another name": ("memory", lambda row: row["reading"]["phases"].update(dreaming=1)),
-    "a peak below its parts": ("memory", lambda row: row["reading"].update(peak=row["reading"]["resident"])),
-    "a category that is missing": ("memory", lambda row: row["reading"]["categories"].pop("other")),
-    "a split without a phase": ("memory", lambda row: row["reading"]["split"].pop("reward")),
-    "an owner of no phase": ("memory", lambda row: row["reading"]["owners"][0].update(phase="dreaming")),
-    "no figures": ("memory", lambda row: row.update(reading=None)),
-    "more rounds than times": ("step_time", lambda row: row["timing"].update(rounds=99)),
-    "a training that is 0": ("study", lambda row: _of_training(row).update(training=0)),
-    "a training that is a list": ("study", lambda row: _of_training(row).update(training=[])),
-}
-
-
-def _of_training(row: dict) -> dict:
-    return next(iter(row["study"]["rewards"].values()))[0]
-
-
-@pytest.mark.parametrize("name", CONTRADICTIONS)
-def test_what_no_measurement_could_have_written_is_refused(name):
-    kind, edit = CONTRADICTIONS[name]
-    rewards = (row for row in one_of_each() if row["kind"] == kind and (kind != "study" or "rewards" in row["study"]))
-    row = json.loads(json.dumps(next(rewards)))
-    records.decode(row)
-    edit(row)
-    with pytest.raises(records.RecordError):
-        records.decode(row)
-
-
 JOURNALS = {
     "a result that is null": ('{"key": "x", "result": null}\n', 0),
     "a result that is text": ('{"key": "x", "result": "a schema"}\n', 0),
