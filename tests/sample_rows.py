@@ -26,8 +26,8 @@ def _short(row: dict) -> dict:
 
 
 def today(row: dict) -> dict:
-    """A row in today's schema."""
-    return to_json(records.decode(row))
+    """A row in today's schema, as it is read from a file."""
+    return json.loads(json.dumps(to_json(records.decode(row))))
 
 
 def kind_of(row: dict) -> tuple[str, str | None]:

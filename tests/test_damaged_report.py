@@ -1,6 +1,7 @@
 """Reports of results of which one row was damaged: the row is refused in one sentence, or everything is laid out.
 
-Mutations are seeded; MUTATIONS=10000 tries as many. Figures are drawn for the first FIGURES of each kind alone.
+Mutations are seeded; MUTATIONS=10000 tries as many. A third of the usual number by default: each that is read makes a
+report.
 """
 
 import functools
@@ -20,8 +21,9 @@ from bench import records, tables
 from bench.records import Record
 from bench.report import page, sections, style
 
-TRIES = int(os.environ.get("MUTATIONS", "300"))
-FIGURES = int(os.environ.get("FIGURES", "2"))
+TRIES = int(os.environ.get("MUTATIONS", "100"))
+DRAWN = 0.05
+"""Share of the reports whose figures are drawn, which take longest."""
 
 
 @functools.cache
@@ -57,7 +59,7 @@ def draw(report: sections.Report) -> None:
                 section.figure().draw_without_rendering()
 
 
-def reported(kind: tuple, path: Path, random: Random, *, figures: bool) -> str:
+def reported(kind: tuple, path: Path, random: Random) -> str:
     """What became of one row, damaged, among all whole ones; its figures are drawn with those of its kind alone."""
     row = random.choice(by_kind()[kind])
     text = json.dumps(random.choice((row, today(row))))
@@ -66,7 +68,7 @@ def reported(kind: tuple, path: Path, random: Random, *, figures: bool) -> str:
     ended = attempt(lambda path: loaded.extend(records.load(path)), path)
     if loaded:
         lay_out(records.merge([whole(), loaded]))
-        if figures:
+        if random.random() < DRAWN:
             beside = [other for other in whole() if other.kind == kind[0]]
             draw(sections.build(records.merge([beside, loaded])))
     return ended
@@ -75,17 +77,14 @@ def reported(kind: tuple, path: Path, random: Random, *, figures: bool) -> str:
 def outcomes(seeds: range, folder: Path) -> Counter:
     """How many rows were read and refused, of each kind in turn."""
     counted: Counter = Counter()
-    drawn: Counter = Counter()
     kinds = sorted(by_kind(), key=str)
     for seed in seeds:
-        random, kind = Random(f"report {seed}"), kinds[seed % len(kinds)]
+        kind = kinds[seed % len(kinds)]
         try:
-            ended = reported(kind, folder / "run.json", random, figures=drawn[kind] < FIGURES)
+            counted[reported(kind, folder / "run.json", Random(f"report {seed}"))] += 1
         except Exception as error:
             error.add_note(f"{kind}, seed {seed}")
             raise
-        counted[ended] += 1
-        drawn[kind] += ended == "read"
     return counted
 
 
@@ -93,4 +92,28 @@ def outcomes(seeds: range, folder: Path) -> Counter:
 def test_damage_is_refused_in_a_sentence_or_reported(tmp_path):
     counted = outcomes(range(TRIES), tmp_path)
     assert counted["read"] + counted["refused"] == TRIES
-    assert min(counted.values()) > TRIES / 10
+    assert min(counted.values()) > TRIES / 20
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN")
+@pytest.mark.parametrize("metric", ["reward", "r1", "mm_dist", "fid"])
+def test_figures_and_tables_leave_out_what_was_measured_nowhere(metric):
+    """R-precision needs 32 prompts, and a world may have fewer."""
+
+    def without(value: object) -> object:
+        if isinstance(value, dict):
+            if metric in value:
+                mean = {"mean": None, "half_width": None} if isinstance(value[metric], dict) else None
+                value = {**value, metric: mean}
+            return {name: without(inner) for name, inner in value.items()}
+        return [without(inner) for inner in value] if isinstance(value, list) else value
+
+    rows = [today(row) for row in committed() if row["kind"] in ("alignment", "study")]
+    loaded = [records.decode(without(row)) for row in rows]
+    assert all(interval.mean is None for r in loaded for name, interval in _gains(r) if name == metric)
+    draw(lay_out(loaded))
+
+
+def _gains(record: Record) -> list:
+    alignment = getattr(record, "alignment", None)
+    return list(alignment.gain.items()) if alignment else []

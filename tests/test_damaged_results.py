@@ -3,6 +3,7 @@
 Mutations are seeded; MUTATIONS=10000 tries as many of each kind of file.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -15,8 +16,9 @@ from bench_command import ROOT
 from damage import damaged, damaged_lines
 from sample_rows import memory_row, one_of_each
 
-from bench import compare, records
+from bench import compare, identity, records
 from bench.gate import baseline
+from bench.lane.kept import Kept
 
 TRIES = int(os.environ.get("MUTATIONS", "300"))
 
@@ -128,6 +130,27 @@ def test_a_figure_that_is_no_number_of_bytes_is_refused(figure, value, tmp_path,
     (tmp_path / "whole.json").write_text(baseline_file(Random(0)))
     for name in files:
         assert compare.main([str(tmp_path / name), str(tmp_path / "whole.json")]) == 2
+
+
+def resumed(seeds: range, path: Path) -> Counter:
+    """How many results of a damaged journal a run goes on from; none is another than was kept."""
+    counted: Counter = Counter()
+    for seed in seeds:
+        random = Random(f"resumed {seed}")
+        results = {f"key {number}": row for number, row in enumerate(random.sample(one_of_each(), 3))}
+        lines = [{"key": key, "sum": identity.key(row), "result": row} for key, row in results.items()]
+        path.write_bytes(damaged_lines("".join(f"{json.dumps(line)}\n" for line in lines), random))
+        with contextlib.closing(Kept(path)) as kept:
+            for key, row in results.items():
+                assert kept.get(key) in (None, row), f"seed {seed}"
+                counted["measured again" if kept.get(key) is None else "taken over"] += 1
+    return counted
+
+
+def test_no_damaged_result_is_taken_over(tmp_path):
+    counted = resumed(range(TRIES), tmp_path / "run.json.partial")
+    assert counted.total() == 3 * TRIES
+    assert min(counted.values()) > TRIES / 4
 
 
 JOURNALS = {
