@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bench.meters import METERS
 from bench.profiles import LEVERS, profile
 from methods.errors import InputError
 from methods.interface import Method
 from methods.registry import BACKBONES, look_up, pair, parse, spec
+
+if TYPE_CHECKING:
+    from bench.records.types import MethodCase
 
 EMBEDDED = "embedded"
 """The backbone of rows of the embedded world; of other worlds, the name of their motion."""
@@ -66,11 +70,30 @@ class Case:
     @property
     def id(self) -> str:
         """Readable and stable: the same case has the same id in every run and on every machine."""
-        models = [self.backbone, f"reward-{self.reward}"] if self.reward else [self.backbone]
-        words = [self.method, *models, f"T{self.steps}", f"B{self.batch}", f"F{self.frames}", self.profile]
-        if self.seed:
-            words.append(f"seed{self.seed}")
-        return written_id([*words, self.meter])
+        return case_id(self)
+
+
+def case_id(case: "Case | MethodCase") -> str:
+    """The id of a case, or of one in a record, whose method and models may not be registered here."""
+    models = [case.backbone, f"reward-{case.reward}"] if case.reward else [case.backbone]
+    words = [case.method, *models, f"T{case.steps}", f"B{case.batch}", f"F{case.frames}", case.profile]
+    if case.seed:
+        words.append(f"seed{case.seed}")
+    return written_id([*words, case.meter])
+
+
+SEEDS = 3
+"""Of the alignment benchmark, where no other number is asked for."""
+
+
+def alignment_id(method: str, world: str, steps: int, batch: int, size: str, seeds: int) -> str:
+    words = [method, world, f"T{steps}", f"B{batch}", size]
+    return written_id([*words, *([f"{seeds}seeds"] if seeds != SEEDS else [])])
+
+
+def study_id(name: str, world: str, scale: str | None) -> str:
+    words = [name, world if world != EMBEDDED else "", scale if scale not in (None, "full") else ""]
+    return "-".join(word for word in words if word)
 
 
 def written_id(words: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """The reward's training as cases: one optimiser step of its pre-training, or of its fine-tuning by SPL."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from bench.cases import written_id
 from bench.meters import METERS
@@ -8,6 +9,9 @@ from bench.profiles import Profile, profile
 from methods.errors import InputError
 from methods.registry import REWARDS, look_up
 from methods.rewards.preference import SplConfig
+
+if TYPE_CHECKING:
+    from bench.records.types import RewardTrainingCase
 
 NAMES_IN_IDS = {"spm": "mld", "spm-tiny": "mld-tiny"}
 """Ids are older than the names of rewards, and never change: they named the backbone of the same size."""
@@ -70,16 +74,16 @@ class RewardCase:
     @property
     def id(self) -> str:
         """Readable and stable, as Case.id."""
-        words = [
-            self.method,
-            NAMES_IN_IDS.get(self.reward, self.reward),
-            f"B{self.batch}",
-            f"F{self.frames}",
-            self.profile,
-        ]
-        if self.seed:
-            words.append(f"seed{self.seed}")
-        return written_id([*words, self.meter])
+        return reward_case_id(self)
+
+
+def reward_case_id(case: "RewardCase | RewardTrainingCase") -> str:
+    """As bench.cases.case_id."""
+    model = NAMES_IN_IDS.get(case.reward, case.reward)
+    words = [case.method, model, f"B{case.batch}", f"F{case.frames}", case.profile]
+    if case.seed:
+        words.append(f"seed{case.seed}")
+    return written_id([*words, case.meter])
 
 
 def memory_matrix() -> list[RewardCase]:

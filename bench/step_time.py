@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+import msgspec
 import torch
 
 from bench.cases import Case
@@ -19,10 +20,11 @@ from bench.lane import Desk, Job, Lane, WorkerDiedError
 from bench.memory import out_of_memory
 from bench.meters import METERS
 from bench.records import RewardStepTimeRecord, StepTimeRecord, make
-from bench.records.types import Spread, Status, Timing
+from bench.records.types import Elapsed, Spread, Status, Timing
 from bench.reward_cases import RewardCase
 from bench.reward_setup import RewardRun, prepare
 from bench.setup import Run, draw_plan
+from bench.strict_json import parse
 from methods.errors import one_sentence
 from methods.files import write_atomically
 
@@ -131,7 +133,11 @@ def measure(cases: Sequence[Case | RewardCase], rounds: int, desk: Desk) -> Reco
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """Seconds by case that an earlier try took; none where there is no file, or one that was damaged."""
+    try:
+        return msgspec.convert(parse(path.read_text()), dict[str, list[Elapsed]])
+    except (OSError, ValueError, msgspec.ValidationError):
+        return {}
 
 
 def _failed(case: Case | RewardCase, error: Exception) -> StepTimeRecord | RewardStepTimeRecord:

@@ -1,8 +1,9 @@
 """Seeded damage to JSON files: by structure (a key dropped, renamed or doubled, a value of another type, a number that
-is none), and to their bytes (cut, flipped). The same seed does the same damage."""
+is none or 0, a list of another length, another name), and to their bytes (cut, flipped). The same seed does the same
+damage."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 
 DEEP = 20_000
@@ -10,6 +11,7 @@ DIGITS = 5_000
 VALUES = {
     "null": "null",
     "true": "true",
+    "zero": "0",
     "a negative number": "-1",
     "a fraction": "0.5",
     "text": '"text"',
@@ -42,9 +44,9 @@ def damaged(text: str, random: Random) -> bytes:
     documents = [json.loads(text)]  # in a list, so that the whole can be replaced, doubled or dropped as well
     values = []
     for _ in range(random.randint(1, 3)):
-        if documents:
-            holder, key = _spot(documents, random)
-            values += random.choice(_STRUCTURE)(holder, key, random)
+        kind, change = random.choice(_STRUCTURE)
+        if spot := _spot(documents, kind, random):
+            values += change(*spot, random)
     written = " ".join(map(json.dumps, documents)).replace(json.dumps(_TWICE)[1:-1], "")
     for value in values:
         written = written.replace(json.dumps(_MARK), value, 1)
@@ -61,14 +63,29 @@ def damaged_lines(text: str, random: Random) -> bytes:
     return b"\n".join(lines) + b"\n"
 
 
-def _spot(holder: list | dict, random: Random) -> tuple[list | dict, object]:
-    """A container and a key in it, at a depth by chance."""
-    while True:
+def _spot(documents: list, kind: type | tuple | None, random: Random) -> tuple[list | dict, object] | None:
+    """A container and a key in it, at a depth by chance; with a kind, one of all whose value is of that kind."""
+    if kind is not None:
+        return random.choice([spot for spot in _spots(documents) if _is(spot[0][spot[1]], kind)] or [None])
+    holder: list | dict = documents
+    while holder:
         key = random.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
         inner = holder[key]
         if not isinstance(inner, list | dict) or not inner or random.random() < 0.2:
             return holder, key
         holder = inner
+    return None
+
+
+def _spots(holder: list | dict) -> Iterator[tuple[list | dict, object]]:
+    for key, inner in holder.items() if isinstance(holder, dict) else enumerate(holder):
+        yield holder, key
+        if isinstance(inner, list | dict):
+            yield from _spots(inner)
+
+
+def _is(value: object, kind: type | tuple) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and value != _MARK
 
 
 def _dropped(holder, key, random: Random) -> list[str]:
@@ -104,7 +121,31 @@ def _moved(holder, key, random: Random) -> list[str]:
     return []
 
 
-_STRUCTURE: tuple[Callable, ...] = (_dropped, _renamed, _doubled, _moved, _replaced, _replaced, _replaced)
+def _resized(holder, key, random: Random) -> list[str]:
+    """A list is cut, emptied, or longer by its last item or its whole."""
+    items = holder[key]
+    holder[key] = random.choice((items[:-1], items[1:], items[: len(items) // 2], [], items + items[-1:], items * 2))
+    return []
+
+
+def _named_otherwise(holder, key, random: Random) -> list[str]:
+    holder[key] = random.choice((f"{holder[key]}x", holder[key][:-1], holder[key].upper(), "", "embedded", "draft"))
+    return []
+
+
+def _zero(holder, key, random: Random) -> list[str]:
+    holder[key] = 0
+    return []
+
+
+_STRUCTURE: tuple[tuple[type | tuple | None, Callable], ...] = (
+    *((None, change) for change in (_dropped, _renamed, _doubled, _moved, _replaced, _replaced, _replaced)),
+    *((list, change) for change in (_resized, _resized, _moved)),
+    *((str, change) for change in (_named_otherwise, _named_otherwise, _moved)),
+    *(((int, float), change) for change in (_zero, _zero, _moved)),
+    *((dict, change) for change in (_doubled, _dropped)),
+)
+"""What is done, and to values of which kind; None: whatever is come upon, each level of a document as likely."""
 
 
 def _value(random: Random) -> str:

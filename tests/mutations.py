@@ -149,7 +149,8 @@ VALUES = (
 
 
 def change_json(whole: bytes, rng: random.Random) -> bytes:
-    """A value replaced; a key left out, renamed or said twice; an element left out or said twice."""
+    """A value replaced; a key left out, renamed or said twice; an element left out or said twice; a list of another
+    length, a number that is 0, another name."""
     try:
         tree = json.loads(whole)
     except (ValueError, RecursionError):
@@ -158,7 +159,7 @@ def change_json(whole: bytes, rng: random.Random) -> bytes:
     if not places:
         return rng.choice(VALUES).encode()
     holder, key = rng.choice(places)
-    change = rng.randrange(4)
+    change = rng.randrange(6)
     mark, raw = "\x01value\x01", rng.choice(VALUES)
     if change == 0:
         del holder[key]
@@ -169,6 +170,11 @@ def change_json(whole: bytes, rng: random.Random) -> bytes:
     elif change == 2 and isinstance(holder, dict):
         raw = f"{raw}, {json.dumps(key)}: {json.dumps(holder[key])}"  # the same key twice
         holder[key] = mark
+    elif change == 4 and isinstance(holder[key], list | str):
+        value = holder[key]
+        holder[key] = rng.choice((value[:-1], value[1:], value[:0], value + value[-1:], value * 2))
+    elif change == 4 and not isinstance(holder[key], dict):
+        holder[key] = 0
     else:
         holder[key] = mark
     return json.dumps(tree).replace(json.dumps(mark), raw).encode()

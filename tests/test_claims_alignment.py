@@ -5,6 +5,7 @@ from msgspec import structs
 
 from bench import claims, tables
 from bench.alignment import reading
+from bench.cases import alignment_id
 from bench.claims.alignment import aligned, beside_published, judge_alignment, time_to_reward
 from bench.claims.verdict import NotJudgedError, Outcome
 from bench.motion.metrics import METRICS
@@ -18,6 +19,7 @@ from bench.records.types import (
     Interval,
     Point,
     ToReach,
+    TriedRate,
 )
 from bench.report import figures, sections
 from bench.report import rows as pick
@@ -59,12 +61,10 @@ def row(
         for n in (0, 2)
     )
     means = {name: value.mean for name, value in final.items()}
+    case = {"method": method, "world": "embedded", "steps": 20, "batch": 16, "size": "full", "seeds": 3} | case
     return AlignmentRecord(
         status="ok",
-        case=AlignmentCase(
-            **{"method": method, "world": "embedded", "steps": 20, "batch": 16, "size": "full", "seeds": 3} | case,
-            id=method,
-        ),
+        case=AlignmentCase(**case, id=alignment_id(**case)),
         plan=None,
         settings=SETTINGS,
         environment=Environment(device="a CPU", torch="2.13.0"),
@@ -74,7 +74,7 @@ def row(
             grid=[1e-4],
             at_edge=None,
             lr_by_reward=1e-4,
-            selection=[],
+            selection=[TriedRate(1e-4, means)],
             seeds=[0, 1, 2],
             curves=[[start, end] for _ in range(3)],
             finals=[means] * 3,

@@ -13,6 +13,7 @@ from bench.alignment.studies import TRAINED, trained
 from bench.alignment.studies.jobs import Results, Training, Tuned
 from bench.claims.rewards import judge_noise_aware, judge_spl, trained_study
 from bench.claims.verdict import NotJudgedError, Outcome
+from bench.records import decode
 from bench.records.types import Interval, Point, TrainedReward
 from bench.report import sections, style
 
@@ -236,7 +237,9 @@ def keys(value: object) -> object:
 def test_made_up_rows_are_laid_out_as_the_studies_lay_theirs_and_both_are_read(name, scale):
     study = TRAINED[name](MadeUp(), trained.SCALES[scale])
     assert keys(to_builtins(study)) == keys(to_builtins(getattr(made_studies, name)().study))
-    report = sections.build([made_studies.row(study, scale)])
+    row = made_studies.row(study, scale)
+    assert decode(to_builtins(row)) == row, "what the loader asks of a study is what the studies write"
+    report = sections.build([row])
     asked = set() if name in ("windows", "feature_noise") else {"reviewers"}
     assert {s.name for s in report.sections if s.see} == {name} | asked
     assert ("at the tiny scale" in next(s.see for s in report.sections if s.name == name)) == (scale == "tiny")

@@ -156,4 +156,4 @@ def test_a_row_whose_motion_was_edited_is_refused_in_a_sentence(tmp_path, capsys
     path.write_text(json.dumps({"benchmarks": [{"extra_info": own} for own in made]}))
     assert command.main([str(path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("bench.report: a motion in the row cannot be read")
+    assert f"{path} has a record, draft-embedded-T20-B16-full, whose field alignment.motions[0].real is wrong" in line

@@ -1,9 +1,11 @@
 """Damaged files of motion and captions, 300 of each kind: every one reads well or gives one sentence, none a traceback.
+MUTATIONS=10000 tries as many.
 
 Each file lies in a small folder that is whole but for it, and is read as pretrain reads it, motion and all.
 """
 
 import json
+import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,7 +24,7 @@ from methods.errors import InputError
 
 SPLITS = ("train", "val", "test")
 FRAMES = 48
-COUNT = 300
+COUNT = int(os.environ.get("MUTATIONS", "300"))
 
 
 def captions(names: Sequence[str], **more: object) -> str:

@@ -16,7 +16,7 @@ from test_motions import body
 
 from bench import escape, records, tables
 from bench.alignment.motions import pack
-from bench.cases import Case
+from bench.cases import Case, case_id
 from bench.records import AlignmentRecord, MemoryRecord, Record, RecordError
 from bench.records.types import ShownMotion
 from bench.report import figures, page, sections, style
@@ -30,7 +30,8 @@ def of_method(method: str, **case) -> MemoryRecord:
     """A memory row of a method that nobody registered, from a device of any name."""
     record = memory_row(Case("draft", **case))
     where = structs.replace(record.environment, device=NASTY, torch=NASTY, commit=NASTY)
-    return structs.replace(record, case=structs.replace(record.case, method=method), environment=where)
+    named = structs.replace(record.case, method=method)
+    return structs.replace(record, case=structs.replace(named, id=case_id(named)), environment=where)
 
 
 def failed(method: str) -> MemoryRecord:

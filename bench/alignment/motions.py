@@ -7,6 +7,7 @@ millimetres at FPS, little-endian 16-bit numbers in base64: 176 characters a fra
 import base64
 import binascii
 import math
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,15 @@ from bench.alignment.evaluate import generate
 from bench.motion.clip import DataError
 from bench.motion.representation import Array, joints_from_features, root_path
 from bench.motion.skeleton import T2M
+from bench.records.types import MotionKind
 from bench.world import Prompts, World
 
 FPS = 10
 _EVERY = round(T2M.fps / FPS)
 NOISE = 0
 """Seed of the initial noise: the same for the base and for every method."""
-KINDS = ("place", "way", "turn")
-"""As rows name them, by the real motion: in place (it stays where it is), on the way somewhere (its root gets farther
-than TRAVELS), turning (by more than TURNS)."""
+KINDS: tuple[MotionKind, ...] = get_args(MotionKind)
+"""By the real motion: it stays where it is; its root gets farther than TRAVELS; the body turns by more than TURNS."""
 TRAVELS = 0.5
 """Metres."""
 TURNS = math.radians(60)

@@ -11,11 +11,11 @@ from itertools import pairwise
 from msgspec import structs
 
 from bench.motion.metrics import JUDGED, METRICS
-from bench.records.types import Interval, Point
+from bench.records.types import MOST_SEEDS, Edge, Interval, Point
 
 T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t at 97.5% for 1 to 9 degrees of freedom."""
-MOST_SEEDS = len(T_QUANTILES) + 1
+"""Student's t at 97.5% for 1 to 9 degrees of freedom: of 2 to MOST_SEEDS seeds."""
+assert len(T_QUANTILES) == MOST_SEEDS - 1
 TOTALS = tuple(field.name for field in structs.fields(Point) if field.name != "metrics")
 """What a point has beside its metrics, and a curve can be followed along."""
 
@@ -140,9 +140,10 @@ def untried(tried: Mapping[float, Figures], grid: Sequence[float], start: float)
     return [rate for rate in rates[max(0, at - 1) : at + 2] if rate not in tried]
 
 
-def edge(lr: float, grid: Sequence[float]) -> str | None:
+def edge(lr: float, grid: Sequence[float]) -> Edge | None:
     """Which edge of the grid a chosen learning rate is at, so that a better one may lie beyond it."""
-    return {min(grid): "lowest", max(grid): "highest"}.get(lr)
+    edges: dict[float, Edge] = {min(grid): "lowest", max(grid): "highest"}
+    return edges.get(lr)
 
 
 def hacked(gain: Mapping[str, Interval]) -> list[str]:

@@ -18,9 +18,10 @@ from msgspec import Meta, Struct, structs
 from bench.cases import Case
 from bench.claims.compare import difference, likeness
 from bench.meters import METERS
-from bench.meters.reading import CATEGORIES, RESIDENT, Bytes
+from bench.meters.reading import CATEGORIES, RESIDENT, Bytes, Peak
 from bench.records import MemoryRecord, RecordError
-from bench.records.load import contradiction, convert, read_json, shortened
+from bench.records.contradictions import of_figures, shortened
+from bench.records.load import convert, read_json
 from bench.records.types import Environment, MethodCase, Settings
 from methods.errors import InputError
 from methods.files import write_atomically
@@ -59,7 +60,7 @@ class Row(Struct, frozen=True):
     environment: Environment
     margin: Annotated[float, Meta(ge=0, lt=1)]
     """Its meter's, or what was written in the file since: an update keeps that."""
-    peak: Bytes
+    peak: Peak
     resident: Bytes
     sampling: Bytes
     phases: dict[str, Bytes]
@@ -144,7 +145,7 @@ def _contradiction(row: Row) -> str | None:
     held = sum(owner.bytes for owner in row.owners)
     if row.owners and METERS[case.meter].device != "cuda" and held != row.peak:
         return f"with owners of {held} bytes in all and a peak of {row.peak}"
-    return contradiction(row)
+    return next(of_figures(row), None)
 
 
 def _same_key(one: Row, other: Row) -> bool:

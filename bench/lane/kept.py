@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from bench import identity
-from bench.records.load import parse
+from bench.strict_json import parse
 from methods.errors import InputError
 from methods.files import check_writable, locked, write_atomically
 

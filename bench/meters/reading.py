@@ -20,6 +20,8 @@ RESIDENT = "resident"
 TIMELINE_POINTS = 400
 
 Bytes = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Peak = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+"""Of an update, which holds its weights at the least."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Owner:
 class Reading:
     """Memory of one update, in bytes. None where a meter cannot know."""
 
-    peak: Bytes
+    peak: Peak
     """The most live bytes at any moment of the update, resident bytes included. What claims and gates are judged on."""
     resident: Bytes
     """Alive between updates: parameters, optimiser state, inputs, gradients of an unfrozen reward."""

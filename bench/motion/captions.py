@@ -15,6 +15,7 @@ import msgspec
 from bench.motion.clip import Caption, DataError, Notes, check_split, plausible_rate, shown
 from bench.motion.lines import HALF, is_name, one_line, read_lines
 from bench.motion.text import words
+from bench.strict_json import DoubledKeyError, unique
 
 
 def caption(
@@ -118,9 +119,11 @@ def read_captions(path: Path, split: str, notes: Notes) -> list[Row]:
 def _row(line: str, where: str, row: str, notes: Notes) -> Row:
     """ValueError, or RecursionError for too deep a nesting, for a line of no use."""
     try:
-        given = msgspec.convert(json.loads(line), _Line)
+        given = msgspec.convert(json.loads(line, object_pairs_hook=unique), _Line)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg}, at character {error.pos + 1}") from None
+    except DoubledKeyError as error:
+        raise ValueError(f"it {error}") from None
     except (msgspec.ValidationError, OverflowError) as error:
         raise ValueError(str(error)) from None
     check_split(given.split)

@@ -3,6 +3,7 @@
 types     what a record is, kind by kind
 make      records of what was measured here
 load      records from files, decoded and checked once
+contradictions  what no measurement could have written
 upgrade   rows of the first schema version as rows of today
 """
 

@@ -4,23 +4,20 @@ A result is pytest-benchmark's JSON, whose `extra_info` holds a record each; a j
 """
 
 import contextlib
-import reprlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from bench.meters.reading import CATEGORIES, RESIDENT, Reading
-from bench.records.types import SCHEMA, Record, Timing, measured
+from bench.records.contradictions import contradiction, shortened
+from bench.records.types import SCHEMA, Record
 from bench.records.upgrade import upgrade
+from bench.strict_json import DoubledKeyError, parse
 from methods.errors import InputError
-from methods.rollout import PHASES
 
 GIVE = "give a JSON written by pytest bench/ --benchmark-json"
 AGAIN = "run the benchmark again"
-MOST_CHARACTERS = 200
-"""Of what a message repeats from a file."""
 
 
 class RecordError(InputError):
@@ -35,7 +32,7 @@ def load(path: Path | str) -> list[Record]:
     """
     path = Path(path)
     if path.suffix == ".partial":
-        rows: Sequence[object] = from_journal(read_text(path, str(path), AGAIN))
+        rows: Sequence[object] = from_journal(read_text(path, str(path), AGAIN), str(path))
         if not rows:
             raise RecordError(f"{path} holds no whole record: {AGAIN}")
     else:
@@ -55,7 +52,7 @@ def decode(row: object, source: str = "the record") -> Record:
     what = f"{source} has a record, {_name(row)},"
     with _refusing(what, AGAIN):
         record: Record = msgspec.convert(upgrade(row), Record)
-    if wrong := _contradiction(record):
+    if wrong := contradiction(record):
         raise RecordError(f"{what} {wrong}: it was edited, {AGAIN}")
     return record
 
@@ -80,74 +77,9 @@ def _refusing(what: str, mend: str) -> Iterator[None]:
         raise RecordError(f"{what} that holds half a letter (a lone surrogate): {mend}") from None
 
 
-def _contradiction(record: Record) -> str | None:
-    """What no measurement could have written, though every field by itself is right."""
-    result = measured(record)
-    if record.ok and result is None:
-        return "with status ok and no figures"
-    if isinstance(result, Reading):
-        wrong = contradiction(result)
-        categories, split = set(result.categories), result.split
-        if categories not in (set(), set(CATEGORIES)):
-            wrong = wrong or f"with categories {_listed(categories)} instead of {_listed(CATEGORIES)}"
-        if split and (set(split) != set(PHASES) or any(set(parts) != set(CATEGORIES) for parts in split.values())):
-            wrong = wrong or "whose bytes at the peak are not split by phase and category"
-        if not {phase for _, _, phase in result.timeline} <= {*PHASES, ""}:  # "": between two
-            wrong = wrong or "whose timeline has an unknown phase"
-        return wrong
-    if isinstance(result, Timing) and result.rounds != len(result.seconds_per_update):
-        return f"with {result.rounds} rounds and {len(result.seconds_per_update)} times"
-    return None
-
-
-class Held(Protocol):
-    """Whose bytes they are (bench.meters.reading.Owner)."""
-
-    @property
-    def phase(self) -> str: ...
-    @property
-    def category(self) -> str: ...
-
-
-class Figures(Protocol):
-    """What a reading (bench.meters.reading.Reading) and a row of the gate's baseline both have."""
-
-    @property
-    def peak(self) -> int: ...
-    @property
-    def resident(self) -> int: ...
-    @property
-    def phases(self) -> Mapping[str, int]: ...
-    @property
-    def owners(self) -> Sequence[Held]: ...
-
-
-def contradiction(figures: Figures) -> str | None:
-    """How the figures of a reading contradict one another, if they do."""
-    if set(figures.phases) != set(PHASES):
-        return f"with phases {_listed(figures.phases)} instead of {_listed(PHASES)}"
-    if figures.peak < max(figures.resident, *figures.phases.values()):
-        return f"with a peak of {figures.peak} bytes, which is less than one of its parts"
-    for owner in figures.owners:
-        if owner.phase not in (RESIDENT, *PHASES) or owner.category not in CATEGORIES:
-            return f"with an owner of phase {shortened(owner.phase)}, category {shortened(owner.category)}"
-    return None
-
-
-def _listed(names: Iterable[str]) -> str:
-    return shortened(", ".join(names))
-
-
 def _name(row: dict[str, Any]) -> str:
     case = row.get("case")
     return shortened(case.get("id", "one without an id") if isinstance(case, dict) else "one without a case")
-
-
-def shortened(value: object) -> str:
-    """A value from a file as it may stand in a message: on one line, not long, and without a terminal's controls."""
-    text = value if isinstance(value, str) else reprlib.repr(value)
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…"
 
 
 def read_text(path: Path, name: str, mend: str) -> str:
@@ -166,24 +98,14 @@ def read_text(path: Path, name: str, mend: str) -> str:
 
 
 def read_json(path: Path, name: str, mend: str) -> object:
-    """The document of a JSON file; RecordError as `read_text`, and if it is no JSON (see `parse`)."""
+    """The document of a JSON file; RecordError as `read_text`, and if it is no JSON (see bench.strict_json.parse)."""
     text = read_text(path, name, mend)
     try:
         return parse(text)
+    except DoubledKeyError as error:
+        raise RecordError(f"{name} {shortened(str(error))}: remove the wrong one, or {mend}") from None
     except ValueError as error:
         raise RecordError(f"{name} is not whole JSON ({shortened(str(error))}): {mend}") from None
-
-
-def parse(text: str) -> object:
-    """A JSON document; ValueError, with the reason, for text that is cut off, broken or nested without end, and for
-    what is no JSON: NaN, infinities, numbers too large for a float, halves of a letter."""
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError) as error:
-        no_figure = "NaN" in text or "Infinity" in text
-        raise ValueError(f"{error}{'; NaN and Infinity are no figures' if no_figure else ''}") from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def _from_benchmark_json(document: object, path: Path) -> list[object]:
@@ -195,13 +117,16 @@ def _from_benchmark_json(document: object, path: Path) -> list[object]:
     return rows
 
 
-def from_journal(text: str) -> list[dict[str, Any]]:
+def from_journal(text: str, name: str) -> list[dict[str, Any]]:
     """The rows of a journal's whole lines. A kill cuts a line, and a full disk may cut one in the middle: what comes
-    after it is whole again. Lines that are no records (results of parts of a row) are left out."""
+    after it is whole again. Lines that are no records (results of parts of a row) are left out. RecordError, with
+    `name` for the file, for a line that has a field twice: no kill writes that."""
     rows = []
-    for line in text.split("\n"):
+    for number, line in enumerate(text.split("\n"), 1):
         try:
             row = parse(line) if line.strip() else None
+        except DoubledKeyError as error:
+            raise RecordError(f"{name}, line {number}, {shortened(str(error))}: it was edited, {AGAIN}") from None
         except ValueError:
             continue
         result = row.get("result", row) if isinstance(row, dict) else None

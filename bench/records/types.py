@@ -19,9 +19,20 @@ Status = Literal["ok", "oom", "unavailable", "failed"]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 """Of 64 bits, as every integer of a record: tables and arrays hold no larger ones."""
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Seconds = Annotated[float, Meta(ge=0)]
+Size = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+"""Of what is run: none of it is empty."""
+MOST = 1e30
+"""Of any figure: what is larger overflows where it is summed, squared and drawn."""
+Real = Annotated[float, Meta(ge=-MOST, le=MOST)]
+Seconds = Annotated[float, Meta(ge=0, le=MOST)]
+Elapsed = Annotated[float, Meta(gt=0, le=MOST)]
+"""Seconds that an update took."""
+Ratio = Annotated[float, Meta(gt=0, le=MOST)]
+Norm = Annotated[float, Meta(ge=0, le=MOST)]
 MeterName = Annotated[str, Meta(pattern=f"^({'|'.join(METERS)})$")]
-Metrics = dict[str, float | None]
+MOST_SEEDS = 10
+"""Of whatever was repeated over seeds: as many as intervals are known for (bench.alignment.reading.T_QUANTILES)."""
+Metrics = dict[str, Real | None]
 """Figures by the name of their metric (bench.motion.metrics.METRICS); None for what could not be measured."""
 
 
@@ -108,7 +119,7 @@ class StudySettings(Struct, frozen=True, omit_defaults=True):
     shares: tuple[float, ...] | None = None
     levels: tuple[Integer, ...] | None = None
     windows: tuple[tuple[Integer, Integer], ...] | None = None
-    shorter: float | None = None
+    shorter: Real | None = None
     long: dict[str, tuple[float, Integer]] | None = None
     long_seeds: Integer | None = None
     points: Integer | None = None
@@ -124,9 +135,9 @@ class MethodCase(Struct, frozen=True, omit_defaults=True):
 
     method: str
     backbone: str
-    steps: Count
-    batch: Count
-    frames: Count
+    steps: Size
+    batch: Size
+    frames: Size
     profile: str
     meter: MeterName
     seed: Integer
@@ -146,8 +157,8 @@ class RewardTrainingCase(Struct, frozen=True):
     spl: bool
     pool: Integer | None
     reward: str
-    batch: Count
-    frames: Count
+    batch: Size
+    frames: Size
     profile: str
     meter: MeterName
     seed: Integer
@@ -165,10 +176,10 @@ class AlignmentCase(Struct, frozen=True):
 
     method: str
     world: str
-    steps: Count
-    batch: Count
+    steps: Size
+    batch: Size
     size: str
-    seeds: Count
+    seeds: Size
     id: str
 
     meter: ClassVar[str] = "host"
@@ -182,7 +193,7 @@ class AlignmentCase(Struct, frozen=True):
 class StudyCase(Struct, frozen=True, omit_defaults=True):
     name: str
     world: str
-    steps: Count
+    steps: Size
     """Denoising steps."""
     id: str
     scale: str | None = None
@@ -197,7 +208,7 @@ class StudyCase(Struct, frozen=True, omit_defaults=True):
 class HeldOverDraws(Struct, frozen=True):
     """Denoiser calls held at once, over many draws of a method's plan."""
 
-    draws: Count
+    draws: Size
     least: Count
     quartiles: tuple[Integer, Integer, Integer]
     most: Count
@@ -207,21 +218,21 @@ class PlanSummary(Struct, frozen=True):
     """The plan as it was drawn (methods.plan.Plan); where it is random, how many calls other draws hold at once."""
 
     grid: str
-    total: Count
-    calls: Count
-    recorded: Count
-    held: Count
-    scores: Count
-    updates: Count
+    total: Size
+    calls: Size
+    recorded: Size
+    held: Size
+    scores: Size
+    updates: Size
     held_over_draws: HeldOverDraws
 
 
 class Spread(Struct, frozen=True):
     """Median, least, most and the quartiles' distance, seconds."""
 
-    median: Seconds
-    min: Seconds
-    max: Seconds
+    median: Elapsed
+    min: Elapsed
+    max: Elapsed
     iqr: Seconds
 
 
@@ -229,17 +240,17 @@ class Against(Struct, frozen=True):
     """Times of another revision, update by update."""
 
     revision: str
-    ratio: Annotated[float, Meta(gt=0)]
+    ratio: Ratio
     """Median of `ratios`."""
-    ratio_of_fastest: Annotated[float, Meta(gt=0)]
-    ratios: list[Annotated[float, Meta(gt=0)]]
+    ratio_of_fastest: Ratio
+    ratios: list[Ratio]
     """New over old, a pair each."""
 
 
 class Timing(Struct, frozen=True, omit_defaults=True):
     rounds: Annotated[int, Meta(ge=1)]
     interleaved: bool
-    seconds_per_update: list[Seconds]
+    seconds_per_update: list[Elapsed]
     per_update: Spread
     per_optimiser_step: Spread
     per_sample: Spread
@@ -250,16 +261,16 @@ class Interval(Struct, frozen=True):
     """A mean over seeds, and the half-width of its 95% interval by Student's t; None for what was not measured, or what
     one seed does not give."""
 
-    mean: float | None
-    half_width: Annotated[float, Meta(ge=0)] | None
+    mean: Real | None
+    half_width: Norm | None
 
 
 class Point(Struct, frozen=True):
     """Where a fine-tuning run was measured: totals since its start, and metrics on validation prompts."""
 
-    trajectories: float
-    updates: float
-    samples: float
+    trajectories: Real
+    updates: Real
+    samples: Real
     seconds: Seconds
     cpu_seconds: Seconds
     metrics: Metrics
@@ -271,24 +282,30 @@ Curve = list[Point]
 class TriedRate(Struct, frozen=True, omit_defaults=True):
     """A learning rate with what its run ended with, or why it did not."""
 
-    lr: float
+    lr: Real
     metrics: Metrics
     reason: str | None = None
 
 
-class ShownMotion(Struct, frozen=True):
-    """One prompt's motions, each packed as bench.alignment.motions.pack does."""
+MotionKind = Literal["place", "way", "turn"]
+"""By the real motion, see bench.alignment.motions.KINDS."""
+PackedMotion = Annotated[str, Meta(pattern=r"\A([A-Za-z0-9+/]{176})+\Z")]
+"""A motion of one frame or more, 176 characters each, as bench.alignment.motions.pack writes it."""
 
-    kind: str
+
+class ShownMotion(Struct, frozen=True):
+    """One prompt's motions."""
+
+    kind: MotionKind
     text: str
     fps: Annotated[int, Meta(ge=1, le=1000)]
-    real: str
-    base: str
-    tuned: str
+    real: PackedMotion
+    base: PackedMotion
+    tuned: PackedMotion
 
 
 class AlignmentMemory(Struct, frozen=True):
-    peak: Count
+    peak: Size
     resident: Count
     sampling: Count
     what: str
@@ -298,21 +315,24 @@ class ToReach(Struct, frozen=True):
     """What the method needed to reach a reward; None for what it never reached, with `note` saying why."""
 
     of: str
-    reward: float | None
-    trajectories: float | None
+    reward: Real | None
+    trajectories: Real | None
     seconds: Seconds | None
     peak_bytes: Count | None
     note: str | None
+
+
+Edge = Literal["lowest", "highest"]
 
 
 class Alignment(Struct, frozen=True):
     """A method's runs beside the base (bench.alignment.benchmark)."""
 
     method: str
-    lr: float
-    grid: list[float]
-    at_edge: str | None
-    lr_by_reward: float | None
+    lr: Real
+    grid: list[Real]
+    at_edge: Edge | None
+    lr_by_reward: Real | None
     selection: list[TriedRate]
     seeds: Annotated[list[Integer], Meta(min_length=1)]
     curves: Annotated[list[Annotated[Curve, Meta(min_length=1)]], Meta(min_length=1)]
@@ -331,18 +351,33 @@ class Alignment(Struct, frozen=True):
 # What came out: studies.
 
 
+ARMS = ("pretrained", "control", "spl", "released", "k1")
+"""Of the studies spl and retrieval (which leaves RELEASED out): how their rewards were trained."""
+RELEASED = "released"
+WITH_SPL = ("spl", RELEASED, "k1")
+TUNED_ARMS = ("control", "spl")
+"""Whose rewards the study spl fine-tunes under."""
+SCORED = ("x0-hat", "noisy")
+"""In the study windows: the one-step prediction, and the noisy state by the noise-aware reward."""
+STATES, FEATURES = NOISED = ("states", "features")
+"""What noise is added to: latents of the backbone, which are then decoded, as a rollout scores its states; or the
+motion's own features, as released, which a rollout has only where the diffusion is over features."""
+COMPARED = ("clean", "aware")
+"""In the studies windows and feature_noise: a reward trained on clean motion, and a noise-aware one."""
+
+
 class Retrieval(Struct, frozen=True):
     """Retrieval by direction and figure ("text_to_motion", "R@1"): among all, and in pools of 32 where there are as
     many."""
 
     count: Count
-    all: dict[str, dict[str, float]]
-    pools: dict[str, dict[str, float]] | None
+    all: dict[str, dict[str, Real]]
+    pools: dict[str, dict[str, Real]] | None
 
 
 class RewardTraining(Struct, frozen=True):
     val: Retrieval
-    mined: float | None
+    mined: Real | None
     """Share of SPL's texts that gave a pair; None without SPL."""
 
 
@@ -358,10 +393,10 @@ class TrainedReward(Struct, frozen=True):
 class Chain(Struct, frozen=True, tag_field="name", tag="chain"):
     """By denoising step, see bench.alignment.studies.base_model.chain."""
 
-    coefficient: list[float]
-    coefficient_reward: list[float]
-    through_chain: list[float]
-    stepwise: list[float]
+    coefficient: list[Norm]
+    coefficient_reward: list[Norm]
+    through_chain: list[Norm]
+    stepwise: list[Norm]
     timestep: list[Integer]
 
 
@@ -369,28 +404,28 @@ class Similarity(Struct, frozen=True, tag_field="name", tag="similarity"):
     """By denoising step, see bench.alignment.studies.base_model.similarity."""
 
     timestep: list[Integer]
-    signal: list[float]
-    noisy: list[float]
-    predicted: list[float]
-    noisy_reward: list[float]
-    predicted_reward: list[float]
-    clean_reward: list[float]
-    other: list[float]
+    signal: list[Real]
+    noisy: list[Real]
+    predicted: list[Real]
+    noisy_reward: list[Real]
+    predicted_reward: list[Real]
+    clean_reward: list[Real]
+    other: list[Real]
 
 
 class Noise(Struct, frozen=True, tag_field="name", tag="noise"):
     """By denoising step, see bench.alignment.studies.base_model.noise."""
 
-    timestep: list[float]
-    correlation_aware: list[float]
-    within_aware: list[float]
-    correlation_clean: list[float]
-    within_clean: list[float]
-    correlation_predicted: list[float]
-    within_predicted: list[float]
-    precision_aware: list[float]
-    precision_clean: list[float]
-    chance: list[float]
+    timestep: list[Real]
+    correlation_aware: list[Real]
+    within_aware: list[Real]
+    correlation_clean: list[Real]
+    within_clean: list[Real]
+    correlation_predicted: list[Real]
+    within_predicted: list[Real]
+    precision_aware: list[Real]
+    precision_clean: list[Real]
+    chance: list[Real]
 
 
 class RetrievalStudy(Struct, frozen=True, tag_field="name", tag="retrieval"):
@@ -405,7 +440,7 @@ class SplStudy(Struct, frozen=True, tag_field="name", tag="spl"):
     runs: dict[str, list[Metrics]]
     base: list[Metrics]
     method: str
-    lr: float
+    lr: Real
 
 
 class WindowsStudy(Struct, frozen=True, tag_field="name", tag="windows"):
@@ -414,7 +449,7 @@ class WindowsStudy(Struct, frozen=True, tag_field="name", tag="windows"):
     base: list[Metrics]
     levels: list[Integer]
     rewards: dict[str, TrainedReward]
-    lr: float
+    lr: Real
 
 
 class FeatureNoiseStudy(Struct, frozen=True, tag_field="name", tag="feature_noise"):
@@ -427,7 +462,7 @@ class RunsUnderReward(Struct, frozen=True, omit_defaults=True):
 
     retrieval: Retrieval
     runs: dict[str, list[Metrics]]
-    share: float | None = None
+    share: Real | None = None
     """Of the clips that the reward was trained on; None: the world's."""
     spl: bool | None = None
 
@@ -440,8 +475,8 @@ class StrengthStudy(Struct, frozen=True, tag_field="name", tag="strength"):
 
 class LongRuns(Struct, frozen=True):
     method: str
-    lr: float
-    pull: float
+    lr: Real
+    pull: Real
     curves: list[Curve]
 
 

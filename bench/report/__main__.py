@@ -69,7 +69,7 @@ def _date(path: Path) -> str:
     """When a pytest-benchmark result was written (UTC, so that dates compare as text); empty for any other file."""
     try:
         document = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return ""
     usable = isinstance(document, dict) and isinstance(document.get("benchmarks"), list)
     return str(document.get("datetime", "")) if usable else ""

@@ -3,8 +3,8 @@
 import random
 from dataclasses import dataclass
 
-from bench.alignment import reading
-from bench.cases import EMBEDDED, written_id
+from bench.cases import EMBEDDED, SEEDS, alignment_id
+from bench.records.types import MOST_SEEDS
 from methods import parse, spec
 from methods.errors import InputError
 
@@ -15,7 +15,6 @@ AlignProp fixed at half of them is DRaFT-10, so it draws as published; DRTune tr
 GRID = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
 """Learning rates, the same for all. The choice begins at the published one, see bench.alignment.reading.untried."""
 PUBLISHED_LR = 1e-5
-SEEDS = 3
 TARGET = "draft"
 """Whose last reward is the one to reach (DRaFT-T): what a comparison of costs at equal alignment needs."""
 
@@ -87,8 +86,8 @@ class AlignmentCase:
     def __post_init__(self) -> None:
         if self.size not in SIZES:
             raise InputError(f"unknown alignment size {self.size!r}: choose one of {', '.join(SIZES)}")
-        if not 1 <= self.seeds <= reading.MOST_SEEDS:
-            raise InputError(f"alignment seeds must be between 1 and {reading.MOST_SEEDS}, not {self.seeds}")
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise InputError(f"alignment seeds must be between 1 and {MOST_SEEDS}, not {self.seeds}")
         method = parse(self.method)
         method.plan(SIZES[self.size].steps, random.Random(0))  # InputError now if the options do not fit
         object.__setattr__(self, "method", spec(method))  # written in one form, so that ids are stable
@@ -99,7 +98,4 @@ class AlignmentCase:
 
     @property
     def id(self) -> str:
-        words = [self.method, self.world, f"T{self.scale.steps}", f"B{self.scale.batch}", self.size]
-        if self.seeds != SEEDS:
-            words.append(f"{self.seeds}seeds")
-        return written_id(words)
+        return alignment_id(self.method, self.world, self.scale.steps, self.scale.batch, self.size, self.seeds)

@@ -2,15 +2,13 @@
 
 from dataclasses import asdict, dataclass
 
+from bench.records.types import NOISED, STATES
 from methods.errors import InputError
 from methods.rewards.noise import NoiseConfig
 from methods.rewards.preference import SplConfig
 
 STAGE_ONE = ("seed", "share", "steps", "noise", "noised", "max_timestep", "mode", "batch", "lr")
 """The options that the first stage's result depends on."""
-STATES, FEATURES = NOISED = ("states", "features")
-"""What noise is added to: latents of the backbone, which are then decoded, as a rollout scores its states; or the
-motion's features, as released, which a rollout has only where the diffusion is over features."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import identity
 from bench.alignment.studies import trained
 from bench.alignment.studies.jobs import OF_BASE, Jobs, OfBase
-from bench.cases import EMBEDDED
+from bench.cases import EMBEDDED, study_id
 from bench.lane import Lane
 from bench.records import StudyRecord, make, types
 from bench.world import WEIGHTS, name_of
@@ -48,8 +48,7 @@ class StudyCase:
 
     @property
     def id(self) -> str:
-        words = [self.name, self.world if self.world != EMBEDDED else "", self.scale or "full"]
-        return "-".join(word for word in words if word and word != "full")
+        return study_id(self.name, self.world, self.scale)
 
 
 class StudyRuns:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.alignment.rewards import RewardConfig
-from bench.alignment.rewards.config import FEATURES, NOISED
 from bench.alignment.studies.jobs import Jobs, Results, Training, Tuning
 from bench.records.types import (
+    FEATURES,
+    NOISED,
     FeatureNoiseStudy,
     GamingStudy,
     LongRuns,

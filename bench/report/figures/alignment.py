@@ -16,7 +16,7 @@ from bench.claims.measured import alignment_of
 from bench.motion.metrics import FOLLOWED, METRICS
 from bench.records import AlignmentRecord
 from bench.report import style
-from bench.report.figures.common import legend, metric
+from bench.report.figures.common import exactly, legend, mark, metric
 from bench.report.style import INK, SOFT
 
 MIB = 2**20
@@ -79,12 +79,14 @@ def paths(rows: Rows) -> Figure:
         for row, look in _looks(rows):
             runs = alignment_of(row).curves
             mean = [point.metrics for point in mean_curve(runs)]
-            axes.plot([p["reward"] for p in mean], [p[name] for p in mean], **look, linewidth=1.8, markersize=3)
-            x, y = (of_seeds([run[-1].metrics for run in runs], key) for key in ("reward", name))
-            axes.errorbar(x.mean, y.mean, y.half_width or 0, x.half_width or 0, **look, alpha=0.8)
-        start, real = mean_curve(first.curves)[0].metrics, first.real
-        axes.plot(start["reward"], start[name], marker="s", color=INK, markersize=7, linestyle="none")
-        axes.plot(real["reward"], real[name], marker="*", color=INK, markersize=12, linestyle="none")
+            x, y = (np.array([point.get(key) for point in mean], dtype=float) for key in ("reward", name))
+            axes.plot(x, y, **look, linewidth=1.8, markersize=3)
+            end = [run[-1].metrics for run in runs]
+            mark(axes, of_seeds(end, "reward"), of_seeds(end, name), **look, alpha=0.8)
+        for at, shape, size in ((mean_curve(first.curves)[0].metrics, "s", 7), (first.real, "*", 12)):
+            place = [at.get(key) for key in ("reward", name)]
+            if None not in place:
+                axes.plot(*place, marker=shape, color=INK, markersize=size, linestyle="none")
         axes.set_xlabel("held-out reward")
         axes.set_ylabel(metric(name))
     marks = [
@@ -103,7 +105,7 @@ def pareto(rows: Rows) -> Figure:
         gain = measured.gain["r1"]
         costs = (measured.memory.peak / MIB, mean_curve(measured.curves)[-1].cpu_seconds)
         for axes, cost in zip((left, right), costs, strict=True):
-            axes.errorbar(cost, gain.mean, gain.half_width or 0, **look, markersize=8, capsize=3)
+            mark(axes, exactly(cost), gain, **look, markersize=8, capsize=3)
     for axes in (left, right):
         axes.axhline(0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xscale("log")

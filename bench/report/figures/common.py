@@ -1,12 +1,15 @@
 """What every figure shares: titles that say where the data come from, and the legend."""
 
 from collections.abc import Sequence
+from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.claims import compare
 from bench.meters import METERS
 from bench.motion.metrics import METRICS
+from bench.records.types import Interval
 from bench.report.rows import MethodRecord
 
 
@@ -34,6 +37,17 @@ def size(record: MethodRecord) -> str:
 def metric(name: str) -> str:
     """A metric's label, with an arrow to what is better."""
     return f"{METRICS[name].label} {METRICS[name].arrow}"
+
+
+def mark(axes: Axes, x: Interval, y: Interval, **look: Any) -> None:
+    """A point with its intervals; nothing where one of the two was not measured."""
+    if x.mean is not None and y.mean is not None:
+        axes.errorbar(x.mean, y.mean, y.half_width or 0, x.half_width, **look)
+
+
+def exactly(value: float) -> Interval:
+    """What has no interval, for `mark`."""
+    return Interval(value, None)
 
 
 def legend(figure: Figure, handles: Sequence, columns: int = 6) -> None:

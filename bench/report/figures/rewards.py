@@ -12,15 +12,23 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.alignment.reading import Curve, Figures, of_seeds, paired, side, stopping_point
 from bench.alignment.reading import figure as value_of
-from bench.alignment.rewards.config import FEATURES, STATES
 from bench.claims.measured import study_of
 from bench.claims.rewards import RECALLS, is_tiny, recalls, recalls_by_level, reward_recall
 from bench.labels import method_label
 from bench.motion.metrics import FOLLOWED, METRICS, POOL
 from bench.records import StudyRecord
-from bench.records.types import FeatureNoiseStudy, GamingStudy, Noise, SplStudy, StrengthStudy, WindowsStudy
+from bench.records.types import (
+    FEATURES,
+    STATES,
+    FeatureNoiseStudy,
+    GamingStudy,
+    Noise,
+    SplStudy,
+    StrengthStudy,
+    WindowsStudy,
+)
 from bench.report import style
-from bench.report.figures.common import legend
+from bench.report.figures.common import exactly, legend, mark
 from bench.report.figures.common import metric as labelled
 from bench.report.style import COLOURS, INK, OTHER_METHOD, SOFT
 
@@ -116,7 +124,7 @@ def feature_noise(record: StudyRecord) -> Figure:
     ):
         for arm, (_, shade) in arms.items():
             points = [of_seeds(level, "R@1") for level in recalls_by_level(study.rewards[arm][noised])]
-            means = np.array([point.mean or 0.0 for point in points])
+            means = np.array([point.mean for point in points], dtype=float)
             halves = np.array([point.half_width or 0.0 for point in points])
             axes.fill_between(study.levels, means - halves, means + halves, color=shade, alpha=0.15, linewidth=0)
             axes.plot(study.levels, means, color=shade, linewidth=2, marker="o", markersize=3)
@@ -163,19 +171,20 @@ def strength(record: StudyRecord) -> Figure:
     )  # so that intervals do not hide one another
     for axes, metric in zip(panels, ("r1", "mm_dist"), strict=True):
         base = of_seeds(study.base, metric)
-        mean, half_width = base.mean or 0.0, base.half_width or 0.0
-        axes.axhspan(mean - half_width, mean + half_width, color=SOFT, alpha=0.12, linewidth=0)
-        axes.axhline(mean, color=SOFT, linewidth=1, linestyle=DASHED)
+        if base.mean is not None:
+            half_width = base.half_width or 0.0
+            axes.axhspan(base.mean - half_width, base.mean + half_width, color=SOFT, alpha=0.12, linewidth=0)
+            axes.axhline(base.mean, color=SOFT, linewidth=1, linestyle=DASHED)
         for number, method in enumerate(methods):
             shade, _ = _method(method, record)
             values = [of_seeds(reward.runs[method], metric) for reward in ordered]
             at = [reward_recall(reward) + apart * number for reward in ordered]
-            axes.plot(at, [value.mean for value in values], color=shade, linewidth=1.2)
+            axes.plot(at, np.array([value.mean for value in values], dtype=float), color=shade, linewidth=1.2)
             for reward, x, value in zip(ordered, at, values, strict=True):
-                axes.errorbar(
-                    x,
-                    value.mean,
-                    value.half_width or 0,
+                mark(
+                    axes,
+                    exactly(x),
+                    value,
                     color=shade,
                     marker="o",
                     markersize=6,
@@ -185,7 +194,7 @@ def strength(record: StudyRecord) -> Figure:
                 )
             value = of_seeds(study.of_world.runs[method], metric)
             x = reward_recall(study.of_world) + apart * number
-            axes.errorbar(x, value.mean, value.half_width or 0, color=shade, marker="D", markersize=6, capsize=2)
+            mark(axes, exactly(x), value, color=shade, marker="D", markersize=6, capsize=2)
         axes.set_xlabel("the reward's text-to-motion R@1, %")
         axes.set_ylabel(f"{labelled(metric)}  after fine-tuning")
     marks = [
@@ -255,10 +264,10 @@ def _difference(
         return
     each = np.array([paired([run], [other], name).mean for run, other in zip(ours, theirs, strict=True)], dtype=float)
     axes.plot([x] * len(each), each, color=shade, marker="o", markersize=2.5, alpha=0.35, linestyle="none")
-    axes.errorbar(
-        x,
-        value.mean,
-        value.half_width or 0,
+    mark(
+        axes,
+        exactly(x),
+        value,
         color=shade,
         marker="o",
         markersize=6,

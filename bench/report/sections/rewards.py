@@ -10,16 +10,18 @@ from matplotlib.figure import Figure
 from bench import claims
 from bench.alignment.reading import figure as value_of
 from bench.alignment.reading import hacked, of_seeds, over_seeds, paired, stopping_point
-from bench.alignment.rewards.config import FEATURES, NOISED, STATES
 from bench.claims import Verdict, compare
 from bench.claims.base_model import study
-from bench.claims.measured import alignment_of, mean_of, study_of
+from bench.claims.measured import alignment_of, study_of
 from bench.claims.rewards import metric_cells, recalls, recalls_by_level, reward_recall, trained_study, where
 from bench.claims.verdict import NotJudgedError
 from bench.labels import method_label
 from bench.motion.metrics import METRICS
 from bench.records import RewardMemoryRecord, RewardStepTimeRecord, StudyRecord
 from bench.records.types import (
+    FEATURES,
+    NOISED,
+    STATES,
     FeatureNoiseStudy,
     GamingStudy,
     Interval,
@@ -283,13 +285,11 @@ def _pulled(runs: Sequence[LongRuns], record: StudyRecord) -> str:
         if not run.pull or run.method not in free:
             continue
         pulled, alone = ([point.metrics for point in _moments(of)["end"]] for of in (run, free[run.method]))
+        means = {name: paired(pulled, alone, name).mean for name in ("reward", "r1", "fid")}
         reward, r1, fid = (
-            mean_of(paired(pulled, alone, name), f"{METRICS[name].label} at the end")
-            for name in ("reward", "r1", "fid")
+            f"{'?' if mean is None else f'{mean:+.3f}'} of {METRICS[name].label}" for name, mean in means.items()
         )
-        changes.append(
-            f"{_label(run.method, record)} by {reward:+.3f} of reward, {r1:+.3f} of R@1 and {fid:+.3f} of FID"
-        )
+        changes.append(f"{_label(run.method, record)} by {reward}, {r1} and {fid}")
     return f"The pull to the base changes the end of {'; of '.join(changes)}. " if changes else ""
 
 
