@@ -289,10 +289,10 @@ def _strength(study: types.StrengthStudy) -> Wrongs:
         yield "whose field study.rewards is empty"
     methods = study.of_world.runs
     if not methods:
-        yield "whose field study.of_world.runs is empty"
+        yield "whose field study.own.runs is empty"
     for number, under in enumerate([*study.rewards, study.of_world]):
         of_world = under is study.of_world
-        field = "study.of_world" if of_world else f"study.rewards[{number}]"
+        field = "study.own" if of_world else f"study.rewards[{number}]"
         for name in ("share", "spl"):
             if (getattr(under, name) is None) != of_world:
                 yield f"whose field {field}.{name} is {getattr(under, name)}"
