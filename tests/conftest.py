@@ -20,10 +20,11 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Defaults for a folder; options that are given go before them. They are not pyproject.toml's: `pytest bench/` has
     processes of its own."""
     options = config.option
-    if hasattr(config, "workerinput") or not all(Path(argument).is_dir() for argument in config.args):
+    if not all(Path(argument).is_dir() for argument in config.args):
         return
     options.markexpr = options.markexpr or "not slow"
-    if config.pluginmanager.hasplugin("xdist") and options.numprocesses is None and options.dist == "no":
+    is_worker = hasattr(config, "workerinput")
+    if config.pluginmanager.hasplugin("xdist") and not is_worker and options.numprocesses is None:
         options.numprocesses, options.maxprocesses, options.dist = "auto", MOST_PROCESSES, "worksteal"
 
 
