@@ -1,8 +1,9 @@
-"""How the tests are run: folders of them over all cores and without the slow ones, single files as they are; with one
-torch thread. The models are small, and on a busy machine threads only wait for others."""
+"""How the tests are run: folders of them over all cores and without the slow ones, single files as they are; with equal
+examples every time; with one torch thread. The models are small, and on a busy machine threads only wait for others."""
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
@@ -10,6 +11,9 @@ from bench.cases import Case
 from bench.memory import measure
 from bench.records import MemoryRecord, decode
 from bench.records.make import to_json
+
+hypothesis.settings.register_profile("tests", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("tests")
 
 MOST_PROCESSES = 8
 """Each loads torch: half a gigabyte."""
@@ -20,10 +24,12 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Defaults for a folder; options that are given go before them. They are not pyproject.toml's: `pytest bench/` has
     processes of its own."""
     options = config.option
-    if hasattr(config, "workerinput") or not all(Path(argument).is_dir() for argument in config.args):
+    if not all(Path(argument).is_dir() for argument in config.args):
         return
     options.markexpr = options.markexpr or "not slow"
-    if config.pluginmanager.hasplugin("xdist") and options.numprocesses is None and options.dist == "no":
+    if hasattr(config, "workerinput") or not config.pluginmanager.hasplugin("xdist"):
+        return
+    if options.numprocesses is None and options.dist == "no":
         options.numprocesses, options.maxprocesses, options.dist = "auto", MOST_PROCESSES, "worksteal"
 
 

@@ -236,7 +236,7 @@ SIZES = st.one_of(
     st.sampled_from([MIB, 10 * MIB, 64 * MIB]),
 )
 SETTINGS = st.sampled_from([Settings(), EXPANDABLE, Settings(max_split_size_mb=20), Settings(True, 32)])
-THOROUGH = hypothesis_settings(max_examples=150, deadline=None, derandomize=True)
+THOROUGH = hypothesis_settings(max_examples=150)
 
 
 @st.composite

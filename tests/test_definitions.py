@@ -21,7 +21,7 @@ from methods.drtune import drtune_steps
 from methods.refl import refl_steps
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}
-QUICK = settings(max_examples=15, deadline=None, derandomize=True)
+QUICK = settings(max_examples=15)
 STEPS = 6
 UNUSED = random.Random(0)
 

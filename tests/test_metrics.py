@@ -25,7 +25,7 @@ from bench.motion.metrics import (
 VECTORS = load("metrics")
 SETS = ["gt", "gen"]
 SEEDS = st.integers(0, 2**32 - 1)
-few = settings(max_examples=20, deadline=None)
+few = settings(max_examples=20)
 
 
 def published(case: str, name: str, value) -> None:

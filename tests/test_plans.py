@@ -17,7 +17,7 @@ from methods.easytune import EasyTune
 from methods.errors import InputError
 from methods.refl import ReFL, refl_steps
 
-QUICK = settings(max_examples=60, deadline=None, derandomize=True)
+QUICK = settings(max_examples=60)
 T = st.integers(2, 60)
 SEEDS = st.integers(0, 2**32 - 1)
 UNUSED = random.Random(0)

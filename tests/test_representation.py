@@ -122,7 +122,7 @@ def test_example_clip_of_humanml3d():
 
 @skeletons
 @given(seed=SEEDS, angle=st.floats(-np.pi, np.pi), x=st.floats(-10, 10), z=st.floats(-10, 10))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_where_a_motion_is_does_not_matter(skeleton, seed, angle, x, z):
     joints = random_motion(skeleton, seed)
     moved = turned(joints, angle) + np.array([x, 3, z])
@@ -132,7 +132,7 @@ def test_where_a_motion_is_does_not_matter(skeleton, seed, angle, x, z):
 
 @skeletons
 @given(seed=SEEDS, turn=st.floats(-4 * np.pi, 4 * np.pi))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_joints_come_back(skeleton, seed, turn):
     """Up to where the motion is: from the positions, and from the rotations if bones keep their lengths."""
     joints = random_motion(skeleton, seed, turn)

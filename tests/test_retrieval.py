@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bench.motion.metrics import MetricError, pools
 from bench.motion.retrieval import RANKS, retrieval
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 def brute(scores: np.ndarray, right: np.ndarray) -> tuple[dict[int, float], float]:

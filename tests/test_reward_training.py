@@ -37,7 +37,7 @@ from methods.samplers import ddim
 from methods.transformer import TransformerSize
 
 SEEDS = st.integers(0, 2**32 - 1)
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 PAPER = SplConfig(top=2)
 NOISY = NoiseConfig(probability=1.0, mode="M1T1")
 
