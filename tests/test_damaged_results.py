@@ -30,9 +30,15 @@ def result(random: Random) -> str:
 
 
 def journal(random: Random) -> str:
-    """Rows as a journal of the first version has them, and as entries that name their result."""
-    lines = [random.choice((row, {"key": "memory:x", "result": row})) for row in random.sample(one_of_each(), 3)]
+    """Rows as a journal of the first version has them, and as entries that name their result, with a digest or none."""
+    rows = random.sample(one_of_each(), 3)
+    lines = [random.choice((row, {"key": "x", "result": row}, _summed("x", row))) for row in rows]
     return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+
+def _summed(key: str, row: dict) -> dict:
+    """As bench.lane.kept writes it."""
+    return {"key": key, "sum": identity.key(row), "result": row}
 
 
 @functools.cache
@@ -138,7 +144,7 @@ def resumed(seeds: range, path: Path) -> Counter:
     for seed in seeds:
         random = Random(f"resumed {seed}")
         results = {f"key {number}": row for number, row in enumerate(random.sample(one_of_each(), 3))}
-        lines = [{"key": key, "sum": identity.key(row), "result": row} for key, row in results.items()]
+        lines = [_summed(key, row) for key, row in results.items()]
         path.write_bytes(damaged_lines("".join(f"{json.dumps(line)}\n" for line in lines), random))
         with contextlib.closing(Kept(path)) as kept:
             for key, row in results.items():
@@ -173,6 +179,18 @@ def test_a_journal_gives_its_whole_rows(name, tmp_path):
         assert len(records.load(path)) == whole
     else:
         assert attempt(records.load, path) == "refused"
+
+
+def test_a_row_of_a_journal_that_was_edited_is_refused(tmp_path):
+    row = json.loads(json.dumps(memory_row()))
+    path = tmp_path / "run.json.partial"
+    line = _summed("x", row)
+    path.write_text(json.dumps(line) + "\n")
+    assert len(records.load(path)) == 1
+    row["reading"]["peak"] += 1
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(records.RecordError, match=r"partial, line 1, is not as it was written"):
+        records.load(path)
 
 
 @pytest.mark.parametrize("path", ["\0", "no\ud800thing.json", "x" * 5000, "."], ids=["nul", "half", "long", "folder"])

@@ -8,7 +8,7 @@ from sample_rows import memory_row
 from test_damaged_results import baseline_file
 from test_data import line, read
 
-from bench import compare, records
+from bench import compare, records, step_time
 from bench.gate import baseline
 from bench.lane.kept import Kept
 from bench.motion.clip import DataError
@@ -94,3 +94,15 @@ def test_a_caption_line_with_a_key_twice_is_refused(tmp_path):
     text = json.dumps(line("a"))
     with pytest.raises(DataError, match=r"line 1 is no usable caption line \(it has the field id twice\)"):
         read(tmp_path, text.replace('"id"', '"id": "b", "id"', 1))
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"a": [1.5', '{"a": [0]}', '{"a": [1.5], "a": [2.5]}', "[" * 9999, '{"a": 7}', "7"]
+)
+def test_times_of_an_earlier_try_that_were_damaged_are_taken_again(text, tmp_path):
+    kept = tmp_path / "seconds.json"
+    assert step_time._read(kept) == {}
+    kept.write_text('{"a": [1.5, 2]}')
+    assert step_time._read(kept) == {"a": [1.5, 2.0]}
+    kept.write_text(text)
+    assert step_time._read(kept) == {}

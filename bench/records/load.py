@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from bench import identity
 from bench.records.contradictions import contradiction, shortened
 from bench.records.types import SCHEMA, Record
 from bench.records.upgrade import upgrade
@@ -120,7 +121,7 @@ def _from_benchmark_json(document: object, path: Path) -> list[object]:
 def from_journal(text: str, name: str) -> list[dict[str, Any]]:
     """The rows of a journal's whole lines. A kill cuts a line, and a full disk may cut one in the middle: what comes
     after it is whole again. Lines that are no records (results of parts of a row) are left out. RecordError, with
-    `name` for the file, for a line that has a field twice: no kill writes that."""
+    `name` for the file, for what no kill writes: a line that has a field twice, or a result of another digest."""
     rows = []
     for number, line in enumerate(text.split("\n"), 1):
         try:
@@ -131,6 +132,8 @@ def from_journal(text: str, name: str) -> list[dict[str, Any]]:
             continue
         result = row.get("result", row) if isinstance(row, dict) else None
         if isinstance(result, dict) and "schema" in result:
+            if isinstance(row, dict) and "sum" in row and row["sum"] != identity.key(result):
+                raise RecordError(f"{name}, line {number}, is not as it was written: it was edited, {AGAIN}")
             rows.append(result)
     return rows
 
