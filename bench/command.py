@@ -29,31 +29,38 @@ def carry_out(name: str, run: Callable[[], int], kept: str = "") -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter still gets the line
     mend = f": the same command goes on from {kept}" if kept else ""
+    came: list[int] = []
     try:
-        with terminated_in_order():
+        with terminated_in_order(came):
             code = run()
             sys.stdout.flush()
             return code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written goes nowhere
-        return NOT_READ
-    except (InputError, OSError) as error:
+    except (KeyboardInterrupt, Exception) as error:
+        # A library that was interrupted may raise another error in its place: torch says that a file is not whole.
+        if came or isinstance(error, KeyboardInterrupt):
+            terminated = signal.SIGTERM in came or isinstance(error, Terminated)
+            said, code = ("terminated", TERMINATED) if terminated else ("interrupted", INTERRUPTED)
+            print(f"\n{name}: {said}{mend}", file=sys.stderr)
+            gc.freeze()  # else Python looks through all of torch once more before it ends, for a second or two
+            return code
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written goes nowhere
+            return NOT_READ
+        if not isinstance(error, InputError | OSError):
+            raise
         print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt as error:
-        said, code = ("terminated", TERMINATED) if isinstance(error, Terminated) else ("interrupted", INTERRUPTED)
-        print(f"\n{name}: {said}{mend}", file=sys.stderr)
-        gc.freeze()  # else Python looks through all of torch once more before it ends, for a second or two
-        return code
 
 
 @contextlib.contextmanager
-def terminated_in_order() -> Iterator[None]:
+def terminated_in_order(came: list[int] | None = None) -> Iterator[None]:
     """While open, SIGTERM raises Terminated in the main thread, and Ctrl-C KeyboardInterrupt, whatever they did before;
-    but one that is ignored stays so."""
+    but one that is ignored stays so. The signal is added to `came`."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         ignore_signals()  # once is enough: ending is not interrupted
+        if came is not None:
+            came.append(number)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     before = {number: signal.getsignal(number) for number in SIGNALS}

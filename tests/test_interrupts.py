@@ -11,8 +11,10 @@ import pytest
 from bench_command import ALWAYS, ROOT, heed_interrupts
 from test_user_data import Letters, write
 
+from bench.command import carry_out
 from bench.motion.text import build_table
 from bench.world import user_data
+from methods.errors import InputError
 
 SIGNALS = ((signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"))
 SECONDS = 10.0
@@ -85,7 +87,7 @@ def test_while_a_world_is_made(number, code, said, tmp_path):
             if "clips; Plan" in line:  # training begins
                 break
         found, errors = ended(process, number)
-    assert found == code
+    assert found == code, errors
     assert f"\nbench.alignment.pretrain: {said}: the same command goes on from" in errors
     assert "Traceback" not in errors
     assert not list(tmp_path.rglob("*.part"))
@@ -98,7 +100,30 @@ def test_while_clips_are_made_for_a_reward(tmp_path):
             assert process.poll() is None
             time.sleep(0.01)
         code, errors = ended(process, signal.SIGTERM)
-    assert code == 143
+    assert code == 143, errors
     assert errors.startswith("\nbench.alignment.rewards: terminated: the same command goes on from")
     assert len(errors.splitlines()) == 2
     assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code", "said"), SIGNALS)
+@pytest.mark.parametrize(
+    "other", [InputError("not a whole file"), ValueError("no shape")], ids=lambda e: type(e).__name__
+)
+def test_where_a_library_raises_another_error_in_its_place(number, code, said, other, capsys):
+    """As torch does, interrupted while it reads a file: the file is whole."""
+
+    def run() -> int:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(SECONDS)
+        except KeyboardInterrupt:
+            raise other from None
+        return 0
+
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        assert carry_out("a command", run) == code
+    finally:
+        signal.signal(number, before)
+    assert capsys.readouterr().err == f"\na command: {said}\n"
