@@ -149,10 +149,11 @@ def _score(
     timestep = max(sampler[step.index].next_timestep, 0) if step.score is Score.NOISY else None
 
     def score(piece: Piece) -> tuple[Tensor, Tensor]:
-        call: Callable[..., Tensor] = functools.partial(reward, timestep=timestep)
+        call: Callable[..., Tensor] = reward
         if prompts is not None:
             call = functools.partial(call, prompts=piece.of(prompts))
-        return _score_piece(step.weight * piece.share, backbone, call, piece.inputs(batch), piece.of(latent), phases)
+        weight, inputs = step.weight * piece.share, piece.inputs(batch)
+        return _score_piece(weight, backbone, call, inputs, piece.of(latent), timestep, phases)
 
     if pieces[0].rows is None:
         return score(pieces[0])
@@ -163,14 +164,20 @@ def _score(
 
 
 def _score_piece(
-    weight: float, backbone: Backbone, reward: Callable[..., Tensor], batch: Batch, latent: Tensor, phases: Phases
+    weight: float,
+    backbone: Backbone,
+    reward: Callable[..., Tensor],
+    batch: Batch,
+    latent: Tensor,
+    timestep: int | None,
+    phases: Phases,
 ) -> tuple[Tensor, Tensor]:
     """The same of motions that are scored together."""
     leaf = latent.detach().requires_grad_()
     with phases("decode"):
         motion = backbone.decode(leaf, batch)
     with phases("reward"):
-        rewards = reward(motion, batch)
+        rewards = reward(motion, batch, timestep)
         if rewards.shape != (len(batch),):
             raise RewardError(
                 f"the reward returned shape {tuple(rewards.shape)} for {len(batch)} motions, expected "

@@ -176,11 +176,12 @@ def save(path: Path, rows: Iterable[Row]) -> None:
 
 def _written(row: Row) -> str:
     """One row as JSON, a fact a line."""
-    key = likeness(row)
+    key, given = likeness(row), msgspec.to_builtins(row.settings)  # without those that are as ever
+    settings = {name: key[f"settings.{name}"] for name in sorted(given) if f"settings.{name}" in key}
     facts = {
         "id": row.case.id,
         "case": {name: value for name, value in msgspec.to_builtins(row.case).items() if name != "id"},
-        "settings": {name.removeprefix("settings."): v for name, v in key.items() if name.startswith("settings.")},
+        "settings": settings,
         "environment": {name: key[name] for name in ("torch", "device", "cuda") if key[name] is not None},
         "margin": row.margin,
         **{figure: getattr(row, figure) for figure in FIGURES},
