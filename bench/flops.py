@@ -26,8 +26,8 @@ def count(case: Case) -> int:
     scale = replace(case, method="draft:k=1", steps=2, seed=0, profile=f"{case.profile}+precision=fp32")
     without_graph = len(plan.steps) - plan.recorded + sum(switches.savings.recomputed(plan))
     total = without_graph * _call(scale, False) + plan.recorded * _call(scale, True) + _prompts(scale)
-    size = min(switches.score or case.batch, case.batch)
-    pieces = Counter([size] * (case.batch // size) + [case.batch % size] * (case.batch % size > 0))
+    batch = _run(scale).batch
+    pieces = Counter(len(piece.inputs(batch)) for piece in Savings(score=switches.score).pieces(batch))
     for step in plan.steps:
         if step.score is not None:
             total += sum(many * _score(scale, step.score, motions) for motions, many in pieces.items())

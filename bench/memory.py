@@ -22,6 +22,8 @@ class MemoryJob:
     """Reads the memory of one case."""
 
     case: Case | RewardCase
+    count_flops: bool = True
+    """Whether a simulated update's FLOPs are counted, too."""
 
     kind: ClassVar[str] = "memory"
     result: ClassVar = MemoryRecord | RewardMemoryRecord
@@ -36,28 +38,31 @@ class MemoryJob:
         return METERS[self.case.meter].alone
 
     def run(self, desk: Desk) -> MemoryRecord | RewardMemoryRecord:
-        return measure(self.case, desk.enter)
+        return measure(self.case, desk.enter, self.count_flops)
 
 
 class MemoryRuns:
-    """The memory records of cases, measured by worker processes ahead of being asked for."""
+    """The memory records of cases, measured by worker processes ahead of being asked for; count_flops: as MemoryJob."""
 
-    def __init__(self, lane: Lane, cases: Sequence[Case | RewardCase] = ()) -> None:
-        self._lane = lane
+    def __init__(self, lane: Lane, cases: Sequence[Case | RewardCase] = (), *, count_flops: bool = True) -> None:
+        self._lane, self._count_flops = lane, count_flops
         self.add(cases)
 
     def add(self, cases: Sequence[Case | RewardCase]) -> None:
         """Begins with the longest, so that no core is left alone with a long case at the end."""
-        self._lane.submit_all([MemoryJob(case) for case in sorted(cases, key=_scores, reverse=True)])
+        self._lane.submit_all([self._job(case) for case in sorted(cases, key=_scores, reverse=True)])
 
     def record(self, case: Case | RewardCase) -> MemoryRecord | RewardMemoryRecord:
         """Waits for a case."""
         try:
-            return self._lane.wait(self._lane.submit(MemoryJob(case)))
+            return self._lane.wait(self._lane.submit(self._job(case)))
         except WorkerDiedError as error:
             if error.killed:
                 return make.memory(case, "oom", f"{case.id}: {error}, most likely for memory: lower --batch")
             return make.memory(case, "failed", f"{case.id}: {error}")
+
+    def _job(self, case: Case | RewardCase) -> MemoryJob:
+        return MemoryJob(case, self._count_flops)
 
 
 def _scores(case: Case | RewardCase) -> int:
@@ -66,10 +71,10 @@ def _scores(case: Case | RewardCase) -> int:
 
 
 def measure(
-    case: Case | RewardCase, enter: Callable[[str], None] = lambda _: None
+    case: Case | RewardCase, enter: Callable[[str], None] = lambda _: None, count_flops: bool = True
 ) -> MemoryRecord | RewardMemoryRecord:
-    """The memory record of one case, read in this process. `enter` is given the name of each phase that begins. Never
-    raises but for an interrupt."""
+    """The memory record of one case, read in this process. `enter` is given the name of each phase that begins;
+    count_flops as MemoryJob. Never raises but for an interrupt."""
     phase = "loading"
 
     def begin(name: str) -> None:
@@ -78,16 +83,24 @@ def measure(
         enter(name)
 
     try:
-        meter = METERS[case.meter]
-        reading = meter.measure(case, begin)
-        operations = flops.count(case) if meter.simulated and isinstance(case, Case) else None
+        reading = METERS[case.meter].measure(case, begin)
     except MeterUnavailableError as error:
         return make.memory(case, "unavailable", str(error))
     except (Exception, SystemExit) as error:
         if out_of_memory(error):
             return make.memory(case, "oom", f"{case.id} does not fit in the phase {phase}{_reached(case)}")
         return make.memory(case, "failed", f"{one_sentence(error)} (in the phase {phase})")
-    return make.memory(case, "ok", reading=reading, flops=operations)
+    return make.memory(case, "ok", reading=reading, flops=_flops(case) if count_flops else None)
+
+
+def _flops(case: Case | RewardCase) -> int | None:
+    """FLOPs of a simulated update; None for others, and where they cannot be counted: the memory read stands."""
+    if not METERS[case.meter].simulated or isinstance(case, RewardCase):
+        return None
+    try:
+        return flops.count(case)
+    except Exception:
+        return None
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -437,8 +437,8 @@ def finetune(
     name, as JSON values (a file as name@digest, of which only the digest counts); the curve names it, and a run that
     was given otherwise is not continued. measure: called with the result's weights in the backbone, before trajectory
     1, after each of `measure_at` and after the last one; its JSON goes into the curve. It must depend on nothing but
-    them: a run that goes on calls it for what is left alone. on_trajectory: told each record
-    as it is made.
+    these weights and their number of trajectories, since a run that goes on calls it for the rest alone. on_trajectory:
+    given each record as it is made.
 
     FinetuneError for a run that cannot begin or go on, InputError where another run holds the folder or nothing can be
     written there; the last checkpoint stays.

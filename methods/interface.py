@@ -77,8 +77,9 @@ class Reward(Protocol):
     """A differentiable score of motions against their prompts.
 
     What it may have beside, for the levers of methods.memory: `per_motion = False`, if the reward of one motion depends
-    on the others of its batch, which then are never scored in pieces; and `encode_prompts(batch)`, a tensor `[B, ...]`
-    that a call then takes as `prompts`, to save encoding them anew.
+    on the others of its batch, which then are never scored in pieces; `encode_prompts(batch)`, a tensor `[B, ...]` that
+    a call then takes as `prompts`, to save encoding them anew; and `means`, which where it is true makes a reward that
+    draws samples draw none.
     """
 
     def __call__(self, motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:

@@ -69,7 +69,7 @@ def bench_here(*arguments: object, record: Callable[[Case], MemoryRecord] = meas
     with (
         contextlib.chdir(ROOT),
         mock.patch("bench.lane.lane.Workers", InThisProcess),
-        mock.patch("bench.memory.measure", lambda case, enter: record(case)),
+        mock.patch("bench.memory.measure", lambda case, *_: record(case)),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):

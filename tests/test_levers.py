@@ -8,6 +8,7 @@ from test_simulated import METHODS, tiny
 
 from bench import flops, memory
 from bench.cases import Case, matrix
+from bench.lane import Desk
 from bench.meters.lowering import cuda_lowering
 from bench.profiles import LEVERS
 from bench.report.sections.levers import levers
@@ -89,3 +90,16 @@ def test_the_published_ratio_of_flops():
     for spec, ratio in (("paper", 1.702), ("lean", 2.318)):
         draft, easytune = (flops.count(Case(method, profile=spec)) for method in ("draft", "easytune"))
         assert draft / (easytune / 50) == pytest.approx(ratio, abs=0.001)
+
+
+def test_memory_that_was_read_stands_where_flops_cannot_be_counted(monkeypatch):
+    def broken(case: Case) -> int:
+        raise RuntimeError("made up")
+
+    monkeypatch.setattr(flops, "count", broken)
+    row = memory.measure(tiny("draft:k=1"))
+    assert (row.status, row.flops) == ("ok", None)
+
+
+def test_the_planner_counts_no_flops():
+    assert memory.MemoryJob(tiny("draft:k=1"), count_flops=False).run(Desk(None, print, lambda _: None)).flops is None

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import psutil
 import torch
 
+from bench.cases import Case
 from bench.meters.meta_cache import MetaCache
 from bench.meters.tracker import Tracker
-from bench.plan import size
-from bench.records.make import PLAN_DRAWS
-from bench.setup import WithoutData
+from bench.plan import draws, size
+from bench.setup import WithoutData, draw_plan
 from bench.units import gib
 from bench.world import World
 from methods import PHASES, Backbone, Batch, Plan, Reward, Sampler, Savings, parse, rollout, sample
@@ -43,7 +43,7 @@ def parse_budget(text: str) -> int:
 
 def largest_plan(method: str, steps: int) -> Plan:
     """Of a random plan's draws, the one that holds the most denoiser calls."""
-    return max((parse(method).plan(steps, random.Random(draw)) for draw in range(PLAN_DRAWS)), key=lambda p: p.held)
+    return draw_plan(draws.worst(Case(method, steps=steps)))
 
 
 def longest(base: World, prompts: int) -> Batch:

@@ -26,7 +26,7 @@ class Simulator:
     def __init__(self, kept: Path | None = None) -> None:
         self._kept = Kept(kept)
         self._lane = Lane(self._kept)
-        self._runs = MemoryRuns(self._lane)
+        self._runs = MemoryRuns(self._lane, count_flops=False)
         self._same: dict[tuple, Case] = {}
         self._readings: dict[Case, Reading | str] = {}
 

@@ -64,7 +64,7 @@ def profiles(records: Sequence[MethodRecord]) -> list[str]:
 
 def levers(records: Sequence[Record]) -> list[list[MemoryRecord]]:
     """Good memory rows of one device and scale, a list a lever in order, each in the methods' order: where most levers
-    were pulled. Empty where there is none but the profiles that a claim is judged under."""
+    were pulled. Empty where there are fewer than three: paper and frozen alone have sections of their own."""
     groups = [
         group for rows in comparable(_planned(good(memory(records)))) for group in _by(lambda r: scale(r.case), rows)
     ]
