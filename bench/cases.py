@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from bench.records.types import MethodCase
 
 EMBEDDED = "embedded"
-"""The backbone of rows of the embedded world; of other worlds, the name of their motion."""
+"""The name of the embedded world; that of a world of the user's motion is its folder's."""
+
+
+def is_published(world: str) -> bool:
+    """Whether a world, by its name, is of published models and data: `published:humanml3d`."""
+    return world.partition(":")[0] == "published"
 
 
 MOST_BATCH, MOST_SEED = 2**31 - 1, 2**63 - 1

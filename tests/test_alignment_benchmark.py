@@ -218,7 +218,7 @@ class TestCases:
         ("arguments", "words"),
         [
             (("ppo",), "unknown method 'ppo'"),
-            (("draft", "huge"), "unknown alignment size 'huge': choose one of full, quick, tiny"),
+            (("draft", "huge"), "unknown alignment size 'huge': choose one of reference, full, quick, tiny"),
             (("draft", "tiny", 0), "between 1 and 10, not 0"),
             (("draft:k=99", "tiny"), "k must be"),
         ],

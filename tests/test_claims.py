@@ -268,7 +268,8 @@ def test_c12_compares_drtunes_slope_with_drafts():
 
 def test_c3_on_a_cpu_says_the_direction_and_that_it_cannot_settle_the_factor():
     found = verdict([timed("draft", [4.0, 2.0, 2.0]), timed("easytune", [20.0, 20.0, 20.0])], "C3")
-    assert found.outcome is Outcome.IN_PART  # faster per optimiser step (2 s against 0.4), slower per update
+    assert found.words == "not seen here"  # faster per optimiser step (2 s against 0.4), slower per update: never 7.3×
+    assert found.here == "batch 2 on a CPU"
     assert "5.0× faster per optimiser step and 10.0× slower per update" in found.finding
     assert "cannot settle" in found.finding
     assert "a CPU (a CPU, 2 cores) at batch 2" in found.finding
@@ -289,7 +290,7 @@ def test_c3_on_a_gpu_at_the_published_batch_needs_the_factor(draft, easytune, ou
     # The CPU's rows say the contrary, and do not count.
     records += [timed("draft", [1.0]), timed("easytune", [1000.0])]
     found = verdict(records, "C3")
-    assert found.outcome is outcome
+    assert found.words == str(outcome)
     assert "cannot settle" not in found.finding
     assert found.provenance == "measured on a GPU, torch 2.13.0"
 
@@ -298,14 +299,9 @@ def test_c3_on_a_gpu_at_the_published_batch_needs_the_factor(draft, easytune, ou
 def test_c3_is_settled_only_by_a_gpu_at_the_published_batch(setting):
     faster = verdict([timed("draft", [100.0], **setting), timed("easytune", [10.0], **setting)], "C3")
     slower = verdict([timed("draft", [1.0], **setting), timed("easytune", [99.0], **setting)], "C3")
-    assert (faster.outcome, slower.outcome) == (Outcome.IN_PART, Outcome.FAILS)
+    assert (faster.words, slower.words) == ("seen here", "not seen here")
     assert "cannot settle" in faster.finding
     assert "cannot settle" in slower.finding
-
-
-def test_c3_never_holds_outright_on_a_cpu():
-    found = verdict([timed("draft", [1000.0]), timed("easytune", [1.0])], "C3")
-    assert found.outcome is Outcome.IN_PART
 
 
 # Like with like.

@@ -12,7 +12,7 @@ from msgspec import structs
 import methods
 from bench import records
 from bench.alignment.benchmark import METHODS, SEEDS
-from bench.alignment.benchmark.cases import SIZES
+from bench.alignment.benchmark.cases import REFERENCE_SEEDS, SIZES
 from bench.alignment.studies import TRAINED
 from bench.alignment.studies.trained import SCALES
 from bench.cases import MATRICES, Case
@@ -147,7 +147,11 @@ def test_the_help_names_every_choice_and_the_usual_number_of_seeds():
     for option, names in (("--align=SIZE", SIZES), ("--study=NAME", TRAINED), ("--study-scale=SCALE", SCALES)):
         words = re.findall(r"[\w-]+", text.partition(option)[2].partition(" --")[0])
         assert set(names) <= set(words), option
-    assert text.partition("--align-seeds=N")[2].partition(" --")[0].endswith(f"(default: {SEEDS})")
+    assert (
+        text.partition("--align-seeds=N")[2]
+        .partition(" --")[0]
+        .endswith(f"(default: {SEEDS}; {REFERENCE_SEEDS} at the size reference)")
+    )
 
 
 def test_cases_can_be_listed_without_running_them():

@@ -35,7 +35,13 @@ def _methods(*specs: str) -> str:
 EXTENDED = "MotionRFT, arXiv 2603.27185"
 ALIGNMENT = "the alignment benchmark"
 ALIGN_COMMAND = f"pytest bench/ -m alignment --align full --benchmark-json=run.json && {REPORT_COMMAND}"
-STUDIES_COMMAND = f"pytest bench/test_studies.py --benchmark-json=run.json && {REPORT_COMMAND}"
+PUBLISHED_WORLD = "--align-world published:FOLDER"
+"""What makes a run of the alignment benchmark, or of a study, one of the published models and data."""
+
+
+def base_studies(choice: str = "") -> str:
+    """The shell line that runs the studies of the base model and reports on them."""
+    return f"pytest bench/test_studies.py {choice} --benchmark-json=run.json && {REPORT_COMMAND}".replace("  ", " ")
 
 
 def study_command(*names: str) -> str:
@@ -67,6 +73,7 @@ CLAIMS = (
         "Per what is not said: per optimiser step, per update, or time to a given reward.",
         command("", "step_time"),
         judge_speed,
+        settles=command("--meter cuda --time-batch 256", "step_time"),
     ),
     Claim(
         "C4",
@@ -75,6 +82,7 @@ CLAIMS = (
         "(2.872 - 2.637) / 2.872.",
         ALIGN_COMMAND,
         judge_alignment,
+        settles=command(f"--align full {PUBLISHED_WORLD}", "alignment"),
     ),
     Claim(
         "C5",
@@ -89,16 +97,18 @@ CLAIMS = (
         "The chain coefficient ∏ ∂π(x_s)/∂x_s goes to zero for early steps, so they are hardly optimised",
         f"{PAPER}, figure 3",
         "Corollary 1 gives the decomposition, Corollary 2 EasyTune's single term.",
-        STUDIES_COMMAND,
+        base_studies(),
         judge_chain,
+        settles=base_studies(PUBLISHED_WORLD),
     ),
     Claim(
         "C7",
         "Noisy motions stay similar to the clean ones, so that a step can be scored",
         f"{PAPER}, figure 4",
         "Similar by which measure hangs on the retrieval model.",
-        STUDIES_COMMAND,
+        base_studies(),
         judge_similarity,
+        settles=base_studies(PUBLISHED_WORLD),
     ),
     Claim(
         "C8",
@@ -107,6 +117,7 @@ CLAIMS = (
         "On MLD. ODE samplers may use x̂_0; SDE samplers need the noise-aware reward. Here by window as well.",
         study_command("windows"),
         judge_noise_aware,
+        settles=command(f"--study windows {PUBLISHED_WORLD}", "study"),
     ),
     Claim(
         "C9",
@@ -116,6 +127,7 @@ CLAIMS = (
         "without it; here points, and against those.",
         study_command("spl"),
         judge_spl,
+        settles=command(f"--study spl {PUBLISHED_WORLD}", "study"),
     ),
     Claim(
         "C10",

@@ -1,10 +1,11 @@
-"""C6 and C7: what the studies of the base model say. They are of the embedded world, not of the published MLD."""
+"""C6 and C7: what the studies of the base model say, of a published world where they were run on one."""
 
 from collections.abc import Sequence
 
 import pandas as pd
 
-from bench.cases import EMBEDDED
+from bench.cases import EMBEDDED, is_published, study_id
+from bench.claims.alignment import here_of, is_evidence
 from bench.claims.compare import provenance
 from bench.claims.measured import study_of
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict, outcome_of
@@ -18,12 +19,13 @@ SIMILAR = 0.5
 
 
 def study(records: Sequence[Record], name: str) -> StudyRecord:
-    """The latest good record of a study of the embedded world; NotJudgedError if there is none."""
-    good = [r for r in records if isinstance(r, StudyRecord) and r.ok and r.case.world == EMBEDDED]
-    named = [r for r in good if r.case.id == name]
+    """The latest good record of a study, by its name in ids; of a published world before the embedded one.
+    NotJudgedError if there is none."""
+    good = [r for r in records if isinstance(r, StudyRecord) and r.ok and is_evidence(r.case.world)]
+    named = [r for r in good if name == study_id(r.case.name, EMBEDDED, r.case.scale)]
     if not named:
         raise NotJudgedError(f"Missing: study {name} of the embedded world.")
-    return named[-1]
+    return max(reversed(named), key=lambda r: is_published(r.case.world))
 
 
 def judge_chain(records: Sequence[Record]) -> Verdict:
@@ -45,7 +47,8 @@ def judge_chain(records: Sequence[Record]) -> Verdict:
         outcome_of(gone),
         f"{finding} {_where(record)}",
         pd.DataFrame(fields(result)),
-        f"embedded world, {provenance(record)}",
+        f"{record.case.world} world, {provenance(record)}",
+        here_of(record.case.world),
     )
 
 
@@ -68,7 +71,8 @@ def judge_similarity(records: Sequence[Record]) -> Verdict:
         f"{kept['predicted'][0]:.0%}."
     )
     numbers = pd.DataFrame({**fields(result), **{f"{name}, kept": values for name, values in kept.items()}})
-    return Verdict("C7", outcome, f"{finding} {_where(record)}", numbers, f"embedded world, {provenance(record)}")
+    origin = f"{record.case.world} world, {provenance(record)}"
+    return Verdict("C7", outcome, f"{finding} {_where(record)}", numbers, origin, here_of(record.case.world))
 
 
 def _kept(similarity: Sequence[float], floor: Sequence[float]) -> list[float]:
@@ -76,4 +80,5 @@ def _kept(similarity: Sequence[float], floor: Sequence[float]) -> list[float]:
 
 
 def _where(record: StudyRecord) -> str:
-    return f"Of the embedded world ({record.case.steps} steps), not of the published model and reward."
+    where = "" if is_published(record.case.world) else ", not of the published model and reward"
+    return f"Of the {record.case.world} world ({record.case.steps} steps){where}."

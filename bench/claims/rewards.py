@@ -1,12 +1,14 @@
-"""C8 and C9: what the studies that train rewards, and fine-tune under them, say. They are of a small world, not of the
-published models and data."""
+"""C8 and C9: what the studies that train rewards, and fine-tune under them, say; of a published world where they were
+run on one."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 
 import pandas as pd
 
-from bench.alignment.reading import Figures, of_seeds, over_seeds, paired, side
+from bench.alignment.reading import Figures, decided, of_seeds, over_seeds, paired
+from bench.cases import is_published
+from bench.claims.alignment import here_of
 from bench.claims.base_model import study
 from bench.claims.compare import provenance
 from bench.claims.measured import mean_of, study_of
@@ -54,19 +56,21 @@ def where(record: StudyRecord, seeds: int) -> str:
     """A sentence on what a study's figures are of."""
     tiny = ", at the tiny scale, which shows that it runs and no more" if is_tiny(record) else ""
     count = f"{seeds} seed{'s' if seeds > 1 else ''}"
-    return f"Of the {record.case.world} world ({record.case.steps} steps, {count}{tiny}), not of the published models."
+    models = "" if is_published(record.case.world) else ", not of the published models"
+    return f"Of the {record.case.world} world ({record.case.steps} steps, {count}{tiny}){models}."
 
 
 def judge_noise_aware(records: Sequence[Record]) -> Verdict:
     """C8: EasyTune's R@1 over all steps with the noise-aware reward less that with the one-step prediction, paired by
-    seed. It holds where the 95% interval over seeds (Student's t) lies above 0, fails where it lies below; in part
-    otherwise, and where another window clearly says the opposite."""
+    seed. It holds where that is clearly above 0, fails where it is clearly below, and is undecided otherwise; it holds
+    in part where another window clearly says the opposite. What is said of all windows together is right with a
+    probability of 95% (reading.decided)."""
     record = trained_study(records, "windows")
     result = study_of(record, WindowsStudy)
     clean, noisy = result.runs["x0-hat"], result.runs["noisy"]
     widths = [past - first for first, past in result.windows]
     whole = widths.index(max(widths))  # all steps
-    sides = [side(paired(theirs, ours, "r1")) for ours, theirs in zip(clean, noisy, strict=True)]
+    sides = decided([paired(n, c, "r1") for c, n in zip(clean, noisy, strict=True)], len(noisy[whole]))
     changes = {metric: interval(paired(noisy[whole], clean[whole], metric), "+.3f") for metric in AFTER}
     others = [
         f"{steps_of(window)} favour {'the noisy state' if favoured > 0 else 'x̂₀'}"
@@ -86,6 +90,7 @@ def judge_noise_aware(records: Sequence[Record]) -> Verdict:
         f"{finding} {where(record, len(noisy[whole]))}",
         windows_table(result),
         f"{record.case.world} world, {provenance(record)}",
+        here_of(record.case.world),
     )
 
 
@@ -112,7 +117,7 @@ def judge_spl(records: Sequence[Record]) -> Verdict:
         f"pair; with K = 1 in place of 10 {eager_pairs:.0%} did, and R@1 changes by {_points(eager)}. After EasyTune "
         f"the evaluator's R@1 is {tuned} against that under the control."
     )
-    sides = [side(gains["R@1"]), side(released)]
+    sides = decided([gains["R@1"], released], len(by_arm["spl"]))
     # Neither a gain nor room in the interval for the published one: nothing is left of the claim.
     excluded = not any(one > 0 for one in sides) and _upper(gains["R@1"]) < PUBLISHED_SPL
     return Verdict(
@@ -121,6 +126,7 @@ def judge_spl(records: Sequence[Record]) -> Verdict:
         f"{finding} {where(record, len(by_arm['spl']))}",
         spl_table(result),
         f"{record.case.world} world, {provenance(record)}",
+        here_of(record.case.world),
     )
 
 
@@ -132,8 +138,10 @@ def _upper(difference: Interval) -> float:
 
 
 def _outcome(deciding: int, sides: Sequence[int]) -> Outcome:
-    """Of the reading that decides, unless another one clearly says the opposite (see reading.side)."""
-    if not deciding or -deciding in sides:
+    """Of the reading that decides, unless another one clearly says the opposite."""
+    if not deciding:
+        return Outcome.UNDECIDED
+    if -deciding in sides:
         return Outcome.IN_PART
     return Outcome.HOLDS if deciding > 0 else Outcome.FAILS
 

@@ -15,9 +15,21 @@ class Outcome(StrEnum):
     HOLDS = "holds"
     IN_PART = "holds in part"
     """It depends on what is meant; the finding says which reading holds."""
+    UNDECIDED = "undecided"
+    """The differences that would decide lie within their intervals."""
     FAILS = "does not hold"
     NOT_JUDGED = "not judged"
     """The finding says what is missing."""
+
+
+HERE = {
+    Outcome.HOLDS: "seen here",
+    Outcome.IN_PART: "seen here in part",
+    Outcome.UNDECIDED: "undecided here",
+    Outcome.FAILS: "not seen here",
+    Outcome.NOT_JUDGED: "not judged",
+}
+"""What a verdict is called where the evidence is of something smaller than what was claimed."""
 
 
 def outcome_of(readings: Sequence[bool]) -> Outcome:
@@ -38,6 +50,14 @@ class Verdict:
     """Every number behind it."""
     provenance: str = ""
     """Simulated, measured on a device, or a CPU; empty if not judged."""
+    here: str = ""
+    """What it is of, where that is not what was claimed: a small world in place of the published models and data, a CPU
+    in place of a GPU. Empty at the published scale."""
+
+    @property
+    def words(self) -> str:
+        """ "holds" and its like at the published scale, "seen here" and its like elsewhere."""
+        return HERE[self.outcome] if self.here else str(self.outcome)
 
 
 @dataclass(frozen=True)
@@ -54,6 +74,8 @@ class Claim:
     judge: Callable[[Sequence[Record]], Verdict] | None = None
     needs: str = ""
     """What would judge it, where no judge does yet."""
+    settles: str = ""
+    """The command that would settle it, where the verdict is of something smaller (Verdict.here)."""
 
 
 class NotJudgedError(Exception):

@@ -85,9 +85,9 @@ def _closing(folder: Path, files: Sequence[Path], rendered: dict[str, bytes], ve
         "",
     ]
     for claim, verdict in zip(CLAIMS, verdicts, strict=True):
-        lines.append(f"{claim.id:<5}{verdict.outcome.upper():<15}{claim.text}")
+        lines.append(f"{claim.id:<5}{verdict.words.upper():<19}{claim.text}")
         if verdict.outcome is not Outcome.NOT_JUDGED or claim.judge:
-            lines.append(textwrap.indent(textwrap.fill(verdict.finding, 100), " " * 20))
+            lines.append(textwrap.indent(textwrap.fill(verdict.finding, 100), " " * 24))
     return "\n".join(lines)
 
 

@@ -52,11 +52,12 @@ def verdict_table(verdicts: list[Verdict]) -> pd.DataFrame:
         {
             "id": claim.id,
             "claim": claim.text,
-            "verdict": str(verdict.outcome),
+            "verdict": verdict.words + (f" ({verdict.here})" if verdict.here else ""),
             "finding": verdict.finding,
             "from": verdict.provenance,
             "source": claim.source,
             "command": claim.command,
+            "settled by": claim.settles if verdict.here else "",
         }
         for claim, verdict in zip(CLAIMS, verdicts, strict=True)
     )
@@ -80,7 +81,7 @@ def summary(report: Report) -> str:
         runs=report.runs,
         caveat=report.caveat,
         verdicts=verdicts[["id", "claim", "verdict", "finding"]],
-        sources=verdicts[["id", "from", "source", "command"]],
+        sources=verdicts[["id", "from", "source", "command", "settled by"]],
         sections=report.sections,
         table=lambda frame: Markup(tables.markdown(frame)),
     )

@@ -11,7 +11,7 @@ jobs     what worker processes do
 runs     a method's jobs, and the record that they amount to
 """
 
-from bench.alignment.benchmark.cases import GRID, METHODS, SEEDS, SIZES, TARGET, AlignmentCase, Size
+from bench.alignment.benchmark.cases import GRID, METHODS, SEEDS, SIZES, TARGET, AlignmentCase, Size, seeds_of
 from bench.alignment.benchmark.jobs import MEMORY
 from bench.alignment.benchmark.runs import CLOCK, AlignmentRuns, compared, made, to_reach
 
@@ -28,5 +28,6 @@ __all__ = [
     "Size",
     "compared",
     "made",
+    "seeds_of",
     "to_reach",
 ]

@@ -53,7 +53,7 @@ STEP_COSTS = claims.command("", "'memory or step_time'")
 def noise(records: Records) -> Section:
     title, record = "What the reward knows in the middle of denoising", _study_of_base(records, "noise")
     if record is None:
-        return Section("noise", title, command=claims.STUDIES_COMMAND)
+        return Section("noise", title, command=claims.base_studies())
     study, trained = study_of(record, Noise), _trained(records, "windows")
     at, chance = study.timestep, study.chance[0]
     least = ABOVE_CHANCE * chance

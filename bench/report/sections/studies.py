@@ -24,5 +24,5 @@ def _study(records: Records, name: str, title: str, judge: Callable, draw: Calla
     try:
         verdict, record = judge(records), claims.base_model.study(records, name)
     except NotJudgedError:
-        return Section(name, title, command=claims.STUDIES_COMMAND)
+        return Section(name, title, command=claims.base_studies())
     return Section(name, title, verdict.finding, lambda: draw(record), verdict.numbers)
