@@ -92,6 +92,17 @@ def test_steps_are_timed_as_updates_are(tmp_path):
     assert timing.per_sample.median == pytest.approx(timing.per_update.median / 12)
 
 
+def test_long_updates_are_timed_twice_where_nobody_says_how_often(tmp_path, monkeypatch):
+    cases = [replace(TINY, meter="host"), Case("refl", "mld-tiny", steps=2, batch=2, frames=8, meter="host")]
+    monkeypatch.setattr(step_time, "_timed", lambda run: 12.0 if run.case is cases[0] else 9.0)
+    rounds = {}
+    for asked in (None, 3):
+        (folder := tmp_path / str(asked)).mkdir()
+        desk = Desk(folder, print, print)
+        rounds[asked] = [row.timing.rounds for row in step_time.measure(cases, asked, desk)]
+    assert rounds == {None: [2, 3], 3: [3, 3]}
+
+
 def test_the_table_and_the_section(rows):
     frame = tables.reward_training([*rows.values(), measure(Case("refl", "mld-tiny", steps=2, batch=2, frames=8))])
     assert list(frame["training"]) == ["reward", "reward:spl", "reward:spl,pool=48"]
