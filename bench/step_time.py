@@ -29,7 +29,7 @@ from methods.errors import one_sentence
 from methods.files import write_atomically
 
 ROUNDS, OF_LONG, LONG = 3, 2, 10.0
-"""Rounds where no other number is asked for: two of updates that take LONG seconds, whose many steps are a mean already."""
+"""Rounds where no other number is asked for: two of updates that take LONG seconds, which are a mean of many steps."""
 
 Records = list[StepTimeRecord | RewardStepTimeRecord]
 
