@@ -105,7 +105,7 @@ def test_long_updates_are_timed_twice_where_nobody_says_how_often(tmp_path, monk
 
 
 def test_the_table_and_the_section(rows):
-    frame = tables.reward_training([*rows.values(), measure(Case("refl", "mld-tiny", steps=2, batch=2, frames=8))])
+    frame = tables.reward_training([*rows.values(), measure(Case("refl:m=2", "mld-tiny", steps=2, batch=2, frames=8))])
     assert list(frame["training"]) == ["reward", "reward:spl", "reward:spl,pool=48"]
     more = (rows["reward:spl"].reading.peak - rows["reward"].reading.peak) / 2**20
     assert f"by {more:+.2f} MiB" in reward_training(list(rows.values())).see
