@@ -29,7 +29,7 @@ class Case:
     """Spec of the method, see methods.registry: `draft`, `draft:k=10`."""
     backbone: str = "mld"
     """Name of the backbone, see methods.registry."""
-    steps: int = 50
+    steps: int = None  # type: ignore[assignment]  # by default what the backbone is published with
     """Denoising steps of the sampler (T)."""
     batch: int = 256
     """Prompts a trajectory (B)."""
@@ -49,7 +49,10 @@ class Case:
         most_frames = self.most_frames  # InputError where backbone and reward are unknown, or do not fit together
         if self.reward == BACKBONES[self.backbone].reward:
             object.__setattr__(self, "reward", "")
-        limits = {"steps": (1, 999), "frames": (1, most_frames), "batch": (1, MOST_BATCH), "seed": (0, MOST_SEED)}
+        if self.steps is None:
+            object.__setattr__(self, "steps", BACKBONES[self.backbone].steps)
+        BACKBONES[self.backbone].sampler(self.steps)  # InputError for a number of steps that it cannot take
+        limits = {"frames": (1, most_frames), "batch": (1, MOST_BATCH), "seed": (0, MOST_SEED)}
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if not least <= value <= most:

@@ -143,7 +143,7 @@ class Mld(nn.Module):
         self.vae = MldVae(self.config) if vae is None else vae
         self.denoiser: nn.Module = MldDenoiser(self.config) if denoiser is None else denoiser
 
-    def predict(self, x: Tensor, timestep: int, batch: Batch) -> Tensor:
+    def predict(self, x: Tensor, timestep: float, batch: Batch) -> Tensor:
         """ε with classifier-free guidance, from one call on the doubled batch [text, null]."""
         text = torch.cat([batch.text, batch.null_text.expand_as(batch.text)])
         timesteps = torch.full((len(text),), timestep, device=x.device)
