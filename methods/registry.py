@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import TypeVar
 
 from methods.alignprop import AlignProp
-from methods.backbones import mld
+from methods.backbones import flow, mdm, mld
 from methods.draft import DRaFT, DRaFTLV
 from methods.drtune import DRTune
 from methods.easytune import EasyTune
@@ -34,6 +34,10 @@ METHODS: dict[str, type] = {
 BACKBONES: dict[str, BackboneEntry] = {
     "mld": mld.entry(mld.MldConfig(), reward="spm"),
     "mld-tiny": mld.entry(mld.TINY, reward="spm-tiny"),
+    "mdm": mdm.entry(mdm.MdmConfig(), reward="spm"),
+    "mdm-tiny": mdm.entry(mdm.TINY, reward="spm-tiny"),
+    "flow": flow.entry(mdm.MdmConfig(), reward="spm"),
+    "flow-tiny": flow.entry(mdm.TINY, reward="spm-tiny"),
 }
 REWARDS: dict[str, RewardEntry] = {
     "spm": spm.entry(spm.SpmConfig(), sentences=mld.MldConfig.text_width),
