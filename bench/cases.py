@@ -29,7 +29,7 @@ class Case:
     """Spec of the method, see methods.registry: `draft`, `draft:k=10`."""
     backbone: str = "mld"
     """Name of the backbone, see methods.registry."""
-    steps: int = 50
+    steps: int = None  # type: ignore[assignment]  # by default what the backbone is published with
     """Denoising steps of the sampler (T)."""
     batch: int = 256
     """Prompts a trajectory (B)."""
@@ -49,7 +49,10 @@ class Case:
         most_frames = self.most_frames  # InputError where backbone and reward are unknown, or do not fit together
         if self.reward == BACKBONES[self.backbone].reward:
             object.__setattr__(self, "reward", "")
-        limits = {"steps": (1, 999), "frames": (1, most_frames), "batch": (1, MOST_BATCH), "seed": (0, MOST_SEED)}
+        if self.steps is None:
+            object.__setattr__(self, "steps", BACKBONES[self.backbone].steps)
+        BACKBONES[self.backbone].sampler(self.steps)  # InputError for a number of steps that it cannot take
+        limits = {"frames": (1, most_frames), "batch": (1, MOST_BATCH), "seed": (0, MOST_SEED)}
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if not least <= value <= most:
@@ -116,6 +119,9 @@ VARIANTS = (
 )
 """What the table leaves out: EasyTune's chain ablation (24.21 GB in the paper), and methods whose plan is random."""
 
+PUBLISHED_BACKBONES = ("mld", "mld-original", "mldpp", "motionlcm", "motionlcm-v2")
+"""Of which weights are published; the others are tiny, or somebody's own."""
+
 SWEEP_STEPS = (10, 20, 30, 40, 50)
 TRAINED_STEPS = (1, 5, 20, 40)
 
@@ -125,15 +131,31 @@ def published() -> list[Case]:
     return [Case(method) for method in TABLE]
 
 
+def at(method: str, total: int) -> str:
+    """A method of the published table at so many steps: DRTune trains a fifth of them, as 10 of 50; ReFL one of the
+    last ten, or of all where there are fewer."""
+    fitted = {"drtune": f"drtune:k={max(1, total // 5)}", "refl": f"refl:m={min(10, total)}"}
+    return fitted.get(method, method)
+
+
+def backbones() -> list[Case]:
+    """Claim C10: the published table on every published backbone, at the steps that each is published with."""
+    return [
+        Case(at(method, BACKBONES[name].steps), backbone=name)
+        for name in PUBLISHED_BACKBONES
+        for method in TABLE
+    ]
+
+
 def frozen() -> list[Case]:
     """The same with the reward frozen."""
     return [replace(case, profile="frozen") for case in published()]
 
 
 def steps() -> list[Case]:
-    """Claim C5: memory against denoising steps. DRTune trains a fifth of the steps, as the table's 10 of 50."""
+    """Claim C5: memory against denoising steps."""
     return [
-        Case(f"drtune:k={total // 5}" if method == "drtune" else method, steps=total)
+        Case(at(method, total), steps=total)
         for method in TABLE
         if method != "refl"
         for total in SWEEP_STEPS
@@ -151,7 +173,7 @@ def variants() -> list[Case]:
 
 def quick() -> list[Case]:
     """Every method once, at 10 steps: a look in under a minute and a half."""
-    return [Case(method if method != "drtune" else "drtune:k=2", steps=10) for method in TABLE]
+    return [Case(at(method, 10), steps=10) for method in TABLE]
 
 
 def gate() -> list[Case]:
@@ -171,7 +193,8 @@ def default() -> list[Case]:
 
 
 MATRICES = {
-    matrix.__name__: matrix for matrix in (default, quick, published, frozen, steps, trained, variants, levers, gate)
+    matrix.__name__: matrix
+    for matrix in (default, quick, published, frozen, steps, trained, variants, levers, backbones, gate)
 }
 
 

@@ -4,6 +4,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def add(parser: pytest.Parser) -> None:
         action="append",
         type=int,
         metavar="T",
-        help=f"denoising steps (default: the matrix's, or {usual.steps})",
+        help="denoising steps (default: the matrix's, or those that the backbone is published with)",
     )
     option("--batch", action="append", type=int, metavar="B", help=f"prompts in a batch (default: {usual.batch})")
     option("--frames", action="append", type=int, metavar="F", help=f"frames of a motion (default: {usual.frames})")
@@ -96,7 +97,12 @@ def add(parser: pytest.Parser) -> None:
     option = parser.getgroup(
         "step time", "step time: updates that are run and timed, on the GPU if there is one"
     ).addoption
-    option("--time-steps", type=int, metavar="T", help="denoising steps (default: 50; 10 with --matrix quick)")
+    option(
+        "--time-steps",
+        type=int,
+        metavar="T",
+        help="denoising steps (default: those that the backbone is published with; 10 with --matrix quick)",
+    )
     option(
         "--time-batch",
         type=int,
@@ -277,9 +283,10 @@ def memory_cases(config: pytest.Config) -> list[Case]:
     chosen = {name: config.getoption(name) for name in CASE_OPTIONS if config.getoption(name)}
     name = config.getoption("matrix")
     # A setting chosen by hand replaces the matrix's; methods chosen by hand stand alone unless a matrix is named.
-    base = [Case()] if "method" in chosen and not name else matrix(name or "default")
+    of_matrix = [] if "method" in chosen and not name else matrix(name or "default")
+    bases = [partial(replace, case) for case in of_matrix] or [Case]
     combinations = [dict(zip(chosen, values, strict=True)) for values in itertools.product(*chosen.values())]
-    cases = list(dict.fromkeys(replace(case, **combination) for case in base for combination in combinations))
+    cases = list(dict.fromkeys(base(**combination) for base in bases for combination in combinations))
     for case in cases:
         draw_plan(case)
     return cases
@@ -294,10 +301,11 @@ def timed_cases(config: pytest.Config) -> list[Case]:
     if not config.getoption("step_time_margin") >= 1:
         raise InputError(f"--step-time-margin must be at least 1, not {config.getoption('step_time_margin')}")
     scale = {name: config.getoption(f"time_{name}") for name in TIME_OPTIONS}
-    for name in ("backbone", "reward", "profile", "seed"):
+    for name in ("reward", "profile", "seed"):
         scale[name] = (config.getoption(name) or [None])[0]
+    [backbone] = (config.getoption("backbone") or [Case().backbone])[:1]
     base = replace(
-        step_time.default_scale(quick=config.getoption("matrix") == "quick"),
+        step_time.default_scale(quick=config.getoption("matrix") == "quick", backbone=backbone),
         **{name: value for name, value in scale.items() if value is not None},
     )
     cases = [replace(base, method=method) for method in config.getoption("method") or TABLE]

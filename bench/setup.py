@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.cases import Case
 from bench.profiles import Profile, profile
-from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, ddim, rollout, sample, trajectory
+from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, rollout, sample, trajectory
 from methods.entries import BackboneEntry, example_batch
 from methods.errors import InputError, one_sentence
 from methods.memory import Piece, Savings
@@ -103,10 +103,10 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     device = torch.device(device)
     plan = draw_plan(case)
     switches = profile(case.profile)
-    sampler = ddim(case.steps)
     # Networks of a meta or CUDA run are made there, not copied there: no second set of weights is ever alive.
     torch.manual_seed(case.seed)
     of_backbone, of_reward = pair(case.backbone, case.reward)
+    sampler = of_backbone.sampler(case.steps)
     with device:
         backbone, reward = of_backbone.build(), of_reward.build()
     backbone.denoiser.train(switches.train_mode)

@@ -33,11 +33,12 @@ ROUNDS = 3
 Records = list[StepTimeRecord | RewardStepTimeRecord]
 
 
-def default_scale(quick: bool = False) -> Case:
+def default_scale(quick: bool = False, backbone: str = "mld") -> Case:
     """What a machine without a GPU can time: the published model and length, a batch of 2. With one: the paper's."""
+    steps = 10 if quick else Case(backbone=backbone).steps
     if torch.cuda.is_available():
-        return Case(steps=10 if quick else 50, batch=64 if quick else 256, meter="cuda")
-    return Case(steps=10 if quick else 50, batch=1 if quick else 2, meter="host")
+        return Case(backbone=backbone, steps=steps, batch=64 if quick else 256, meter="cuda")
+    return Case(backbone=backbone, steps=steps, batch=1 if quick else 2, meter="host")
 
 
 @dataclass(frozen=True)

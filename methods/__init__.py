@@ -12,7 +12,7 @@ from methods.memory import Savings
 from methods.plan import Plan, Score, Step, trajectory
 from methods.registry import BACKBONES, METHODS, REWARDS, parse, register, register_backbone, register_reward, spec
 from methods.rollout import PHASES, rollout, sample
-from methods.samplers import Sampler, ddim
+from methods.samplers import Sampler, ddim, ddpm, flow, lcm
 from methods.update import RewardError, Updater
 
 __all__ = [
@@ -35,6 +35,9 @@ __all__ = [
     "Step",
     "Updater",
     "ddim",
+    "ddpm",
+    "flow",
+    "lcm",
     "parse",
     "register",
     "register_backbone",

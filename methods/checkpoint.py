@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from methods.errors import InputError
 from methods.files import write_atomically
+from methods.registry import BACKBONES
 
-MLD_OTHERS = ("t2m_", "text_encoder.", "reward_model.")
-"""What a published MLD checkpoint holds beside the backbone: the evaluator, a text encoder, EasyTune's reward."""
+BESIDE = ("t2m_", "text_encoder.", "reward_model.")
+"""What a published checkpoint holds beside the backbone: the evaluator, a text encoder, EasyTune's reward."""
 
 
 class CheckpointError(InputError):
@@ -171,9 +172,11 @@ def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[st
     """Loads the weights of `module` from the keys of a checkpoint that begin with `prefix`.
 
     Every weight must be there in its shape, and nothing else, except keys that begin with one of `others`.
-    CheckpointError names what is missing, unexpected or of another shape; the module is unchanged then.
+    CheckpointError names what is missing, unexpected or of another shape, and which backbone the file looks like; the
+    module is unchanged then.
     """
-    state = {key.removeprefix(prefix): value for key, value in read(path).items() if key.startswith(prefix)}
+    content = read(path)
+    state = {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
     own = module.state_dict()
     found = {key: value for key, value in state.items() if key in own or not key.startswith(others or ("\0",))}
     problems = {
@@ -187,13 +190,36 @@ def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[st
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys)
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}: {listed}")
+        another = looks_like(content, module)
+        hint = f"; it looks like backbone {another!r}: build that one" if another else ""
+        raise CheckpointError(f"{path} does not fit {type(module).__name__}: {listed}{hint}")
     module.load_state_dict(found)
 
 
-def load_mld(backbone: nn.Module, path: Path | str) -> None:
-    """Loads a published MLD checkpoint (`vae.*`, `denoiser.*`; its evaluator and text encoder are left out)."""
-    load(backbone, path, others=MLD_OTHERS)
+def looks_like(state: Mapping[str, Tensor], module: nn.Module) -> str | None:
+    """Name of the registered backbone that weights look most like, by names and shapes, if more than like `module`; None
+    where they share less than half with any."""
+    found = _layout({key: value for key, value in state.items() if not key.startswith(BESIDE)})
+
+    def likeness(network: nn.Module) -> float:
+        own = _layout(network.state_dict())
+        return len(own & found) / len(own | found)
+
+    with torch.device("meta"):  # nothing but names and shapes is made
+        backbones = {name: entry.build() for name, entry in BACKBONES.items()}
+    likenesses = {name: likeness(known) for name, known in backbones.items() if isinstance(known, nn.Module)}
+    best = max(likenesses, key=likenesses.__getitem__)
+    return best if likenesses[best] > max(likeness(module), 0.5) else None
+
+
+def _layout(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size]]:
+    return {(key, value.shape) for key, value in state.items()}
+
+
+def load_backbone(backbone: nn.Module, path: Path | str) -> None:
+    """Loads a published checkpoint of a latent backbone (`vae.*`, `denoiser.*`) into one of the same layout; the
+    evaluator, text encoder and reward in it are left out. CheckpointError as `load`."""
+    load(backbone, path, others=BESIDE)
 
 
 def load_spm(reward: nn.Module, path: Path | str) -> None:

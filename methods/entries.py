@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from methods.interface import Backbone, Batch, Reward
+from methods.samplers import Sampler, ddim
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class BackboneEntry:
     """Name of the reward that it is fine-tuned with where no other is chosen."""
     unused: tuple[str, ...] = ()
     """Modules that fine-tuning never calls, each as `network.module`."""
+    sampler: Callable[[int], Sampler] = ddim
+    """The sampler of so many denoising steps; InputError for a number that it cannot take."""
+    steps: int = 50
+    """Denoising steps that it is published with."""
 
 
 @dataclass(frozen=True)

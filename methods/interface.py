@@ -56,8 +56,9 @@ class Backbone(Protocol):
     denoiser: nn.Module
     """What is fine-tuned."""
 
-    def predict(self, x: Tensor, timestep: int, batch: Batch) -> Tensor:
-        """The guided model output (noise, for an ε-model) for the state `x` at `timestep`; shape of `x`."""
+    def predict(self, x: Tensor, timestep: float, batch: Batch) -> Tensor:
+        """The guided model output (noise, x_0 or velocity, as its sampler takes it) for the state `x` at `timestep`;
+        shape of `x`."""
         ...
 
     def decode(self, x0: Tensor, batch: Batch) -> Tensor:
@@ -82,7 +83,7 @@ class Reward(Protocol):
     draws samples draw none.
     """
 
-    def __call__(self, motion: Tensor, batch: Batch, timestep: int | None = None) -> Tensor:
+    def __call__(self, motion: Tensor, batch: Batch, timestep: float | None = None) -> Tensor:
         """`[B, F, D]` motion features to `[B]` rewards, higher is better. `timestep` is given when the motion is noisy
         (a noise-aware reward), None when it is clean or a one-step prediction."""
         ...

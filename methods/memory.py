@@ -20,7 +20,7 @@ SAME = 1e-2
 """Share of an output's norm by which the same call may differ when it is computed again: kernels of a GPU need not add
 in the same order twice."""
 
-Predict = Callable[[Tensor, int, Batch], Tensor]
+Predict = Callable[[Tensor, float, Batch], Tensor]
 """Backbone.predict as it is called."""
 
 
@@ -139,7 +139,7 @@ class Recompute:
         self._check = check
         self._compared = False
 
-    def __call__(self, x: Tensor, timestep: int, batch: Batch) -> Tensor:
+    def __call__(self, x: Tensor, timestep: float, batch: Batch) -> Tensor:
         compare = not self._compared
         self._compared = True
         # What requires a gradient makes autograd record the call where the state itself requires none.

@@ -169,7 +169,7 @@ def _score_piece(
     reward: Callable[..., Tensor],
     batch: Batch,
     latent: Tensor,
-    timestep: int | None,
+    timestep: float | None,
     phases: Phases,
 ) -> tuple[Tensor, Tensor]:
     """The same of motions that are scored together."""

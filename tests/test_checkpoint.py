@@ -38,7 +38,7 @@ def test_a_published_file_loads_without_its_evaluator(backbone, tmp_path):
     state = other_weights(backbone)
     extras = dict.fromkeys(("t2m_textencoder.hidden", "text_encoder.x", "reward_model.y"), torch.zeros(2))
     torch.save({"state_dict": {**state, **extras}, "epoch": 3}, tmp_path / "mld.ckpt")
-    checkpoint.load_mld(backbone, tmp_path / "mld.ckpt")
+    checkpoint.load_backbone(backbone, tmp_path / "mld.ckpt")
     assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
 
 
@@ -57,7 +57,7 @@ def test_the_reward_loads_from_its_own_file_and_from_inside_a_fine_tuned_one(tmp
 def test_what_is_saved_loads_again(backbone, tmp_path):
     checkpoint.save(backbone, tmp_path / "tuned.safetensors")
     loaded = mld.Mld(mld.TINY)
-    checkpoint.load_mld(loaded, tmp_path / "tuned.safetensors")
+    checkpoint.load_backbone(loaded, tmp_path / "tuned.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(backbone.parameters(), loaded.parameters(), strict=True))
     assert [path.name for path in tmp_path.iterdir()] == ["tuned.safetensors"]
 
@@ -68,7 +68,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named(backbone, tmp_path):
     state["denoiser.surprise"] = torch.zeros(1)
     state["vae.skel_embedding.bias"] = torch.zeros(3)
     save_file(state, tmp_path / "odd.safetensors")
-    message = refused(checkpoint.load_mld, backbone, tmp_path / "odd.safetensors")
+    message = refused(checkpoint.load_backbone, backbone, tmp_path / "odd.safetensors")
     assert "missing: vae.final_layer.bias" in message
     assert "unexpected: denoiser.surprise" in message
     assert "of another shape: vae.skel_embedding.bias (3,) instead of (16,)" in message
@@ -89,7 +89,7 @@ class Hostile:
 def test_a_pickle_is_refused_and_never_run(backbone, tmp_path, write):
     target = tmp_path / "owned"
     write({"state_dict": other_weights(backbone), "x": Hostile(str(target))}, tmp_path / "hostile.ckpt")
-    assert "never run" in refused(checkpoint.load_mld, backbone, tmp_path / "hostile.ckpt")
+    assert "never run" in refused(checkpoint.load_backbone, backbone, tmp_path / "hostile.ckpt")
     assert not target.exists()
 
 
@@ -102,10 +102,10 @@ def test_a_truncated_file_is_refused(backbone, tmp_path, name, share):
     else:
         checkpoint.save(backbone, whole)
     (tmp_path / name).write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
-    refused(checkpoint.load_mld, backbone, tmp_path / name)
+    refused(checkpoint.load_backbone, backbone, tmp_path / name)
 
 
 def test_a_missing_file_and_a_file_without_weights_are_refused(backbone, tmp_path):
-    assert "no checkpoint" in refused(checkpoint.load_mld, backbone, tmp_path / "none.ckpt")
+    assert "no checkpoint" in refused(checkpoint.load_backbone, backbone, tmp_path / "none.ckpt")
     torch.save({"epoch": 1}, tmp_path / "empty.ckpt")
-    assert "no state dict" in refused(checkpoint.load_mld, backbone, tmp_path / "empty.ckpt")
+    assert "no state dict" in refused(checkpoint.load_backbone, backbone, tmp_path / "empty.ckpt")

@@ -152,12 +152,12 @@ def test_one_table_serves_every_precision():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"steps": 0}, "steps must be between 1 and 999, not 0"),
-        ({"steps": 1000}, "steps must be between 1 and 999, not 1000"),
+        ({"steps": 0}, "steps must be 1 to 999, not 0"),
+        ({"steps": 1000}, "steps must be 1 to 999, not 1000"),
         ({"steps": 50, "eta": -0.5}, "eta must be between 0 (ODE) and 1 (ancestral), not -0.5"),
         (
             {"steps": 50, "prediction_type": "velocity"},
-            "unknown prediction type 'velocity': choose one of epsilon, sample",
+            "unknown prediction type 'velocity': choose one of epsilon, sample, v_prediction",
         ),
     ],
 )

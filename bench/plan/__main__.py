@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"reward model: {', '.join(REWARDS)} (default: the one registered with the backbone)",
     )
-    add("--steps", type=int, default=default.steps, metavar="T", help="denoising steps (default: %(default)s)")
+    add("--steps", type=int, metavar="T", help="denoising steps (default: those that the backbone is published with)")
     add(
         "--batch",
         type=int,

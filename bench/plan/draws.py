@@ -44,16 +44,26 @@ def _extremes(method: str, steps: int) -> tuple[int, bool]:
 
 def with_k(case: Case, k: int) -> Case:
     """The case with K = `k`, under its worst draw."""
-    return worst(replace(case, method=spec(replace(case.resolve(), k=k))))  # type: ignore[type-var,call-arg]
+    return worst(replace(case, method=_with_k(case.method, k)))
+
+
+def _with_k(method: str, k: int) -> str:
+    return spec(replace(parse(method), k=k))  # type: ignore[type-var,call-arg]
 
 
 @functools.cache
 def has_k(method: str, steps: int) -> bool:
     """Whether the method has an option `k` that changes how many calls are held."""
     cls = METHODS[method.partition(":")[0]]
-    case = Case(method, steps=steps)
     options = {field.name: type(field.default) for field in fields(cls)}
-    return options.get("k") is int and steps > 1 and held(with_k(case, 1)) != held(with_k(case, steps))
+    return options.get("k") is int and steps > 1 and _most_held(method, steps, 1) != _most_held(method, steps, steps)
+
+
+def _most_held(method: str, steps: int, k: int) -> int:
+    """Calls held with K = `k` under the worst draw."""
+    spec_of_k = _with_k(method, k)
+    seed, _ = _extremes(spec_of_k, steps)
+    return parse(spec_of_k).plan(steps, random.Random(seed)).held
 
 
 def stand_in(case: Case) -> Case:
