@@ -239,6 +239,16 @@ def load_spm(reward: nn.Module, path: Path | str) -> None:
     load(reward, path, prefix)
 
 
+def load_tmr(reward: nn.Module, path: Path | str) -> None:
+    """Loads TMR from its published folder of weights (`last_weights`, a file for each network) or from its checkpoint
+    (`last.ckpt`). CheckpointError as `load`."""
+    if Path(path).is_dir():
+        for name, network in reward.named_children():
+            load(network, Path(path) / f"{name}.pt")
+    else:
+        load(reward, path)
+
+
 def save(module: nn.Module, path: Path | str) -> None:
     """Writes the state dict under the published names, as safetensors, atomically."""
     save_tensors(module.state_dict(), path)

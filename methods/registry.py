@@ -19,7 +19,7 @@ from methods.entries import BackboneEntry, RewardEntry
 from methods.errors import InputError
 from methods.interface import Method
 from methods.refl import ReFL
-from methods.rewards import spm
+from methods.rewards import spm, tmr
 
 T = TypeVar("T")
 
@@ -50,6 +50,8 @@ BACKBONES: dict[str, BackboneEntry] = {
 REWARDS: dict[str, RewardEntry] = {
     "spm": spm.entry(spm.SpmConfig(), sentences=mld.MldConfig.text_width),
     "spm-tiny": spm.entry(spm.TINY, sentences=mld.TINY.text_width),
+    "tmr": tmr.entry(tmr.TmrConfig()),
+    "tmr-tiny": tmr.entry(tmr.TINY),
 }
 _REGISTERED_BY: dict[str, None] = {}
 """Names of the modules that registered something, in order."""

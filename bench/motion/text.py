@@ -60,7 +60,7 @@ class SentenceTransformer:
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """As TextEncoder; tokens are the model's own."""
         vectors = self._model.encode(list(texts), output_value="token_embeddings", show_progress_bar=False)
-        return _padded([of_text.float() for of_text in vectors])
+        return padded([of_text.float() for of_text in vectors])
 
 
 class CachedTable:
@@ -117,7 +117,7 @@ class CachedTable:
 
     def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """As TextEncoder; DataError for a word that the table does not hold."""
-        return _padded([self._words[[self._row(word, self._vocabulary) for word in words(text)]] for text in texts])
+        return padded([self._words[[self._row(word, self._vocabulary) for word in words(text)]] for text in texts])
 
     def _row(self, text: str, rows: dict[str, int]) -> int:
         if text not in rows:
@@ -154,6 +154,7 @@ def build_table(encoder: TextEncoder, path: Path | str, texts: Sequence[str], so
     checkpoint.save_tensors(tensors, path, "table", {**about, "source": source})
 
 
-def _padded(vectors: list[Tensor]) -> tuple[Tensor, Tensor]:
+def padded(vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Of one text each, `[L, D]`, as TextEncoder.tokens gives them."""
     mask = pad_sequence([torch.ones(len(each), dtype=torch.bool) for each in vectors], batch_first=True)
-    return pad_sequence(vectors, batch_first=True).float(), mask
+    return pad_sequence(list(vectors), batch_first=True).float(), mask

@@ -94,14 +94,14 @@ class DualEncoder(nn.Module):
         token = self.global_motion_token
         frames = self.skel_embedding(motion).transpose(0, 1)
         encoded = self._encode(frames, frame_mask, timestep, token, self.query_motion_pos_encoder, self.motion_encoder)
-        return _gaussian(self.dist_motion_layer(encoded))
+        return gaussian(*self.dist_motion_layer(encoded).chunk(2, dim=-1))
 
     def encode_text(self, tokens: Tensor, token_mask: Tensor, timestep: Tensor | None = None) -> Gaussian:
         """Posterior of token embeddings `[B, N, token_width]`; `timestep` as in `encode_motion`."""
         words = self.text_embedding(tokens).transpose(0, 1)
         token = self.global_text_token
         encoded = self._encode(words, token_mask, timestep, token, self.query_text_pos_encoder, self.text_encoder)
-        return _gaussian(self.dist_text_layer(encoded))
+        return gaussian(*self.dist_text_layer(encoded).chunk(2, dim=-1))
 
     def _encode(self, sequence, mask, timestep, token, positions, encoder) -> Tensor:
         """The encoder's output at the distribution token, over [token, (timestep,) sequence]."""
@@ -188,6 +188,6 @@ def sample(mean: Tensor, std: Tensor) -> Tensor:
     return mean + std * torch.randn_like(mean)
 
 
-def _gaussian(parameters: Tensor) -> Gaussian:
-    mean, logvar = parameters.chunk(2, dim=-1)
+def gaussian(mean: Tensor, logvar: Tensor) -> Gaussian:
+    """Of what an encoder gives: mean and logarithm of the variance."""
     return mean, torch.exp(0.5 * logvar)
