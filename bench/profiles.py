@@ -42,6 +42,11 @@ class Profile:
     """Recorded denoiser calls keep their input alone and are computed again in the backward pass."""
     kept: int = 0
     """Calls of each segment that keep their graph all the same."""
+    lora: int = 0
+    """Rank of updates that learn in place of the denoiser's weights (methods.lora); 0: the weights learn (as released).
+    Never part of a claim, as the next."""
+    compile: bool = False
+    """The denoiser goes through torch.compile. Of step time alone: what a compiler fuses is counted by no meter."""
 
     def __post_init__(self) -> None:
         for name, known in (("attention", ATTENTION), ("precision", PRECISIONS)):

@@ -11,7 +11,20 @@ from torch import Tensor, nn
 
 from bench.cases import Case
 from bench.profiles import Profile, profile
-from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, rollout, sample, trajectory
+from methods import (
+    Backbone,
+    Batch,
+    Plan,
+    Reward,
+    Sampler,
+    Score,
+    Step,
+    Updater,
+    lora,
+    rollout,
+    sample,
+    trajectory,
+)
 from methods.entries import BackboneEntry, example_batch
 from methods.errors import InputError, one_sentence
 from methods.memory import Piece, Savings
@@ -110,6 +123,8 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     with device:
         backbone, reward = of_backbone.build(), of_reward.build()
     backbone.denoiser.train(switches.train_mode)
+    if switches.lora:
+        lora.adapt(backbone.denoiser, switches.lora)
     for network in frozen_networks(of_backbone, backbone):
         network.requires_grad_(False).eval()
     for network in reward.networks().values():

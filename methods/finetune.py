@@ -25,6 +25,7 @@ from methods import (
     Sampler,
     Updater,
     checkpoint,
+    lora,
     parse,
     rollout,
 )
@@ -60,6 +61,8 @@ class FinetuneConfig:
     """How many are run. A finished run is continued by the same config with more of them."""
     ema: float = 0.0
     """Decay, per optimiser step, of an average of the weights, which is then the result; 0 for none."""
+    lora: int = 0
+    """Rank of the updates that learn in place of the denoiser's own weights (methods.lora); 0: the weights learn."""
     pull: float = 0.0
     """Of every weight back to where the run began, in units of the learning rate: w ← w - lr·pull·(w - w_0) after each
     optimiser step (L2-SP, decoupled as AdamW's weight decay); 0 for none. Adam's steps are about lr long, so no weight
@@ -88,6 +91,8 @@ class FinetuneConfig:
             raise FinetuneError(f"pull {self.pull:g} at lr {self.lr:g} overshoots the start: at most {1 / self.lr:g}")
         if not 0 <= self.ema < 1:
             raise FinetuneError(f"ema must be at least 0 (off) and below 1, not {self.ema}")
+        if self.lora < 0:
+            raise FinetuneError(f"lora must be a rank, or 0 (off), not {self.lora}")
 
 
 TOTALS = ("trajectories", "updates", "samples", "seconds", "cpu_seconds")
@@ -171,14 +176,16 @@ class Run:
         self.inputs = torch.Generator().manual_seed(config.seed)
         """Of prompts and initial noise: runs of one seed see the same ones, whatever the method draws beside."""
         self.noise = torch.Generator().manual_seed(config.seed + 1)
+        self.began_from = {"weights": _digest(backbone.networks()), "reward": _digest(reward.networks())}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
+            if config.lora:
+                lora.adapt(self.denoiser, config.lora)
             self.torch_rng = torch.get_rng_state()
         self.updater = make_updater(self.denoiser, config)
         self.average = Average(self.denoiser, config.ema) if config.ema else None
         self.start = [weight.detach().clone() for weight in self.denoiser.parameters()] if config.pull else []
         self.curve = Curve()
-        self.began_from = {"weights": _digest(backbone.networks()), "reward": _digest(reward.networks())}
 
     @property
     def done(self) -> int:
@@ -284,7 +291,16 @@ class Run:
             self.backbone.denoiser = self.denoiser
 
     def result(self) -> nn.Module:
-        """The denoiser that the run made: the average's copy, or the one that learns."""
+        """The denoiser that the run made: the one that learns, or a copy with averaged weights or with LoRA's updates
+        merged into its own."""
+        made = self._learned()
+        if self.config.lora:
+            made = copy.deepcopy(made)
+            lora.merge(made)
+        return made
+
+    def _learned(self) -> nn.Module:
+        """The denoiser that learns, or the average's copy of it."""
         if self.average is None:
             return self.denoiser
         made = copy.deepcopy(self.denoiser)
@@ -293,8 +309,8 @@ class Run:
 
     def save(self, folder: Path) -> list[Path]:
         """Writes the result, each file atomically: the denoiser, the whole backbone under the published names
-        (`denoiser.*`, `vae.*`), both as safetensors, and the config with what was given and the curve. Returns the
-        paths."""
+        (`denoiser.*`, `vae.*`), both as safetensors, the config with what was given and the curve, and where LoRA
+        learned the adapter, as which PEFT reads the folder. Returns the paths."""
         denoiser, published, curve = (folder / name for name in RESULTS)
         with self._result():
             checkpoint.save(self.backbone.denoiser, denoiser)
@@ -306,7 +322,8 @@ class Run:
             **asdict(self.curve),
         }
         write_atomically(curve, json.dumps(document, indent=1) + "\n")
-        return [denoiser, published, curve]
+        adapter = lora.save(self._learned(), folder) if self.config.lora else []
+        return [denoiser, published, curve, *adapter]
 
     def save_checkpoint(self, path: Path) -> None:
         """Everything that a run needs to go on as if nothing had happened, atomically: a kill leaves the old or the
@@ -347,8 +364,8 @@ class Run:
 
     def _changed(self, state: dict) -> list[str]:
         """What a checkpoint's run was given otherwise, in words."""
-        # A run from before there were levers pulled none.
-        config = {"savings": asdict(NONE), **state["config"], "trajectories": self.config.trajectories}
+        # A run from before there were levers and LoRA had none.
+        config = {"savings": asdict(NONE), "lora": 0, **state["config"], "trajectories": self.config.trajectories}
         before = {**config, "steps": state["steps"], **state.get("given", {})}
         now = {**asdict(self.config), "steps": len(self.sampler), **self.given}
         changed = [
@@ -447,7 +464,7 @@ def finetune(
     if folder is None:
         _carry_on(run, None, measure, measure_at, on_trajectory, checkpoint_seconds)
         return run
-    for name in (CHECKPOINT, *RESULTS):
+    for name in (CHECKPOINT, *RESULTS, *lora.FILES):
         check_writable(folder / name)
     with locked(folder):
         path = folder / CHECKPOINT

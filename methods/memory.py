@@ -4,10 +4,11 @@ The gradient stays what it is, for every plan; only when and how often something
 of it.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ in the same order twice."""
 
 Predict = Callable[[Tensor, float, Batch], Tensor]
 """Backbone.predict as it is called."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,14 @@ class Savings:
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
 
+    def size(self, batch: Batch) -> int:
+        """Motions of a piece, but for the last."""
+        return min(self.score or len(batch), len(batch))
+
     def pieces(self, batch: Batch) -> list[Piece]:
         """The batch in pieces of at most `score` motions, the last of what is left over; cropped ones begin with the
         longest, so that the memory of the first serves all."""
-        size = min(self.score or len(batch), len(batch))
+        size = self.size(batch)
         if self.crop:
             lengths = _lengths(batch.frame_mask)
             order = sorted(range(len(batch)), key=lambda row: -lengths[row])
@@ -118,13 +125,44 @@ def _lengths(frame_mask: Tensor) -> list[int]:
     return (frame_mask * frames).amax(1).clamp(min=1).tolist()
 
 
-def check_per_motion(reward: Reward, pieces: list[Piece]) -> None:
-    """InputError for a reward that compares the motions of a batch with each other, where they come in pieces."""
-    if len(pieces) > 1 and not getattr(reward, "per_motion", True):
-        raise InputError(
-            f"{type(reward).__name__} scores the motions of a batch together (per_motion is false), so they cannot be "
-            "scored in pieces: leave score out"
-        )
+class Scoring:
+    """The pieces in which a batch is decoded and scored. Where the device has no memory left for one they are halved,
+    for the rest of the trajectory, and the score begins anew: nothing of it has reached a weight that learns."""
+
+    def __init__(self, savings: Savings, reward: Reward, batch: Batch) -> None:
+        """InputError for a reward that compares the motions of a batch with each other, where they come in pieces."""
+        self._savings, self._batch = savings, batch
+        self._pieces = savings.pieces(batch)
+        self._per_motion = getattr(reward, "per_motion", True)
+        if len(self._pieces) > 1 and not self._per_motion:
+            raise InputError(
+                f"{type(reward).__name__} scores the motions of a batch together (per_motion is false), so they cannot "
+                "be scored in pieces: leave score out"
+            )
+
+    def __call__(self, score: Callable[[list[Piece]], T]) -> T:
+        """`score` of the pieces, each try from the same state of torch's generators; a warning if they had to be
+        halved. torch.OutOfMemoryError where one motion alone is too much."""
+        before, asked = Circumstances(self._batch.frame_mask.device), self._savings.size(self._batch)
+        while True:
+            try:
+                scored = score(self._pieces)
+                break
+            except torch.OutOfMemoryError:
+                if self._savings.size(self._batch) == 1 or not self._per_motion:
+                    raise
+            # Out of the handler, where the error no longer holds the frames of the failed try, and they its tensors.
+            before.restore()
+            self._savings = replace(self._savings, score=-(-self._savings.size(self._batch) // 2))
+            self._pieces = self._savings.pieces(self._batch)
+        if (fits := self._savings.size(self._batch)) < asked:
+            warnings.warn(
+                f"no memory was left to decode and score {asked} motions at once: going on with {fits}, with the same "
+                f"gradient (score={fits} would begin with them)",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        return scored
 
 
 class Recompute:
@@ -203,10 +241,14 @@ class Circumstances:
         """While open they are as they were; the generators are put back afterwards."""
         devices = [self._device] if self._has_generator else []
         with torch.random.fork_rng(devices, device_type=self._device.type if devices else "cuda"), self._autocast():
-            torch.set_rng_state(self._cpu)
-            if devices:
-                self._module.set_rng_state(self._of_device, self._device)
+            self.restore()
             yield
+
+    def restore(self) -> None:
+        """Puts the generators back to where they were."""
+        torch.set_rng_state(self._cpu)
+        if self._has_generator:
+            self._module.set_rng_state(self._of_device, self._device)
 
     def _autocast(self) -> AbstractContextManager:
         if self._precision is None:

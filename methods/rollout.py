@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.interface import Backbone, Batch, Reward
-from methods.memory import NONE, Piece, Predict, Recompute, Savings, check_per_motion
+from methods.memory import NONE, Piece, Predict, Recompute, Savings, Scoring
 from methods.plan import Plan, Score, Step
 from methods.samplers import Sampler
 from methods.update import RewardError, Updater
@@ -89,8 +89,7 @@ def rollout(
     """
     scores: list[tuple[Tensor, Tensor]] = []  # latents of this segment that were scored, and d objective / d latent
     unstepped: list[Tensor] = []  # rewards since the last optimiser step
-    pieces = savings.pieces(batch)
-    check_per_motion(reward, pieces)
+    in_pieces = Scoring(savings, reward, batch)
     with phases("reward") if savings.encode_once else contextlib.nullcontext():
         prompts = savings.prompts(reward, batch)
     recompute = Recompute(backbone, check=updater.check_finite)
@@ -101,7 +100,7 @@ def rollout(
                 predict = recompute if again else backbone.predict
                 latent, x = _advance(step, predict, sampler, batch, x, generator)
             if step.score is not None:
-                rewards, gradient = _score(step, backbone, sampler, reward, batch, prompts, pieces, latent, phases)
+                rewards, gradient = _score(step, backbone, sampler, reward, batch, prompts, in_pieces, latent, phases)
                 scores.append((latent, gradient))
                 unstepped.append(rewards)
             del latent
@@ -141,7 +140,7 @@ def _score(
     reward: Reward,
     batch: Batch,
     prompts: Tensor | None,
-    pieces: list[Piece],
+    in_pieces: Scoring,
     latent: Tensor,
     phases: Phases,
 ) -> tuple[Tensor, Tensor]:
@@ -155,12 +154,15 @@ def _score(
         weight, inputs = step.weight * piece.share, piece.inputs(batch)
         return _score_piece(weight, backbone, call, inputs, piece.of(latent), timestep, phases)
 
-    if pieces[0].rows is None:
-        return score(pieces[0])
-    rewards, gradient = latent.new_empty(len(latent)), torch.empty_like(latent)
-    for piece in pieces:
-        rewards[piece.rows], gradient[piece.rows] = score(piece)
-    return rewards, gradient
+    def score_all(pieces: list[Piece]) -> tuple[Tensor, Tensor]:
+        if pieces[0].rows is None:
+            return score(pieces[0])
+        rewards, gradient = latent.new_empty(len(latent)), torch.empty_like(latent)
+        for piece in pieces:
+            rewards[piece.rows], gradient[piece.rows] = score(piece)
+        return rewards, gradient
+
+    return in_pieces(score_all)
 
 
 def _score_piece(

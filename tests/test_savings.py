@@ -1,5 +1,8 @@
 """The levers of memory change no gradient: float64 against the plain rollout, whatever the plan."""
 
+import gc
+import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 
@@ -134,6 +137,102 @@ def test_sampling_in_pieces_makes_the_same_motions(crop):
     inputs = (made.backbone.eval(), made.sampler, made.batch, made.x)
     whole = sample(*inputs)
     torch.testing.assert_close(sample(*inputs, savings=Savings(score=2, crop=crop)), whole, rtol=0, atol=1e-12)
+
+
+class Full(torch.autograd.Function):
+    """The identity, on a device that has no memory left in the backward pass of more than `most` rows."""
+
+    @staticmethod
+    def forward(ctx, x, most):
+        ctx.most = most
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        if len(gradient) > ctx.most:
+            raise torch.OutOfMemoryError("made up")
+        return gradient, None
+
+
+class SmallDevice:
+    """A reward on a device that takes so many motions at once; `where`: forward or backward, where it says so. Its
+    scores are noisy, with a draw a motion, if `draws`."""
+
+    def __init__(self, reward, most: int, where: str, draws: bool = False):
+        self.reward, self.most, self.where, self.draws = reward, most, where, draws
+        self.scored: list[int] = []
+        self.motion: weakref.ref | None = None
+        self.alive: list[bool] = []
+        """At each try, whether the motions of the one before were still held."""
+
+    def __call__(self, motion, batch, timestep=None, **prompts):
+        self.alive.append(self.motion is not None and self.motion() is not None)
+        self.motion = weakref.ref(motion)
+        noise = torch.rand(len(motion), dtype=motion.dtype) if self.draws else 0.0
+        self.scored.append(len(motion))
+        kept = Full.apply(motion, self.most) if self.where == "backward" else motion
+        if self.where == "forward" and len(motion) > self.most:
+            raise torch.OutOfMemoryError("made up")
+        return self.reward(kept, batch, timestep, **prompts) * (1 + noise)
+
+    def __getattr__(self, name):
+        return getattr(self.reward, name)
+
+
+@pytest.mark.parametrize("where", ["forward", "backward"])
+class TestOutOfMemory:
+    """Pieces for which a device has no memory left are halved."""
+
+    @pytest.mark.parametrize("spec", [PLAIN, f"{PLAIN}+score=4+crop=true", "lean+score=4"])
+    @pytest.mark.parametrize("method", ["draft", "easytune", "draft-lv", "easytune:mode=chain-released"])
+    def test_nothing_is_lost_and_it_is_said_once(self, method, spec, where):
+        """With dropout in the denoiser, whose draws follow those of the failed try."""
+        rewards, gradients = results(ragged(method, PLAIN))
+        made = ragged(method, spec)
+        made.reward = SmallDevice(made.reward, 2, where)
+        with pytest.warns(RuntimeWarning, match=r"no memory .* going on with 2,") as said:
+            scored, found = results(made)
+        assert len(said) == 1
+        assert_same(scored, rewards)
+        assert_same(found, gradients)
+        tried = made.reward.scored
+        assert max(tried) > 2
+        assert max(tried[2:]) <= 2, "later scores of the trajectory begin with what fits"
+
+    def test_a_reward_that_draws_draws_as_if_it_had_begun_with_what_fits(self, where):
+        outcomes = []
+        for score, most in ((0, 2), (3, 2), (2, 9)):
+            made = ragged("easytune", f"{PLAIN}+score={score}")
+            made.reward = SmallDevice(made.reward, most, where, draws=True)
+            with pytest.warns(RuntimeWarning) if most == 2 else nullcontext():
+                outcomes.append((*results(made), torch.get_rng_state()))
+        *halved, (rewards, gradients, state) = outcomes
+        for scored, found, left in halved:
+            assert_same(scored, rewards)
+            assert_same(found, gradients)
+            assert torch.equal(left, state)
+
+    def test_a_failed_try_is_freed_before_the_next(self, where):
+        made = ragged("easytune", PLAIN)
+        made.reward = SmallDevice(made.reward, 2, where)
+        gc.disable()  # what only a collection would free is not freed in time
+        try:
+            with pytest.warns(RuntimeWarning):
+                results(made)
+        finally:
+            gc.enable()
+        assert len(made.reward.alive) > 4
+        assert not any(made.reward.alive)
+
+    def test_what_cannot_be_halved_goes_on(self, where):
+        for most, per_motion in ((0, True), (2, False)):
+            made = ragged("draft", PLAIN)
+            made.reward = SmallDevice(made.reward, most, where)
+            made.reward.per_motion = per_motion
+            with pytest.raises(torch.OutOfMemoryError):
+                results(made)
+            assert made.reward.scored == ([5, 3, 2, 1] if per_motion else [5])
+            assert all(weight.grad is None for weight in made.backbone.denoiser.parameters())
 
 
 class TestBytes:

@@ -20,7 +20,7 @@ from bench.plan import draws, size
 from bench.setup import WithoutData, draw_plan
 from bench.units import gib
 from bench.world import World
-from methods import PHASES, Backbone, Batch, Plan, Reward, Sampler, Savings, parse, rollout, sample
+from methods import PHASES, Backbone, Batch, Plan, Reward, Sampler, Savings, lora, parse, rollout, sample
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, make_updater
 
@@ -139,6 +139,8 @@ def simulate(
         backbone, reward = (copy.deepcopy(part).to("meta") for part in (backbone, reward))  # type: ignore[union-attr]
         for network in (backbone.denoiser, *reward.networks().values()):
             network.train(config.train_mode)
+        if config.lora:
+            lora.adapt(backbone.denoiser, config.lora)
         beside = [copy.deepcopy(backbone.denoiser) for asked in (config.ema, config.pull) if asked]
         batch = batch.to("meta")
         updater = make_updater(backbone.denoiser, config)

@@ -159,6 +159,14 @@ def _parser() -> argparse.ArgumentParser:
         help="strength of a decay of the weights towards those at the start, in units of the learning rate; 0: none "
         "(default: %(default)g)",
     )
+    add(
+        "--lora",
+        type=int,
+        default=defaults.lora,
+        metavar="RANK",
+        help="updates of this rank learn in place of the weights; --out is then a PEFT adapter, too; 0: the weights "
+        "(default: %(default)s)",
+    )
     add("--seed", type=int, default=defaults.seed, metavar="N", help="seed of all random draws (default: %(default)s)")
     add(
         "--train-mode",

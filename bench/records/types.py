@@ -71,6 +71,8 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     crop: bool = False
     recompute: bool = False
     kept: Integer = 0
+    lora: Integer = 0
+    compile: bool = False
     matmul_precision: str | None = None
     threads: Integer | None = None
     # Of a GPU.
