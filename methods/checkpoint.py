@@ -177,15 +177,15 @@ def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[st
     """
     content = read(path)
     state = {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
-    own = module.state_dict()
-    found = {key: value for key, value in state.items() if key in own or not key.startswith(others or ("\0",))}
+    expected = module.state_dict()
+    given = {key: value for key, value in state.items() if key in expected or not key.startswith(others or ("\0",))}
     problems = {
-        "missing": [key for key in own if key not in found],
-        "unexpected": [key for key in found if key not in own],
+        "missing": [key for key in expected if key not in given],
+        "unexpected": [key for key in given if key not in expected],
         "of another shape": [
-            f"{key} {tuple(found[key].shape)} instead of {tuple(own[key].shape)}"
-            for key in own
-            if key in found and found[key].shape != own[key].shape
+            f"{key} {tuple(given[key].shape)} instead of {tuple(expected[key].shape)}"
+            for key in expected
+            if key in given and given[key].shape != expected[key].shape
         ],
     }
     if any(problems.values()):
@@ -193,7 +193,7 @@ def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[st
         another = looks_like(content, module)
         hint = f"; it looks like backbone {another!r}: build that one" if another else ""
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: {listed}{hint}")
-    module.load_state_dict(found)
+    module.load_state_dict(given)
 
 
 def looks_like(state: Mapping[str, Tensor], module: nn.Module) -> str | None:

@@ -16,7 +16,7 @@ from bench.memory import measure
 from bench.meters import Reading
 from bench.plan import __main__ as command
 from bench.plan import axes, check, draws, levers, size
-from bench.plan.forecast import foretell, probes
+from bench.plan.forecast import predict, probes
 from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
 from bench.plan.simulator import Simulator
@@ -182,7 +182,7 @@ def test_the_forecast_is_the_simulation_at_the_published_size(simulator):
     simulator.read([*probes(asked), *points])
     for case, at_196 in zip(points, asked, strict=True):
         reading = simulator.reading(case)
-        forecast = foretell(at_196, simulator)
+        forecast = predict(at_196, simulator)
         predicted = forecast.of(case)
         assert predicted.peak == pytest.approx(reading.peak, rel=0.005)
         assert predicted.reserved == pytest.approx(reading.reserved, rel=0.04)
@@ -344,6 +344,6 @@ def test_a_card_is_read_and_the_answers_are_held_against_it(main, capsys, monkey
 
 def test_a_process_over_the_budget_refutes_the_plan():
     record = on_card(ASKED, MIB, 0, 3 * MIB)
-    found = check._check(ASKED, MIB, record, Budget(2 * MIB))
-    assert not found.good
-    assert "over 2.00 MiB" in check.text([found], Budget(2 * MIB))
+    checked = check._check(ASKED, MIB, record, Budget(2 * MIB))
+    assert not checked.good
+    assert "over 2.00 MiB" in check.text([checked], Budget(2 * MIB))

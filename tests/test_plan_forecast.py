@@ -104,8 +104,8 @@ def test_a_random_method_is_planned_for_the_draw_that_holds_the_most():
 
 
 def test_k_is_an_axis_only_where_it_changes_the_calls_held():
-    found = {method: draws.has_k(method, 6) for method in ("draft", "alignprop:truncation=fixed", "drtune:k=2")}
-    assert all(found.values())
+    has_k = {method: draws.has_k(method, 6) for method in ("draft", "alignprop:truncation=fixed", "drtune:k=2")}
+    assert all(has_k.values())
     assert not any(draws.has_k(method, 6) for method in ("alignprop", "refl:m=2", "easytune", "draft-lv"))
 
 

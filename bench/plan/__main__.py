@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     for path in filter(None, (options.json, options.figure)):
         if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it, or choose another place")
+            raise InputError(
+                f"cannot write {path}: there is no folder {path.parent}; make it, or choose another folder"
+            )
         check_writable(path)
     _import(options.modules)  # before anything asks which modules a worker needs
     simulator = Simulator(options.json and options.json.with_name(options.json.name + ".partial"))

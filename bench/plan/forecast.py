@@ -4,7 +4,7 @@ The peak of each phase is, wherever activations dominate, fixed bytes (weights, 
 those are affine in the denoiser calls held and quadratic in the frames (explicit attention in decode and reward). It
 does not depend on the denoising steps beyond the calls that they hold, so all probes run at the fewest steps. The law
 is fitted once, on DRaFT; what another method has beyond it (a copy of the denoiser, a state) is read from one probe of
-its own. What the allocator reserves beyond the peak follows no law: the forecast takes the largest share of the probes.
+that method. What the allocator reserves beyond the peak follows no law: the forecast takes the largest share of the probes.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def reference(case: Case, held: int, batch: int, frames: int) -> Case:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A method's peaks at any scale, foretold."""
+    """A method's predicted peaks at any scale."""
 
     laws: dict[str, Law]
     """By phase (methods.rollout.PHASES)."""
@@ -76,19 +76,19 @@ class Forecast:
 
 def probes(cases: Sequence[Case]) -> list[Case]:
     """All that is simulated for the forecasts of `cases`, which share backbone, frames and profile."""
-    return [*_reference_probes(cases[0]).values(), *map(_own_probe, cases)]
+    return [*_reference_probes(cases[0]).values(), *map(_method_probe, cases)]
 
 
-def foretell(case: Case, simulator: Simulator) -> Forecast:
+def predict(case: Case, simulator: Simulator) -> Forecast:
     """The forecast for a case's method; SimulationError if a probe gives no figure."""
-    laws, own = fit(case, simulator), _own_probe(case)
-    phases = simulator.reading(own).phases
-    beyond = {phase: phases[phase] - law(draws.held(own), own.batch, own.frames) for phase, law in laws.items()}
+    laws, probe = fit(case, simulator), _method_probe(case)
+    phases = simulator.reading(probe).phases
+    beyond = {phase: phases[phase] - law(draws.held(probe), probe.batch, probe.frames) for phase, law in laws.items()}
     readings = [simulator.reading(probe) for probe in probes([case])]
     return Forecast(laws, beyond, max(Memory.of(reading).reserved / reading.peak for reading in readings))
 
 
-def _own_probe(case: Case) -> Case:
+def _method_probe(case: Case) -> Case:
     return replace(draws.surrogate(case), batch=PROBE_BATCHES[0])
 
 

@@ -30,10 +30,10 @@ class Lever:
     peak: int
     reserved: int
     confirmed: bool
-    """Simulated; otherwise foretold."""
+    """Simulated; otherwise predicted."""
     simulated_steps: int | None = None
     """Denoising steps of the simulation behind `peak`, fewer than the case's where they hold as many calls; None where
-    it is foretold."""
+    it is predicted."""
 
 
 def candidates(spec: str) -> list[str]:
@@ -49,7 +49,7 @@ def _has(spec: str, name: str, value: str) -> bool:
 
 
 class Levers:
-    """What each profile would need, foretold from one simulation for all methods."""
+    """What each profile would need, predicted from one simulation for all methods."""
 
     def __init__(self, budget: Budget, simulator: Simulator, *, quick: bool) -> None:
         """`quick`: without bf16, whose simulation takes ten times as long."""
@@ -58,25 +58,25 @@ class Levers:
         self._quick = quick
 
     def switches(self, cases: dict[Case, Forecast]) -> dict[Case, list[Lever]]:
-        """For each case the profiles that are foretold to make it fit, or nearly, the best first."""
-        found: dict[Case, list[Lever]] = {case: [] for case in cases}
+        """For each case the profiles that are predicted to make it fit, or nearly, the best first."""
+        fitting: dict[Case, list[Lever]] = {case: [] for case in cases}
         first = next(iter(cases), None)
         tried = candidates(first.profile) if first else []
         if self._quick:
             tried = [spec for spec in tried if profile(spec).precision == "fp32"]
         for number, spec in enumerate(tried):
-            if all(any(map(self.foretold_to_fit, of)) for of in found.values()):
+            if all(any(map(self.fits, of)) for of in fitting.values()):
                 break
             # bf16 takes long to simulate, and its two probes have a core each: those of one precision go together.
             alike = [other for other in tried[number:] if profile(other).precision == profile(spec).precision]
             self._simulator.read(self._probe(case, other) for case in cases for other in alike)
             for case, forecast in cases.items():
-                lever = self._foretold(case, forecast, spec)
+                lever = self._predicted(case, forecast, spec)
                 if self._budget.needs(lever.case, lever.reserved) <= (1 + NEAR) * self._budget.size:
-                    found[case].append(lever)
-        return found
+                    fitting[case].append(lever)
+        return fitting
 
-    def foretold_to_fit(self, lever: Lever) -> bool:
+    def fits(self, lever: Lever) -> bool:
         return self._budget.fits(lever.case, lever.reserved)
 
     def begin(self, wished: dict[Case, list[Lever]]) -> None:
@@ -92,15 +92,15 @@ class Levers:
         small = draws.stand_in(lever.case)
         memory = Memory.of(self._simulator.reading(small))
         sure = replace(lever, peak=memory.peak, reserved=memory.reserved, confirmed=True, simulated_steps=small.steps)
-        return sure if self.foretold_to_fit(sure) else None
+        return sure if self.fits(sure) else None
 
     def _probe(self, case: Case, spec: str) -> Case:
         return replace(reference(case, 2, case.batch, case.frames), profile=spec)
 
-    def _foretold(self, case: Case, forecast: Forecast, spec: str) -> Lever:
+    def _predicted(self, case: Case, forecast: Forecast, spec: str) -> Lever:
         """DRaFT-2 under the profile, with as many calls as the method holds, and what the method has beyond DRaFT."""
         reading = self._simulator.reading(self._probe(case, spec))
-        # A little too much under bf16, whose rounded weights are kept once for all calls: what is foretold to fit does.
+        # A little too much under bf16, whose rounded weights are kept once for all calls: what is predicted to fit does.
         call = reading.split["rollout"]["activations"] // 2
         peak = reading.peak + (draws.held(case) - 2) * call + forecast.excess(case)
         reserved = round(peak * Memory.of(reading).reserved / reading.peak)

@@ -28,7 +28,7 @@ class Limit:
     most: bool
     """Whether it is the largest value there is, whatever the budget."""
     confirmed: bool
-    """Simulated at the full number of steps, the neighbour too; otherwise both are foretold."""
+    """Simulated at the full number of steps, the neighbour too; otherwise both are predicted."""
     memory: Memory | None = None
     """At the limit; None where not even 1 fits."""
     beyond: Memory | None = None
@@ -47,7 +47,7 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def foretold(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
+def predicted(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
     """The limit by the forecast alone."""
     value = largest(lambda n: budget.fits(axis.at(n), forecast.of(axis.at(n)).reserved), axis.most)
     most = value == axis.most
