@@ -9,7 +9,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from methods import (
 from methods.errors import InputError
 from methods.files import check_writable, locked, write_atomically
 from methods.memory import NONE, Savings
+from methods.parallel import ALONE, Ranks
 from methods.rollout import Phases, unobserved
 
 BETAS = (0.9, 0.999)
@@ -168,9 +169,11 @@ class Run:
         draw: Draw,
         given: Mapping[str, object] | None = None,
         phases: Phases = unobserved,
+        ranks: Ranks = ALONE,
     ):
-        """given, phases: as of `finetune`."""
+        """given, phases, ranks: as of `finetune`."""
         self.config = config
+        self.ranks, self.share = ranks, ranks.share(config.batch)
         self.phases = phases
         self.given = dict(given or {})
         self.backbone, self.reward, self.sampler, self.draw = backbone, reward, sampler, draw
@@ -189,6 +192,7 @@ class Run:
                 lora.adapt(self.denoiser, config.lora)
             self.torch_rng = generators.states(self.device)
         self.updater = make_updater(self.denoiser, config)
+        self.updater.share = self.share
         self.average = Average(self.denoiser, config.ema) if config.ema else None
         self.start = [weight.detach().clone() for weight in self.denoiser.parameters()] if config.pull else []
         self.curve = Curve()
@@ -217,18 +221,23 @@ class Run:
         with self._own_rng(), self._modes(self.config.train_mode):
             batch = self.draw(self.config.batch, self.inputs)
             state = self.backbone.initial_state(batch, self.inputs)
+            if self.share is not None:
+                batch, state = batch.rows(self.share.rows), state[self.share.rows]
             plan = self.method.plan(len(self.sampler), self.plans)
             try:
                 self._rollout(plan, batch, state, on_update)
             except RewardError as error:
                 at = f"trajectory {self.done + 1} of {self.config.trajectories}"
                 raise FinetuneError(f"{at} stopped the run, try a lower lr than {self.config.lr:g}: {error}") from None
-        means = {"reward": float(torch.cat(seen).mean()), "norm": float(torch.stack(norms).mean())}
+        reward = torch.cat(seen).mean()
+        if self.share is not None:
+            reward = self.share.sum(reward)
+        means = {"reward": float(reward), "norm": float(torch.stack(norms).mean())}
         before = self.curve.totals()
         record = {  # only now that there are means has a GPU finished, and may the clocks be read
             "trajectories": before["trajectories"] + 1,
             "updates": before["updates"] + plan.updates,
-            "samples": before["samples"] + len(batch),
+            "samples": before["samples"] + self.config.batch,
             "seconds": before["seconds"] + time.perf_counter() - wall,
             "cpu_seconds": before["cpu_seconds"] + time.process_time() - cpu,
             **means,
@@ -272,7 +281,11 @@ class Run:
     @contextmanager
     def _own_rng(self) -> Iterator[None]:
         with generators.forked(self.device):
-            generators.set_states(self.torch_rng, self.device)
+            if self.ranks.first:
+                generators.set_states(self.torch_rng, self.device)
+            else:  # the checkpoint has the first one's alone
+                of_rank = random.Random(f"{self.config.seed}, rank {self.ranks.rank}, trajectory {self.done}")
+                torch.manual_seed(of_rank.getrandbits(63))
             yield
             self.torch_rng = generators.states(self.device)
 
@@ -460,6 +473,7 @@ def finetune(
     on_trajectory: Callable[[dict], None] = lambda record: None,
     phases: Phases = unobserved,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    ranks: Ranks = ALONE,
 ) -> Run:
     """Fine-tunes the backbone's denoiser in place to the end of `config`; the run holds curve and result. It runs on
     the device where the denoiser's weights are; the rest of the backbone and the reward are to be there, too.
@@ -471,18 +485,20 @@ def finetune(
     was given otherwise is not continued. measure: called with the result's weights in the backbone, before trajectory
     1, after each of `measure_at` and after the last one; its JSON goes into the curve. It must depend on nothing but
     these weights and their number of trajectories, since a run that goes on calls it for the rest alone. on_trajectory:
-    given each record as it is made. phases: an observer of every rollout.
+    given each record as it is made. phases: an observer of every rollout. ranks: who else takes
+    part (methods.parallel); each calls this alike, and the first one alone measures and writes.
 
     FinetuneError for a run that cannot begin or go on, InputError where another run holds the folder or nothing can be
     written there, torch's own error where memory runs out; the last checkpoint stays.
     """
-    run = Run(config, backbone, reward, sampler, draw, given, phases)
+    run = Run(config, backbone, reward, sampler, draw, given, phases, ranks)
+    ranks.agree({**asdict(config), "steps": len(sampler), **(given or {})})
     if folder is None:
         _carry_on(run, None, measure, measure_at, on_trajectory, checkpoint_seconds)
         return run
     for name in (CHECKPOINT, *RESULTS, *lora.FILES):
         check_writable(folder / name)
-    with locked(folder):
+    with locked(folder) if ranks.first else nullcontext():
         path = folder / CHECKPOINT
         if path.is_file():
             run.load_checkpoint(path)
@@ -491,6 +507,7 @@ def finetune(
                     f"{path} has {run.done} trajectories already, more than the {config.trajectories} asked for: "
                     "ask for more, or choose another folder"
                 )
+        ranks.agree({"number of trajectories behind it": run.done})
         _carry_on(run, path, measure, measure_at, on_trajectory, checkpoint_seconds)
     return run
 
@@ -508,14 +525,18 @@ def _carry_on(
     saved = -math.inf
 
     def measured() -> None:
-        if measure is not None and (run.done in {0, last} or run.done in measure_at):
+        if measure is not None and run.ranks.first and (run.done in {0, last} or run.done in measure_at):
             run.evaluate(measure)
 
     measured()
     while run.done < last:
         record = run.trajectory()
         measured()
-        if path is not None and (run.done == last or time.monotonic() - saved >= checkpoint_seconds):
+        if (
+            path is not None
+            and run.ranks.first
+            and (run.done == last or time.monotonic() - saved >= checkpoint_seconds)
+        ):
             run.save_checkpoint(path)
             saved = time.monotonic()
         on_trajectory(record)

@@ -28,6 +28,9 @@ def unobserved(phase: str) -> contextlib.AbstractContextManager:
     return contextlib.nullcontext()
 
 
+Randn = Callable[[Tensor], Tensor]
+"""Unit noise in the shape of a state."""
+
 OnUpdate = Callable[[list[Tensor], Tensor], None]
 """Called after each optimiser step with the `[B]` rewards behind it and the gradient norm before clipping, detached and
 on the device. The rollout itself keeps neither, so that its memory does not grow with the number of updates."""
@@ -39,7 +42,7 @@ def states(backbone: Backbone, sampler: Sampler, batch: Batch, x: Tensor, genera
     yield x
     for index in range(len(sampler)):
         out = backbone.predict(x, sampler[index].timestep, batch)
-        x = sampler.step(x, out, index, _noise(sampler, index, x, generator))
+        x = sampler.step(x, out, index, _randn(x, generator) if sampler[index].noise else None)
         yield x
 
 
@@ -93,12 +96,13 @@ def rollout(
     with phases("reward") if savings.encode_once else contextlib.nullcontext():
         prompts = savings.prompts(reward, batch)
     recompute = Recompute(backbone, check=updater.check_finite)
+    randn = functools.partial(updater.share.randn if updater.share else _randn, generator=generator)
     steps = zip(plan.steps, (*plan.steps[1:], None), savings.recomputed(plan), strict=True)
     with _learner(backbone, plan) as hand_over, _gradients_cleared_on_error(updater):
         for step, following, again in steps:
             with phases("rollout"):
                 predict = recompute if again else backbone.predict
-                latent, x = _advance(step, predict, sampler, batch, x, generator)
+                latent, x = _advance(step, predict, sampler, batch, x, randn)
             if step.score is not None:
                 rewards, gradient = _score(step, backbone, sampler, reward, batch, prompts, in_pieces, latent, phases)
                 scores.append((latent, gradient))
@@ -120,16 +124,16 @@ def rollout(
 
 
 def _advance(
-    step: Step, predict: Predict, sampler: Sampler, batch: Batch, x: Tensor, generator
+    step: Step, predict: Predict, sampler: Sampler, batch: Batch, x: Tensor, randn: Randn
 ) -> tuple[Tensor, Tensor]:
     """The denoiser call of one step: the latent to score (the next state if none is), and the next state."""
     if step.cut or step.renoise:
         x = x.detach()
     if step.renoise:
-        x = sampler.add_noise(x, _randn(x, generator), step.index)
+        x = sampler.add_noise(x, randn(x), step.index)
     with torch.set_grad_enabled(step.record):
         out = predict(x.detach() if step.stop_input else x, sampler[step.index].timestep, batch)
-    state = sampler.step(x, out, step.index, _noise(sampler, step.index, x, generator))
+    state = sampler.step(x, out, step.index, randn(x) if sampler[step.index].noise else None)
     return (sampler.x0_hat(x, out, step.index) if step.score is Score.X0_HAT else state), state
 
 
@@ -223,10 +227,6 @@ def _gradients_cleared_on_error(updater: Updater) -> Iterator[None]:
     except BaseException:
         updater.optimizer.zero_grad()
         raise
-
-
-def _noise(sampler: Sampler, index: int, x: Tensor, generator) -> Tensor | None:
-    return _randn(x, generator) if sampler[index].noise else None
 
 
 def _randn(like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.errors import InputError
+from methods.parallel import Share
 
 
 class RewardError(InputError):
@@ -25,6 +26,8 @@ class Updater:
     check_finite: bool = True
     """Refuse a reward or gradient that is not finite. Costs one device synchronisation an update, and needs real data
     (a simulated run turns it off)."""
+    share: Share | None = None
+    """Of the batch, where several ranks have one each: gradients are then summed over them before they are clipped."""
 
     def apply(self, rewards: list[Tensor]) -> Tensor:
         """Steps the optimiser on the gradients at hand and clears them; returns their norm before clipping.
@@ -33,6 +36,8 @@ class Updater:
         `rewards` (the `[B]` rewards behind these gradients) or the gradient norm is not finite.
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self.share is not None:
+            rewards = [self.share.sum_gradients(parameters, rewards)]  # all ranks refuse, or none
         norm = nn.utils.clip_grad_norm_(parameters, self.clip)
         try:
             if self.check_finite:

@@ -1,0 +1,136 @@
+"""Data-parallel fine-tuning: each rank scores its share of a batch, and gradients are summed once an optimiser step.
+
+The denoiser is not wrapped in DistributedDataParallel: a plan calls it many times before a backward pass, and not every
+time alike, which such a wrapper takes for an error; a call that goes round it trains ranks apart without a word. Plans,
+prompts and noise are drawn alike on all ranks, for the whole batch, of which each takes its rows: N ranks compute the
+gradient of one, to rounding. What is drawn from torch's global generators (dropout, a reward's own samples) is a rank's
+own.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from methods.errors import InputError
+
+PATIENCE = timedelta(hours=1)
+"""How long ranks wait for one that measures alone."""
+
+
+class RankError(InputError):
+    """Ranks cannot work together (any longer); the message is one sentence with the mend."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Who takes part, and which of them this process is."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    """Where what they tell each other is."""
+
+    @property
+    def first(self) -> bool:
+        """The one that measures, writes and speaks."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> "Share | None":
+        """This rank's share of so many prompts; None where there is but one rank. RankError if some would have none."""
+        if self.size == 1:
+            return None
+        if batch < self.size:
+            raise RankError(f"{self.size} ranks cannot share a batch of {batch}: start fewer, or enlarge the batch")
+        return Share(self, batch)
+
+    def agree(self, given: Mapping[str, object]) -> None:
+        """RankError, on every rank, unless all were given the same JSON values; it names the first that differs."""
+        if self.size == 1:
+            return
+        told: list[Mapping[str, object]] = [{}] * self.size
+        with self.together():
+            torch.distributed.all_gather_object(told, dict(given))
+        for number, other in enumerate(told):
+            for name in dict.fromkeys((*told[0], *other)):
+                if told[0].get(name) != other.get(name):
+                    raise RankError(
+                        f"rank {number} was started with another {name} than rank 0 ({other.get(name)}, not "
+                        f"{told[0].get(name)}): start all ranks by one command"
+                    )
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Around what ranks do with each other: RankError where one of them is gone."""
+        try:
+            yield
+        except RuntimeError as error:  # torch.distributed's own errors are of this kind
+            raise RankError(
+                f"rank {self.rank} lost another one ({str(error).splitlines()[0][:80]}): the same command goes on from "
+                "the last checkpoint, on as many ranks as are left"
+            ) from None
+
+
+ALONE = Ranks()
+
+
+@dataclass(frozen=True)
+class Share:
+    """One rank's rows of a batch: as many as any other's, or one fewer."""
+
+    ranks: Ranks
+    batch: int
+
+    @property
+    def rows(self) -> slice:
+        """Of the whole batch."""
+        begin, end = (number * self.batch // self.ranks.size for number in (self.ranks.rank, self.ranks.rank + 1))
+        return slice(begin, end)
+
+    @property
+    def weight(self) -> float:
+        """Of a mean over its rows in the mean over the batch."""
+        return (self.rows.stop - self.rows.start) / self.batch
+
+    def randn(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Unit noise in the shape of `like`: this share of what is drawn for the whole batch."""
+        whole = (self.batch, *like.shape[1:])
+        return torch.randn(whole, generator=generator, dtype=like.dtype, device=like.device)[self.rows]
+
+    def sum_gradients(self, parameters: Sequence[Tensor], rewards: Sequence[Tensor]) -> Tensor:
+        """Replaces the gradients of this share's mean by those of the batch's; returns the batch's mean reward, `[1]`.
+        One exchange of all of them as one tensor. RankError where a rank is gone."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        mean = torch.cat([reward.detach() for reward in rewards]).mean()
+        flat = self.sum(torch.cat([*(gradient.flatten() for gradient in gradients), mean.reshape(1)]))
+        *summed, total = flat.split([*(gradient.numel() for gradient in gradients), 1])
+        for gradient, value in zip(gradients, summed, strict=True):
+            gradient.copy_(value.view_as(gradient))
+        return total.clone()
+
+    def sum(self, of_share: Tensor) -> Tensor:
+        """What means over the shares amount to over the batch; `of_share` is overwritten."""
+        of_share *= self.weight
+        with self.ranks.together():
+            torch.distributed.all_reduce(of_share)
+        return of_share
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """The ranks that torchrun started, over NCCL on GPUs and Gloo elsewhere; one alone where there was no torchrun."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Ranks(device=device)
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Ranks(torch.distributed.get_rank(), size, device)
+    finally:
+        torch.distributed.destroy_process_group()

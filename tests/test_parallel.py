@@ -1,0 +1,81 @@
+"""Several ranks compute what one does: gradients, weights and curves of every method, through the loss of a rank."""
+
+import functools
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ranks
+import torch
+
+from methods.parallel import Ranks, RankError, Share
+
+
+def torchrun(count: int, folder: Path, *asked: str) -> subprocess.CompletedProcess:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    return subprocess.run(
+        [*launcher, Path(ranks.__file__), folder, *asked], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@functools.cache
+def alone(method: str) -> dict:
+    return ranks.ended(ranks.run(method))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_ranks_end_where_one_does(count, tmp_path):
+    """Random plans, an SDE, shares of unequal size; to rounding, in float64."""
+    done = torchrun(count, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(count)]
+    for method in ranks.METHODS:
+        expected = alone(method)
+        for rank in range(count):
+            assert torch.equal(made[rank][method]["weights"], made[0][method]["weights"]), method  # never apart
+            for name, value in expected.items():
+                torch.testing.assert_close(made[rank][method][name], value, rtol=1e-10, atol=1e-12, msg=method)
+
+
+@pytest.mark.slow
+def test_a_rank_that_dies_ends_the_run_and_others_go_on_from_the_checkpoint(tmp_path):
+    done = torchrun(2, tmp_path / "run", "--die")
+    assert done.returncode != 0
+    assert "lost another one" in done.stdout + done.stderr
+    went_on = ranks.run("draft", folder=tmp_path / "run", trajectories=6)  # on one rank
+    whole = ranks.ended(ranks.run("draft", trajectories=6))
+    torch.testing.assert_close(ranks.ended(went_on)["weights"], whole["weights"], rtol=1e-10, atol=1e-12)
+    assert went_on.curve.trajectories[0]["trajectories"] == 1
+
+
+@pytest.mark.slow
+def test_ranks_that_were_given_otherwise_are_refused_by_name(tmp_path):
+    done = torchrun(2, tmp_path, "--disagree")
+    assert done.returncode != 0
+    assert re.search(r"rank 1 was started with another seed than rank 0 \(1, not 0\)", done.stdout)
+
+
+@pytest.mark.parametrize(("batch", "size"), [(8, 2), (5, 2), (7, 3), (4, 4)])
+def test_shares_make_up_the_batch_and_differ_by_one_at_most(batch, size):
+    shares = [Share(Ranks(rank, size), batch) for rank in range(size)]
+    rows = [row for share in shares for row in range(batch)[share.rows]]
+    assert rows == [*range(batch)]
+    lengths = [share.rows.stop - share.rows.start for share in shares]
+    assert max(lengths) - min(lengths) <= 1
+    assert sum(share.weight for share in shares) == pytest.approx(1)
+
+
+def test_noise_of_shares_is_that_of_the_whole_batch():
+    like = torch.empty(2, 3)
+    whole = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    drawn = [Share(Ranks(rank, 2), 5).randn(like, torch.Generator().manual_seed(0)) for rank in range(2)]
+    assert torch.equal(torch.cat(drawn), whole)
+
+
+def test_more_ranks_than_prompts_are_refused():
+    with pytest.raises(RankError, match="3 ranks cannot share a batch of 2"):
+        Ranks(0, 3).share(2)
+    assert Ranks().share(2) is None
