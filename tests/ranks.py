@@ -40,7 +40,7 @@ def run(method: str, ranks: Ranks = ALONE, folder: Path | None = None, **options
         text = torch.randn(size, *batch.text.shape[1:], generator=generator, dtype=torch.float64)
         return toy_batch(text, batch.null_text, [FRAMES] * size)
 
-    settings = FinetuneConfig(method=method, lr=1e-2, batch=BATCH, trajectories=TRAJECTORIES, pull=0.1)
+    settings = FinetuneConfig(method=method, lr=1e-3, batch=BATCH, trajectories=TRAJECTORIES, pull=0.1)
     config = replace(settings, **{name: options.pop(name) for name in ("trajectories", "seed") if name in options})
     sampler = ddim(STEPS, eta=1.0)
     given = {"prompts": 8}

@@ -10,7 +10,7 @@ import pytest
 import ranks
 import torch
 
-from methods.parallel import Ranks, RankError, Share
+from methods.parallel import RankError, Ranks, Share
 
 
 def torchrun(count: int, folder: Path, *asked: str) -> subprocess.CompletedProcess:
