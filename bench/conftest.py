@@ -11,6 +11,7 @@ import contextlib
 import gc
 import time
 from collections.abc import Callable, Generator
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,8 @@ class State:
     cases: options.Cases
     kept: Kept
     gate: "Gate | None"
+    engine: Executor | None
+    """What does the jobs in place of this machine's processes."""
     records: list[Record] = field(default_factory=list)
     gate_report: list[str] = field(default_factory=list)
     whole: bool = False
@@ -69,7 +72,7 @@ def pytest_configure(config: pytest.Config) -> None:
         allocator.settings()  # refused here, in a sentence, rather than in every case
         cases = options.cases(config)
         gate = options.memory_gate(config)
-        config.stash[STATE] = State(cases, _kept(config), gate)
+        config.stash[STATE] = State(cases, _kept(config), gate, _engine(config))
     except InputError as error:
         if _collects(config):
             raise pytest.Collector.CollectError(str(error)) from None
@@ -93,6 +96,17 @@ def _end_in_order(config: pytest.Config) -> None:
     stack = contextlib.ExitStack()
     stack.enter_context(terminated_in_order())
     config.add_cleanup(stack.close)
+
+
+def _engine(config: pytest.Config) -> Executor | None:
+    address = config.getoption("workers")
+    if address is None or config.getoption("collectonly"):
+        return None
+    from bench.lane import cluster
+
+    stack = contextlib.ExitStack()
+    config.add_cleanup(stack.close)
+    return stack.enter_context(cluster.connected(address))
 
 
 def _kept(config: pytest.Config) -> Kept:
@@ -143,7 +157,8 @@ def record(request: pytest.FixtureRequest):
     cases = [item.callspec.params["case"] for item in items]
     state = config.stash[STATE]
     kept = state.cases.kept(name) or state.kept
-    lane = Lane(kept, _teller(config, name.removeprefix("test_").removesuffix(".py").replace("_", " ")))
+    say = _teller(config, name.removeprefix("test_").removesuffix(".py").replace("_", " "))
+    lane = Lane(kept, say, state.engine)
     try:
         yield state.cases.runs(name, lane, cases).record
     finally:

@@ -188,6 +188,13 @@ def add(parser: pytest.Parser) -> None:
         action="store_true",
         help="write this run's memory rows to the baseline FILE instead of comparing with it",
     )
+    option = parser.getgroup("where cases are measured").addoption
+    option(
+        "--workers",
+        metavar="ADDRESS",
+        help="scheduler of a dask cluster, as tcp://host:8786, whose workers measure in place of this machine's cores; "
+        "times and memory of real runs are measured here all the same",
+    )
     option = parser.getgroup("resuming an interrupted run").addoption
     option(
         "--resume",

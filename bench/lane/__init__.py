@@ -2,6 +2,7 @@
 
 job      what a job is, and what it has at hand while it runs
 workers  processes that do what they are sent, as a concurrent.futures.Executor
+cluster  the workers of a dask cluster, as the same
 kept     results of finished jobs in a file, which an aborted run goes on from
 lane     the three together: jobs in, futures out, progress meanwhile
 """
