@@ -197,8 +197,8 @@ def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[st
 
 
 def looks_like(state: Mapping[str, Tensor], module: nn.Module) -> str | None:
-    """Name of the registered backbone that weights look most like, by names and shapes, if more than like `module`; None
-    where they share less than half with any."""
+    """Name of the registered backbone that weights look most like, by names and shapes, if more than like `module`;
+    None where they share less than half with any."""
     found = _layout({key: value for key, value in state.items() if not key.startswith(BESIDE)})
 
     def likeness(network: nn.Module) -> float:

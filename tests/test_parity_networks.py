@@ -1,4 +1,4 @@
-"""The networks of the latent backbones and the text-motion reward compute what the published implementations compute."""
+"""The latent backbones' networks and the text-motion reward compute what the published implementations compute."""
 
 from functools import cache
 

@@ -163,6 +163,7 @@ class Mld(nn.Module):
 
 def entry(config: MldConfig, reward: str) -> BackboneEntry:
     """MLD of these sizes, for the registry; `reward` names the one that it is fine-tuned with."""
+    encoding = ("vae.encoder", "vae.query_pos_encoder", "vae.skel_embedding", "vae.latent_pre")
     return BackboneEntry(
         build=lambda: Mld(config),
         text=(1, config.text_width),
@@ -170,5 +171,5 @@ def entry(config: MldConfig, reward: str) -> BackboneEntry:
         most_frames=MOST_FRAMES,
         frozen=("vae",),
         reward=reward,
-        unused=("vae.encoder", "vae.query_pos_encoder", "vae.skel_embedding"),
+        unused=(*encoding, "denoiser.mem_pos") if config.memory_positions else encoding,
     )
