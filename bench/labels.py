@@ -18,6 +18,7 @@ BACKBONES = {
     "mldpp": "MLD++",
     "motionlcm": "MotionLCM",
     "motionlcm-v2": "MotionLCM-V2",
+    "mdm": "MDM",
 }
 """Those of which weights are published; the others are tiny, or somebody's own."""
 

@@ -284,7 +284,7 @@ def memory_cases(config: pytest.Config) -> list[Case]:
     name = config.getoption("matrix")
     # A setting chosen by hand replaces the matrix's; methods chosen by hand stand alone unless a matrix is named.
     of_matrix = [] if "method" in chosen and not name else matrix(name or "default")
-    bases = [partial(replace, case) for case in of_matrix] or [Case]
+    bases = [partial(replace, case) for case in of_matrix] or [partial(Case)]
     combinations = [dict(zip(chosen, values, strict=True)) for values in itertools.product(*chosen.values())]
     cases = list(dict.fromkeys(base(**combination) for base in bases for combination in combinations))
     for case in cases:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from methods.errors import InputError
 from methods.files import write_atomically
+from methods.interface import Backbone
 from methods.registry import BACKBONES
 
 BESIDE = ("t2m_", "text_encoder.", "reward_model.")
@@ -175,7 +176,10 @@ def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[st
     CheckpointError names what is missing, unexpected or of another shape, and which backbone the file looks like; the
     module is unchanged then.
     """
-    content = read(path)
+    _fill(module, read(path), path, prefix, others)
+
+
+def _fill(module: nn.Module, content: Mapping[str, Tensor], path: Path | str, prefix: str, others: tuple) -> None:
     state = {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
     own = module.state_dict()
     found = {key: value for key, value in state.items() if key in own or not key.startswith(others or ("\0",))}
@@ -201,13 +205,13 @@ def looks_like(state: Mapping[str, Tensor], module: nn.Module) -> str | None:
     None where they share less than half with any."""
     found = _layout({key: value for key, value in state.items() if not key.startswith(BESIDE)})
 
-    def likeness(network: nn.Module) -> float:
-        own = _layout(network.state_dict())
+    def likeness(network: object) -> float:
+        own = _layout(network.state_dict()) if isinstance(network, nn.Module) else set()
         return len(own & found) / len(own | found)
 
     with torch.device("meta"):  # nothing but names and shapes is made
         backbones = {name: entry.build() for name, entry in BACKBONES.items()}
-    likenesses = {name: likeness(known) for name, known in backbones.items() if isinstance(known, nn.Module)}
+    likenesses = {name: max(likeness(known), likeness(known.denoiser)) for name, known in backbones.items()}
     best = max(likenesses, key=likenesses.__getitem__)
     return best if likenesses[best] > max(likeness(module), 0.5) else None
 
@@ -216,10 +220,13 @@ def _layout(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size]]:
     return {(key, value.shape) for key, value in state.items()}
 
 
-def load_backbone(backbone: nn.Module, path: Path | str) -> None:
-    """Loads a published checkpoint of a latent backbone (`vae.*`, `denoiser.*`) into one of the same layout; the
-    evaluator, text encoder and reward in it are left out. CheckpointError as `load`."""
-    load(backbone, path, others=BESIDE)
+def load_backbone(backbone: Backbone, path: Path | str) -> None:
+    """Loads a published checkpoint into a backbone of the same layout: its networks by name (`vae.*`, `denoiser.*`), or
+    without a prefix where the denoiser is all there is, as MDM's are. The evaluator, text encoder and reward in it are
+    left out. CheckpointError as `load`."""
+    content = read(path)
+    bare = len(backbone.networks()) == 1 and not any(key.startswith("denoiser.") for key in content)
+    _fill(backbone.denoiser if bare else backbone, content, path, "", BESIDE)
 
 
 def load_spm(reward: nn.Module, path: Path | str) -> None:

@@ -43,7 +43,7 @@ def test_a_published_file_loads_without_its_evaluator(backbone, tmp_path):
     assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
 
 
-LAYOUTS = [name for name in BACKBONES if name.endswith("-tiny")]
+LAYOUTS = ["mld-tiny", "mld-original-tiny", "mldpp-tiny", "motionlcm-tiny", "motionlcm-v2-tiny", "mdm-tiny"]
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,10 @@ def networks():
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_published_layout_loads_and_another_is_named(networks, tmp_path, name):
-    """As saved: under `state_dict`, with the evaluator beside it."""
+    """As saved: under `state_dict`, with the evaluator beside it; MDM's denoiser without a prefix."""
     state = other_weights(networks[name])
-    torch.save({"state_dict": {**state, "t2m_moveencoder.x": torch.zeros(2)}}, tmp_path / "published.ckpt")
+    saved = {key.removeprefix("denoiser."): value for key, value in state.items()} if name == "mdm-tiny" else state
+    torch.save({"state_dict": {**saved, "t2m_moveencoder.x": torch.zeros(2)}}, tmp_path / "published.ckpt")
     fresh = BACKBONES[name].build()
     checkpoint.load_backbone(fresh, tmp_path / "published.ckpt")
     assert all(torch.equal(value, state[key]) for key, value in fresh.state_dict().items())
@@ -64,6 +65,11 @@ def test_every_published_layout_loads_and_another_is_named(networks, tmp_path, n
         if other != name:
             message = refused(checkpoint.load_backbone, networks[other], tmp_path / "published.ckpt")
             assert message.endswith(f"it looks like backbone '{name}': build that one")
+
+
+def test_a_denoiser_without_its_decoder_is_refused(backbone, tmp_path):
+    checkpoint.save(backbone.denoiser, tmp_path / "denoiser.safetensors")
+    assert "missing: vae." in refused(checkpoint.load_backbone, backbone, tmp_path / "denoiser.safetensors")
 
 
 def test_a_backbone_that_is_loaded_as_a_reward_is_named(backbone, tmp_path):
