@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from methods.backbones import mld, motionlcm
 from methods.backbones.mld import TINY, Mld, MldConfig, MldDenoiser, MldVae
+from methods.errors import InputError
 from methods.interface import Batch
+from methods.registry import BACKBONES
 from methods.rewards.spm import Spm, sample
 from methods.transformer import ATTENTION_KERNELS, guidance_features, set_attention_kernel
 
@@ -269,3 +271,30 @@ def test_guided_prediction_decoding_and_initial_state():
     assert torch.equal(motion.abs().sum(-1) > 0, batch.frame_mask)
     assert mld.networks()["denoiser"] is mld.denoiser
     assert {name.split(".")[0] for name in mld.state_dict()} == {"vae", "denoiser"}
+
+
+@pytest.mark.parametrize(
+    ("name", "scales"),
+    [("motionlcm-tiny", {1: 7.5, 2: 7.5, 4: 7.5}), ("motionlcm-v2-tiny", {1: 8.0, 2: 12.5, 4: 13.5})],
+)
+@torch.no_grad()
+def test_motionlcm_is_told_the_guidance_of_its_steps(name, scales):
+    """In one call, which never sees the empty prompt; version 2 has no other number of steps."""
+    entry = BACKBONES[name]
+    batch = Batch(
+        text=torch.randn(3, *entry.text),
+        null_text=torch.full((1, *entry.text), torch.nan),
+        tokens=torch.zeros(3, 1, 1),
+        token_mask=torch.ones(3, 1, dtype=torch.bool),
+        frame_mask=length_mask([8, 5, 1], 8),
+    )
+    for steps, scale in scales.items():
+        backbone, sampler = entry.at(steps)
+        backbone.denoiser.eval()
+        x, timestep = backbone.initial_state(batch), sampler[0].timestep
+        told = backbone.denoiser(x, torch.full((3,), timestep), batch.text, scale)
+        assert torch.equal(backbone.predict(x, timestep, batch), told)
+        assert not torch.allclose(told, backbone.denoiser(x, torch.full((3,), timestep), batch.text, scale + 1))
+    if name == "motionlcm-v2-tiny":
+        with pytest.raises(InputError, match="1, 2, 4"):
+            entry.at(3)
