@@ -177,7 +177,7 @@ def levers() -> list[Case]:
 
 def default() -> list[Case]:
     """Everything that the report's verdicts need."""
-    matrices = (published, frozen, steps, trained, variants)
+    matrices = (published, frozen, steps, trained, variants, backbones)
     return list(dict.fromkeys(case for matrix in matrices for case in matrix()))
 
 
