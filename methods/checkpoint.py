@@ -18,6 +18,10 @@ from torch import Tensor, nn
 
 from methods.errors import InputError
 from methods.files import write_atomically
+from methods.interface import Backbone
+
+WRAPPERS = ("state_dict", "model_avg", "model")
+"""Keys under which torch files have a state dict: a checkpoint's of training, an average of weights before these."""
 
 MLD_OTHERS = ("t2m_", "text_encoder.", "reward_model.")
 """What a published MLD checkpoint holds beside the backbone: the evaluator, a text encoder, EasyTune's reward."""
@@ -28,7 +32,7 @@ class CheckpointError(InputError):
 
 
 def read(path: Path | str) -> dict[str, Tensor]:
-    """The state dict of a `.safetensors` file or of a torch file (plain, or under its key `state_dict`).
+    """The state dict of a `.safetensors` file or of a torch file (plain, or under one of WRAPPERS).
 
     CheckpointError for a file that is missing, cut off, damaged, holds pickled objects other than tensors, or is no
     state dict.
@@ -39,8 +43,10 @@ def read(path: Path | str) -> dict[str, Tensor]:
 
 
 def state_dict(content: object, path: Path | str) -> dict[str, Tensor]:
-    """That of what a torch file holds: plain, or under its key `state_dict`. CheckpointError if it is none."""
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    """That of what a torch file holds: plain, or under one of WRAPPERS. CheckpointError if it is none."""
+    of = content if isinstance(content, dict) else {}
+    wrapped = [of[key] for key in WRAPPERS if isinstance(of.get(key), dict)]
+    state = wrapped[0] if wrapped else content
     if not isinstance(state, dict) or not state or not all(map(_plain, state.values())):
         raise CheckpointError(f"{path} holds no state dict: save model.state_dict() with safetensors")
     return {str(name): value for name, value in state.items()}
@@ -167,15 +173,19 @@ def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[str, ...] = ()) -> None:
+def load(
+    module: nn.Module, path: Path | str, prefix: str = "", others: tuple[str, ...] = (), fixed: tuple[str, ...] = ()
+) -> None:
     """Loads the weights of `module` from the keys of a checkpoint that begin with `prefix`.
 
-    Every weight must be there in its shape, and nothing else, except keys that begin with one of `others`.
+    Every weight must be there in its shape, and nothing else, except keys that begin with one of `others`. Those that
+    end in one of `fixed`, which no training changes, are left as they are.
     CheckpointError names what is missing, unexpected or of another shape; the module is unchanged then.
     """
     state = {key.removeprefix(prefix): value for key, value in read(path).items() if key.startswith(prefix)}
-    own = module.state_dict()
-    found = {key: value for key, value in state.items() if key in own or not key.startswith(others or ("\0",))}
+    own = {key: value for key, value in module.state_dict().items() if not key.endswith(fixed)}
+    read_keys = (key for key in state if not key.endswith(fixed) and (key in own or not key.startswith(others)))
+    found = {key: state[key] for key in read_keys}
     problems = {
         "missing": [key for key in own if key not in found],
         "unexpected": [key for key in found if key not in own],
@@ -188,12 +198,18 @@ def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[st
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys)
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: {listed}")
-    module.load_state_dict(found)
+    module.load_state_dict(found, strict=not fixed)
 
 
 def load_mld(backbone: nn.Module, path: Path | str) -> None:
     """Loads a published MLD checkpoint (`vae.*`, `denoiser.*`; its evaluator and text encoder are left out)."""
     load(backbone, path, others=MLD_OTHERS)
+
+
+def load_mdm(backbone: Backbone, path: Path | str) -> None:
+    """Loads a published MDM checkpoint (the denoiser's keys without prefix; CLIP, and the fixed positions, are left
+    out), of a run with averaged weights these."""
+    load(backbone.denoiser, path, others=("clip_model.",), fixed=(".pe",))
 
 
 def load_spm(reward: nn.Module, path: Path | str) -> None:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from methods import checkpoint
-from methods.backbones import mld
+from methods.backbones import mdm, mld
 from methods.checkpoint import CheckpointError
 from methods.rewards import spm
 
@@ -52,6 +52,30 @@ def test_the_reward_loads_from_its_own_file_and_from_inside_a_fine_tuned_one(tmp
     assert torch.equal(reward.final_layer.weight, state["final_layer.weight"])
     checkpoint.load_spm(reward, tmp_path / "mld.ckpt")
     assert torch.equal(reward.final_layer.weight, 2 * state["final_layer.weight"])
+
+
+@pytest.mark.parametrize("wrapper", [None, "model_avg"])
+def test_a_published_mdm_loads_plain_and_averaged_with_its_own_positions(wrapper, tmp_path):
+    """Positions of another length are those of an older release; CLIP is no part of the backbone."""
+    backbone = mdm.Mdm(mdm.TINY)
+    positions = backbone.denoiser.sequence_pos_encoder.pe.clone()
+    state = other_weights(backbone.denoiser)
+    for key in [key for key in state if key.endswith(".pe")]:
+        state[key] = torch.zeros(7, 1, 16)
+    content = {**state, "clip_model.visual.proj": torch.zeros(2)}
+    if wrapper:
+        content = {"model": {key: 0 * value for key, value in content.items()}, wrapper: content}
+    torch.save(content, tmp_path / "model000750000.pt")
+    checkpoint.load_mdm(backbone, tmp_path / "model000750000.pt")
+    for key, value in backbone.denoiser.state_dict().items():
+        assert torch.equal(value, positions if key.endswith(".pe") else state[key]), key
+
+
+def test_a_checkpoint_of_another_backbone_is_no_mdm(backbone, tmp_path):
+    checkpoint.save(backbone, tmp_path / "mld.safetensors")
+    message = refused(checkpoint.load_mdm, mdm.Mdm(mdm.TINY), tmp_path / "mld.safetensors")
+    assert "missing: input_process.poseEmbedding.weight" in message
+    assert "unexpected: denoiser." in message
 
 
 def test_what_is_saved_loads_again(backbone, tmp_path):
