@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_backbones import TINY
 from test_plans import QUICK, drawn
-from test_simulated import METHODS, OTHERS, bytes_of, tiny
+from test_simulated import METHODS, bytes_of, tiny
 from toys import FRAMES, Recorder, ToyReward, run, toy, toy_batch
 
 from bench.cases import Case
@@ -88,7 +89,7 @@ def test_every_method_has_the_plain_rollouts_loss_and_gradient(method, eta):
             assert_same(found, gradients)
 
 
-@pytest.mark.parametrize("backbone", OTHERS)
+@pytest.mark.parametrize("backbone", TINY)
 def test_every_method_has_the_same_gradient_on_every_backbone(backbone):
     """The recipe against the plain rollout, with dropout in the denoiser."""
     for method in METHODS:

@@ -78,7 +78,7 @@ class MldDenoiser(nn.Module):
         self.emb_proj = nn.Sequential(text_activation, nn.Linear(config.text_width, width))
         self.query_pos = LearnedPositions(width)
         if config.memory_positions:
-            self.mem_pos = LearnedPositions(width)
+            self.mem_pos = LearnedPositions(width).requires_grad_(False)
         self.encoder = SkipTransformer(EncoderLayer, config.transformer)
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, guidance: float | None = None) -> Tensor:
