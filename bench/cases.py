@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bench import labels
 from bench.meters import METERS
 from bench.profiles import LEVERS, profile
 from methods.errors import InputError
@@ -124,9 +125,6 @@ VARIANTS = (
 )
 """What the table leaves out: EasyTune's chain ablation (24.21 GB in the paper), and methods whose plan is random."""
 
-PUBLISHED_BACKBONES = ("mld", "mld-original", "mldpp", "motionlcm", "motionlcm-v2")
-"""Of which weights are published; the others are tiny, or somebody's own."""
-
 SWEEP_STEPS = (10, 20, 30, 40, 50)
 TRAINED_STEPS = (1, 5, 20, 40)
 
@@ -140,16 +138,12 @@ def at(method: str, total: int) -> str:
     """A method of the published table at so many steps: DRTune trains a fifth of them, as 10 of 50; ReFL one of the
     last ten, or of all where there are fewer."""
     fitted = {"drtune": f"drtune:k={max(1, total // 5)}", "refl": f"refl:m={min(10, total)}"}
-    return fitted.get(method, method)
+    return spec(parse(fitted.get(method, method)))
 
 
 def backbones() -> list[Case]:
     """Claim C10: the published table on every published backbone, at the steps that each is published with."""
-    return [
-        Case(at(method, BACKBONES[name].steps), backbone=name)
-        for name in PUBLISHED_BACKBONES
-        for method in TABLE
-    ]
+    return [Case(at(method, BACKBONES[name].steps), backbone=name) for name in labels.BACKBONES for method in TABLE]
 
 
 def frozen() -> list[Case]:
@@ -159,12 +153,7 @@ def frozen() -> list[Case]:
 
 def steps() -> list[Case]:
     """Claim C5: memory against denoising steps."""
-    return [
-        Case(at(method, total), steps=total)
-        for method in TABLE
-        if method != "refl"
-        for total in SWEEP_STEPS
-    ]
+    return [Case(at(method, total), steps=total) for method in TABLE if method != "refl" for total in SWEEP_STEPS]
 
 
 def trained() -> list[Case]:
@@ -193,7 +182,7 @@ def levers() -> list[Case]:
 
 def default() -> list[Case]:
     """Everything that the report's verdicts need."""
-    matrices = (published, frozen, steps, trained, variants)
+    matrices = (published, frozen, steps, trained, variants, backbones)
     return list(dict.fromkeys(case for matrix in matrices for case in matrix()))
 
 

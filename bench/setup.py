@@ -119,9 +119,9 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     # Networks of a meta or CUDA run are made there, not copied there: no second set of weights is ever alive.
     torch.manual_seed(case.seed)
     of_backbone, of_reward = pair(case.backbone, case.reward)
-    sampler = of_backbone.sampler(case.steps)
     with device:
-        backbone, reward = of_backbone.build(), of_reward.build()
+        backbone, sampler = of_backbone.at(case.steps)
+        reward = of_reward.build()
     backbone.denoiser.train(switches.train_mode)
     if switches.lora:
         lora.adapt(backbone.denoiser, switches.lora)

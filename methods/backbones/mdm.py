@@ -71,6 +71,20 @@ class TimeEmbedding(nn.Module):
         return self.time_embed(self.sequence_pos_encoder.pe[timestep, 0])
 
 
+class Layers(nn.Module):
+    """Transformer layers one after the other, without a norm at their end."""
+
+    def __init__(self, size: TransformerSize):
+        super().__init__()
+        self.layers = nn.ModuleList(EncoderLayer(size) for _ in range(size.layers))
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        """As EncoderLayer."""
+        for layer in self.layers:
+            x = layer(x, padding)
+        return x
+
+
 class MdmDenoiser(nn.Module):
     """Predicts x_0: one transformer over [text + time, frames]."""
 
@@ -79,7 +93,7 @@ class MdmDenoiser(nn.Module):
         size = config.transformer
         self.input_process = nn.ModuleDict({"poseEmbedding": nn.Linear(config.features, size.width)})
         self.sequence_pos_encoder = Positions(size.width, size.dropout)
-        self.seqTransEncoder = nn.ModuleDict({"layers": nn.ModuleList(EncoderLayer(size) for _ in range(size.layers))})
+        self.seqTransEncoder = Layers(size)
         self.embed_timestep: nn.Module = TimeEmbedding(self.sequence_pos_encoder, size.width)
         self.embed_text = nn.Linear(config.text_width, size.width)
         self.output_process = nn.ModuleDict({"poseFinal": nn.Linear(size.width, config.features)})
@@ -91,9 +105,7 @@ class MdmDenoiser(nn.Module):
         frames = self.input_process["poseEmbedding"](sample).transpose(0, 1)
         x = self.sequence_pos_encoder(torch.cat([token, frames]))
         padding = None if frame_mask is None else ~F.pad(frame_mask, (1, 0), value=True)
-        for layer in self.seqTransEncoder["layers"]:
-            x = layer(x, padding)
-        return self.output_process["poseFinal"](x[1:]).transpose(0, 1)
+        return self.output_process["poseFinal"](self.seqTransEncoder(x, padding)[1:]).transpose(0, 1)
 
 
 class Mdm(nn.Module):
