@@ -1,18 +1,20 @@
 """The planner's arithmetic: sizes, the law behind a peak, and the search for a limit."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.cases import Case
-from bench.plan import draws, headroom, size
+from bench.plan import draws, frontier, headroom, size
 from bench.plan.axes import Axis
 from bench.plan.headroom import Budget
 from bench.plan.memory import Memory
 from bench.plan.search import Confirmation, largest
 from methods.errors import InputError
+from methods.memory import Savings
 
 
 @given(st.integers(1, 10**6), st.sampled_from(["KiB", "MiB", "GiB", "TiB", "KB", "MB", "GB", "TB"]), st.booleans())
@@ -93,6 +95,18 @@ def test_confirmation_ends_at_a_limit_from_any_guess(fixed, slope, square, jumps
     assert (limit.value >= asked) == (memory(asked).reserved <= budget)
     if not jumps:
         assert limit.value == largest(lambda n: memory(n).reserved <= budget, 500)
+
+
+@given(st.integers(1, 3000), st.integers(2, 4), st.integers(1, 60))
+def test_choices_begin_with_the_whole_and_end_with_everything_saved(motions, parts, held):
+    sizes = frontier.piece_sizes(motions, parts)
+    assert sizes[0] == 0
+    assert all(one <= -(-before // parts) for before, one in pairwise([motions, *sizes[1:]]))
+    assert sizes[-1] == (1 if motions > 1 else 0)
+    of = frontier.choices(sizes, range(held - 1, -1, -1))
+    assert of[0] == Savings()
+    assert of[-1] == Savings(sizes[-1], recompute=True)
+    assert len(set(of)) == len(of) == len(sizes) + held
 
 
 def test_a_random_method_is_planned_for_the_draw_that_holds_the_most():

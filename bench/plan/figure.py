@@ -1,4 +1,4 @@
-"""The feasible region as a picture: the largest batch against the denoiser calls held."""
+"""Answers as pictures: the largest batch against the denoiser calls held, and memory against FLOPs."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -9,17 +9,18 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
 
 from bench.labels import method_label
 from bench.plan import draws
+from bench.plan.frontier import Curve
 from bench.plan.headroom import Budget
 from bench.plan.planner import Answer
 from bench.report import style
 from bench.report.figures.common import legend
 from bench.report.style import FAINT, INK, SOFT
-from bench.units import gib
+from bench.units import GIB, gib
 
 DASH = 7
 """Points of a dash, where several methods share a line: each shows through the gaps of the others."""
 TICKS = [round(m * 10**power) for power in range(7) for m in (1, 1.5, 2, 3, 5, 7)]
-"""Batches that may be marked on the axis."""
+"""Batches, and tenths of a GiB, that may be marked on an axis."""
 
 
 def region(answers: Sequence[Answer], budget: Budget) -> bytes:
@@ -42,6 +43,57 @@ def region(answers: Sequence[Answer], budget: Budget) -> bytes:
             f"{_headroom(budget.needs(case, 0))}; lines are predicted",
         )
         legend(figure, _handles(shown), columns=len(shown) + 2)
+        return style.png(figure)
+
+
+def frontier(curves: Sequence[Curve]) -> bytes:
+    """PNG: a line a method, from no lever on the right to all of them on the left."""
+    shown = [curve for curve in curves if curve.points]
+    case = shown[0].case
+    with style.look():
+        figure = style.canvas(style.HEAD + 4.0)
+        axes = figure.add_subplot()
+        style.margins(figure, 0.75, 0.4, 0.6)
+        for curve in shown:
+            shade = style.colour(curve.case.method)
+            at = [(point.memory.peak / GIB, point.flops / 1e12, point.savings.recompute) for point in curve.points]
+            axes.plot([x for x, *_ in at], [y for _, y, _ in at], color=shade, linewidth=1.8)
+            for again, marker in ((False, "o"), (True, "D")):
+                dots = [(x, y) for x, y, recompute in at if recompute == again]
+                axes.plot(*zip(*dots, strict=True), marker, color=shade, markersize=5) if dots else None
+            more = curve.points[-1].flops / curve.points[0].flops - 1
+            style.note(axes, f"{more:+.1%}", at[-1][:2], (-8, 0), ha="right", color=style.ink(shade))
+        peaks = [point.memory.peak / GIB for curve in shown for point in curve.points]
+        axes.set_xscale("log")
+        axes.set_xlim(min(peaks) / 1.5, max(peaks) * 1.2)
+        axes.xaxis.set_major_locator(FixedLocator([tick / 10 for tick in TICKS]))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(0, max(point.flops for curve in shown for point in curve.points) / 1e12 * 1.1)
+        axes.set_xlabel("peak, GiB (logarithmic)")
+        axes.set_ylabel("TFLOPs an optimiser step")
+        axes.grid()
+        axes.tick_params(length=0, pad=6)
+        style.title(
+            figure,
+            "Memory against FLOPs (simulated)",
+            f"{case.backbone.upper()}, T = {case.steps}, batch {case.batch}, {case.frames} frames, profile "
+            f"{case.profile}; percent: FLOPs more with every lever pulled",
+        )
+        names = [
+            Line2D(
+                [],
+                [],
+                color=style.colour(curve.case.method),
+                linewidth=2.2,
+                label=method_label(curve.case.method, case.steps),
+            )
+            for curve in shown
+        ]
+        looks = {"color": INK, "linestyle": "none", "markersize": 5}
+        names.append(Line2D([], [], marker="o", label="fewer motions scored at once", **looks))  # type: ignore[arg-type]
+        names.append(Line2D([], [], marker="D", label="calls computed again", **looks))  # type: ignore[arg-type]
+        legend(figure, names, columns=len(names))
         return style.png(figure)
 
 

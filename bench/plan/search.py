@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench.cases import Case
+from bench.plan import draws
 from bench.plan.axes import Axis
 from bench.plan.forecast import Forecast
 from bench.plan.headroom import Budget
@@ -62,6 +63,10 @@ def predicted(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
     )
 
 
+CLEAR = 0.03
+"""Share of the budget by which what was asked for must lie above or below it to be beyond doubt on a smaller case."""
+
+
 @dataclass
 class Confirmation:
     """The search for one limit with simulated figures, from a guess on."""
@@ -79,6 +84,13 @@ class Confirmation:
         """Values that are to be simulated next; none once the limit is settled."""
         values = () if self.error else (self.guess, self.guess + 1, self.axis.asked)
         return [n for n in dict.fromkeys(values) if 1 <= n <= self.axis.most and n not in self.known]
+
+    def restart(self) -> None:
+        """Forgets what was simulated, but what was asked for, where that is no limit and beyond doubt."""
+        n = self.axis.asked
+        clear = n in self.known and n not in (self.guess, self.guess + 1)
+        clear = clear and abs(self._needs(n) / self.budget.size - 1) > CLEAR
+        self.known = {n: self.known[n]} if clear else {}
 
     def settle(self) -> None:
         """Moves the guess to where the budget would be used up if every further step took as much as the live bytes of
@@ -117,12 +129,16 @@ class Confirmation:
 
 
 def confirm(searches: Sequence[Confirmation], simulator: Simulator) -> None:
-    """Settles all of them, a round of simulations at a time; a search whose simulation gives no figure is given up."""
-    while wanted := [(search, search.wanted()) for search in searches if search.wanted()]:
-        simulator.read(search.axis.at(n) for search, values in wanted for n in values)
-        for search, values in wanted:
-            try:
-                search.known |= {n: Memory.of(simulator.reading(search.axis.at(n))) for n in values}
-                search.settle()
-            except SimulationError as error:
-                search.error = error
+    """Settles all of them on the smallest cases that hold as many calls, and then on the cases themselves, whose
+    reserved bytes may differ by a segment; a search whose simulation gives no figure is given up."""
+    for sized in (draws.stand_in, lambda case: case):
+        for search in searches:
+            search.restart()
+        while wanted := [(search, search.wanted()) for search in searches if search.wanted()]:
+            simulator.read(sized(search.axis.at(n)) for search, values in wanted for n in values)
+            for search, values in wanted:
+                try:
+                    search.known |= {n: Memory.of(simulator.reading(sized(search.axis.at(n)))) for n in values}
+                    search.settle()
+                except SimulationError as error:
+                    search.error = error
