@@ -5,7 +5,7 @@ from itertools import groupby
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter, StrMethodFormatter
 
 from bench.labels import method_label
 from bench.plan import draws
@@ -67,7 +67,7 @@ def frontier(curves: Sequence[Curve]) -> bytes:
         axes.set_xscale("log")
         axes.set_xlim(min(peaks) / 1.5, max(peaks) * 1.2)
         axes.xaxis.set_major_locator(FixedLocator([tick / 10 for tick in TICKS]))
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylim(0, max(point.flops for curve in shown for point in curve.points) / 1e12 * 1.1)
         axes.set_xlabel("peak, GiB (logarithmic)")
@@ -91,8 +91,8 @@ def frontier(curves: Sequence[Curve]) -> bytes:
             for curve in shown
         ]
         looks = {"color": INK, "linestyle": "none", "markersize": 5}
-        names.append(Line2D([], [], marker="o", label="fewer motions scored at once", **looks))  # type: ignore[arg-type]
-        names.append(Line2D([], [], marker="D", label="calls computed again", **looks))  # type: ignore[arg-type]
+        names.append(Line2D([], [], marker="o", label="smaller pieces", **looks))  # type: ignore[arg-type]
+        names.append(Line2D([], [], marker="D", label="calls recomputed", **looks))  # type: ignore[arg-type]
         legend(figure, names, columns=len(names))
         return style.png(figure)
 

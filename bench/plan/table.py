@@ -38,12 +38,12 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
 def frontier(curves: Sequence[Curve], simulations: int) -> str:
     """The curves as a table; a ratio is to the same method with no lever pulled."""
     case = curves[0].case
-    head = ["method", "scored at once", "calls kept", "peak", "reserved", "ratio", "TFLOPs a step", "ratio"]
+    head = ["method", "scored at once", "calls kept", "peak", "reserved", "ratio", "TFLOPs a step", "their ratio"]
     rows = [row for curve in curves for row in _points(curve)]
     return "\n".join(
         [
             f"Memory against FLOPs an optimiser step ({_models(case)}, T = {case.steps}, batch {case.batch}, "
-            f"{case.frames} frames, profile {case.profile}); GiB",
+            f"{case.frames} frames, profile {case.profile})",
             "",
             *_aligned([head, *rows], words=(0,)),
             *(f"{curve.case.method}: no figure: {curve.reason}" for curve in curves if curve.reason),
@@ -56,16 +56,20 @@ def frontier(curves: Sequence[Curve], simulations: int) -> str:
 
 
 def _points(curve: Curve) -> list[list[str]]:
-    held, rows = draws.held(curve.case), []
-    for point in curve.points:
-        kept = point.savings.kept if point.savings.recompute else held
-        size, start = point.memory, curve.points[0]
-        figures = [f"{bytes_ / GIB:.3f}" for bytes_ in (size.peak, size.reserved)]
-        ratios = f"{size.peak / start.memory.peak:.3f}", f"{point.flops / start.flops:.3f}"
-        scored = point.savings.score or curve.case.batch
-        work = f"{point.flops / 1e12:.3f}"
-        rows.append([curve.case.method, str(scored), f"{kept} of {held}", *figures, ratios[0], work, ratios[1]])
-    return rows
+    held = draws.held(curve.case)
+    return [
+        [
+            curve.case.method,
+            str(point.savings.score or curve.case.batch),
+            f"{point.savings.kept if point.savings.recompute else held} of {held}",
+            gib(point.memory.peak),
+            gib(point.memory.reserved),
+            f"{point.memory.peak / curve.points[0].memory.peak:.3f}",
+            f"{point.flops / 1e12:.4g}",
+            f"{point.flops / curve.points[0].flops:.3f}",
+        ]
+        for point in curve.points
+    ]
 
 
 def _models(case: Case) -> str:
