@@ -128,4 +128,5 @@ def test_stand_ins_hold_as_many_calls_in_fewer_steps():
     assert draws.stand_in(Case("refl")).steps == 10
     assert draws.stand_in(Case("drtune")).steps == 10
     assert draws.stand_in(Case("draft")).steps == 50
+    assert draws.stand_in(Case("alignprop:truncation=fixed")).steps == 25
     assert draws.held(draws.surrogate(Case("draft"))) == 2

@@ -9,7 +9,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter, StrMet
 
 from bench.labels import method_label
 from bench.plan import draws
-from bench.plan.frontier import Curve
+from bench.plan.frontier import Curve, Point
 from bench.plan.headroom import Budget
 from bench.plan.planner import Answer
 from bench.report import style
@@ -49,27 +49,18 @@ def region(answers: Sequence[Answer], budget: Budget) -> bytes:
 def frontier(curves: Sequence[Curve]) -> bytes:
     """PNG: a line a method, from no lever on the right to all of them on the left."""
     shown = [curve for curve in curves if curve.points]
-    case = shown[0].case
+    case, points = shown[0].case, [point for curve in shown for point in curve.points]
     with style.look():
         figure = style.canvas(style.HEAD + 4.0)
         axes = figure.add_subplot()
         style.margins(figure, 0.75, 0.4, 0.6)
-        for curve in shown:
-            shade = style.colour(curve.case.method)
-            at = [(point.memory.peak / GIB, point.flops / 1e12, point.savings.recompute) for point in curve.points]
-            axes.plot([x for x, *_ in at], [y for _, y, _ in at], color=shade, linewidth=1.8)
-            for again, marker in ((False, "o"), (True, "D")):
-                dots = [(x, y) for x, y, recompute in at if recompute == again]
-                axes.plot(*zip(*dots, strict=True), marker, color=shade, markersize=5) if dots else None
-            more = curve.points[-1].flops / curve.points[0].flops - 1
-            style.note(axes, f"{more:+.1%}", at[-1][:2], (-8, 0), ha="right", color=style.ink(shade))
-        peaks = [point.memory.peak / GIB for curve in shown for point in curve.points]
+        lines = [_frontier_line(axes, curve) for curve in shown]
         axes.set_xscale("log")
-        axes.set_xlim(min(peaks) / 1.5, max(peaks) * 1.2)
+        axes.set_xlim(min(_gib(point) for point in points) / 1.5, max(_gib(point) for point in points) * 1.2)
+        axes.set_ylim(0, max(point.flops for point in points) / 1e12 * 1.1)
         axes.xaxis.set_major_locator(FixedLocator([tick / 10 for tick in TICKS]))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_ylim(0, max(point.flops for curve in shown for point in curve.points) / 1e12 * 1.1)
         axes.set_xlabel("peak, GiB (logarithmic)")
         axes.set_ylabel("TFLOPs an optimiser step")
         axes.grid()
@@ -80,21 +71,27 @@ def frontier(curves: Sequence[Curve]) -> bytes:
             f"{case.backbone.upper()}, T = {case.steps}, batch {case.batch}, {case.frames} frames, profile "
             f"{case.profile}; percent: FLOPs more with every lever pulled",
         )
-        names = [
-            Line2D(
-                [],
-                [],
-                color=style.colour(curve.case.method),
-                linewidth=2.2,
-                label=method_label(curve.case.method, case.steps),
-            )
-            for curve in shown
+        marks = [
+            Line2D([], [], color=INK, marker=marker, linestyle="none", markersize=5, label=label)
+            for marker, label in (("o", "smaller pieces"), ("D", "calls recomputed"))
         ]
-        looks = {"color": INK, "linestyle": "none", "markersize": 5}
-        names.append(Line2D([], [], marker="o", label="smaller pieces", **looks))  # type: ignore[arg-type]
-        names.append(Line2D([], [], marker="D", label="calls recomputed", **looks))  # type: ignore[arg-type]
-        legend(figure, names, columns=len(names))
+        legend(figure, [*lines, *marks], columns=len(shown) + 2)
         return style.png(figure)
+
+
+def _frontier_line(axes: Axes, curve: Curve) -> Line2D:
+    method, shade = curve.case.method, style.colour(curve.case.method)
+    x, y = [_gib(point) for point in curve.points], [point.flops / 1e12 for point in curve.points]
+    (line,) = axes.plot(x, y, color=shade, linewidth=1.8, label=method_label(method, curve.case.steps))
+    pieces = sum(not point.savings.recompute for point in curve.points)
+    axes.plot(x[:pieces], y[:pieces], "o", color=shade, markersize=5)
+    axes.plot(x[pieces:], y[pieces:], "D", color=shade, markersize=5)
+    style.note(axes, f"{y[-1] / y[0] - 1:+.1%}", (x[-1], y[-1]), (-8, 0), ha="right", color=style.ink(shade))
+    return line
+
+
+def _gib(point: Point) -> float:
+    return point.memory.peak / GIB
 
 
 def _headroom(free: int) -> str:

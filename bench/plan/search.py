@@ -101,7 +101,7 @@ class Confirmation:
         low = max(fitting, default=0)
         high = min((n for n in self.known if n > low), default=self.axis.most + 1)
         if high - low == 1:
-            self.guess = low
+            self.guess = self._ahead(low)
             return
         # The neighbours that were simulated last, or the only one there is.
         at = [n for n in (self.guess, self.guess + 1) if n in self.known]
@@ -111,6 +111,14 @@ class Confirmation:
         self.guess = min(max(at[0] + step, low), high - 1)
         if self.guess == low and high in self.known:
             self.guess = (low + high) // 2  # reserved bytes stand still here, so that the line leads nowhere
+
+    def _ahead(self, low: int) -> int:
+        """A larger value than `low`, which fits while the next does not, if by the live bytes two more steps would fit;
+        `low` where there is none that is not known to be too large."""
+        slope = self.known[low + 1].peak - self.known[low].peak if low in self.known and low + 1 in self.known else 0
+        steps = int((self.budget.size - self._needs(low)) // slope) if slope > 0 else 0
+        too_large = min((n for n in self.known if n > low + 1), default=self.axis.most + 1)
+        return low + steps if 1 < steps < too_large - low else low
 
     def limit(self) -> Limit:
         most = self.guess == self.axis.most
