@@ -80,16 +80,18 @@ def test_confirmation_ends_at_a_limit_from_any_guess(fixed, slope, square, jumps
         return Memory({"reward": peak}, round(peak * (1 + jumps * (n * 7919 % 13) / 13)))
 
     case = Case()
-    search = Confirmation(Axis("batch", 500, asked, lambda n: replace(case, batch=n)), Budget(budget, ()), guess)
+    axis = Axis("batch", 500, asked, lambda n: replace(case, batch=n))
+    search = Confirmation(axis, Budget(budget, ()), guess, [asked])
     rounds = 0
     while wanted := search.wanted():
-        search.known |= {n: memory(n) for n in wanted}
+        for n, case_of_n in wanted.items():
+            search.learn(n, case_of_n, memory(n))
         search.settle()
         rounds += 1
         assert rounds < 200
     limit = search.limit()
     assert limit.memory == (memory(limit.value) if limit.value else None)
-    assert limit.memory is None or limit.memory.reserved <= budget
+    assert limit.memory is None or (limit.memory.reserved <= budget and limit.value in search.whole)
     assert limit.beyond == (None if limit.most else memory(limit.value + 1))
     assert limit.beyond is None or limit.beyond.reserved > budget
     assert (limit.value >= asked) == (memory(asked).reserved <= budget)

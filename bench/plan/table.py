@@ -134,9 +134,9 @@ def _headroom(budget: Budget, case: Case) -> list[str]:
 def _provenance(case: Case, quick: bool, simulations: int) -> str:
     how = (
         f"FORECAST from {simulations} small simulations, not confirmed (without --quick every answer is, and bf16 "
-        "is tried); reserved is the peak and the largest share that they reserved beyond theirs."
+        "is tried); reserved is the peak and the share beyond theirs that those nearest in size reserved."
         if quick
         else f"Confirmed: every limit was simulated and fits, one more was and does not ({simulations} simulations; "
-        "a profile to fit it, at fewer steps where they hold as many calls)."
+        "one more, and a profile to fit it, at fewer steps where they hold as many calls)."
     )
     return f"{how} Simulated for CUDA, no device was used; torch {torch.__version__}."
