@@ -1,6 +1,5 @@
 """From a budget to an answer for every method."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,7 +10,7 @@ from bench.plan.forecast import Forecast, predict, probes
 from bench.plan.headroom import Budget
 from bench.plan.levers import Lever, Levers, fewer
 from bench.plan.memory import Memory
-from bench.plan.search import Confirmation, Limit, confirm, largest, predicted
+from bench.plan.search import Confirmation, Limit, confirm, doubtful, largest, predicted
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import enough
 from bench.setup import draw_plan
@@ -80,20 +79,21 @@ class Planner:
             else:
                 limits[case] = result
         tight = {case: forecasts[case] for case in limits if limits[case]["batch"].value < case.batch}
-        levers = self._pull(tight, limits)
+        levers = {
+            case: lever or fewer([limits[case].get("k"), limits[case]["batch"]])
+            for case, lever in self._levers.best(tight).items()
+        }
         if limits and len(tight) == len(limits) and not any(levers.values()):
             self._refuse_if_nothing_fits(limits, forecasts)
         for case, by_axis in limits.items():
             lever = levers.get(case)
-            nothing = case in tight and not lever
             answers[case] = Answer(
                 case,
                 by_axis,
                 fits=case not in tight,
-                lever=lever if isinstance(lever, Lever) else None,
-                least=self._least(case) if nothing else None,
+                lever=lever,
+                least=self._least(case) if case in tight and not lever else None,
                 region=self._region(forecasts[case], case, by_axis.get("k")),
-                reason=lever if isinstance(lever, str) else None,
             )
         return [answers[case] for case in self._cases]
 
@@ -105,9 +105,17 @@ class Planner:
         }
         if self._quick:
             return dict(first)
-        self._begin_levers({case: forecasts[case] for case, of in first.items() if of["batch"].value < case.batch})
+        self._levers.begin({case: forecasts[case] for case, of in first.items() if of["batch"].value < case.batch})
         searches = {
-            case: [Confirmation(axis, self._budget, first[case][name].value) for name, axis in of.items()]
+            case: [
+                Confirmation(
+                    axis,
+                    self._budget,
+                    first[case][name].value,
+                    [axis.asked] if doubtful(axis, forecasts[case], self._budget) else [],
+                )
+                for name, axis in of.items()
+            ]
             for case, of in every.items()
         }
         confirm([search for of in searches.values() for search in of], self._simulator)
@@ -115,27 +123,6 @@ class Planner:
             case: next((s.error for s in of if s.error), None) or {s.axis.name: s.limit() for s in of}
             for case, of in searches.items()
         }
-
-    def _begin_levers(self, tight: dict[Case, Forecast]) -> None:
-        """Starts what `_pull` will ask for, so that no core idles while the limits are confirmed."""
-        with contextlib.suppress(SimulationError):  # said when it is asked for
-            self._levers.begin(self._levers.switches(tight))
-
-    def _pull(
-        self, tight: dict[Case, Forecast], limits: dict[Case, dict[str, Limit]]
-    ) -> dict[Case, Lever | str | None]:
-        """The cheapest lever of each method that does not fit; None where there is none, or the reason of a simulation
-        that gave no figure."""
-        try:
-            switches = self._levers.switches(tight)
-            best = (
-                {case: next(filter(self._levers.fits, of), None) for case, of in switches.items()}
-                if self._quick
-                else self._levers.confirm(switches)
-            )
-        except SimulationError as error:
-            return dict.fromkeys(tight, str(error))
-        return {case: lever or fewer([limits[case].get("k"), limits[case]["batch"]]) for case, lever in best.items()}
 
     def _refuse_if_nothing_fits(self, limits: dict[Case, dict[str, Limit]], forecasts: dict[Case, Forecast]) -> None:
         if any(limit.value for by_axis in limits.values() for limit in by_axis.values()):
