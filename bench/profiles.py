@@ -46,7 +46,7 @@ class Profile:
     """Rank of updates that learn in place of the denoiser's weights (methods.lora); 0: the weights learn (as released).
     Never part of a claim, as the next."""
     compile: bool = False
-    """The denoiser goes through torch.compile. Of step time alone: what a compiler fuses is counted by no meter."""
+    """The denoiser goes through torch.compile. Of step time alone: no meter counts what a compiler fuses."""
 
     def __post_init__(self) -> None:
         for name, known in (("attention", ATTENTION), ("precision", PRECISIONS)):

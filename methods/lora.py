@@ -48,7 +48,8 @@ def adapt(network: nn.Module, rank: int) -> None:
     weights = list(_weights(network))
     if not weights:
         raise InputError(
-            f"{type(network).__name__} has no layer that LoRA adapts ({', '.join(LAYERS)}): train all of it, without lora"
+            f"{type(network).__name__} has no layer that LoRA adapts ({', '.join(LAYERS)}): train all of it, without "
+            "lora"
         )
     network.requires_grad_(False)
     for _, module, name in weights:
