@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from methods.errors import InputError
-from methods.memory import Savings
+from methods.memory import NONE, Savings
 from methods.transformer import ATTENTION_KERNELS
 
 ATTENTION = (*ATTENTION_KERNELS, "fused-scoring")
@@ -59,7 +59,7 @@ class Profile:
     @property
     def savings(self) -> Savings:
         """The levers of the rollout among them."""
-        return Savings(**{field.name: getattr(self, field.name) for field in fields(Savings)})
+        return Savings(**{name: value for name, value in vars(self).items() if name in vars(NONE)})
 
     def kernel(self, scoring: bool) -> str:
         """The attention kernel of what decodes and scores, or of the denoiser."""

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -249,7 +249,7 @@ class Run:
             self.updater,
             generator=self.noise,
             on_update=on_update,
-            savings=self.config.savings,
+            savings=replace(self.config.savings, halve=True),
         )
 
     def evaluate(self, measure: Measure) -> dict:
@@ -364,8 +364,9 @@ class Run:
 
     def _changed(self, state: dict) -> list[str]:
         """What a checkpoint's run was given otherwise, in words."""
-        # A run from before there were levers and LoRA had none.
-        config = {"savings": asdict(NONE), "lora": 0, **state["config"], "trajectories": self.config.trajectories}
+        # A run from before there were some levers, or LoRA, had none.
+        config = {"lora": 0, **state["config"], "trajectories": self.config.trajectories}
+        config["savings"] = asdict(NONE) | config.get("savings", {})
         before = {**config, "steps": state["steps"], **state.get("given", {})}
         now = {**asdict(self.config), "steps": len(self.sampler), **self.given}
         changed = [

@@ -58,8 +58,12 @@ def adapt(network: nn.Module, rank: int) -> None:
 
 def merge(network: nn.Module) -> None:
     """Adds the updates to the weights, under whose names they then are alone."""
-    for _, module, name in _weights(network):
-        parametrize.remove_parametrizations(module, name)
+    for _, module, name in list(_weights(network)):
+        merged = nn.Parameter(getattr(module, name).detach(), requires_grad=False)
+        # As parametrize.remove_parametrizations, which would spoil copies of the network: they share the class.
+        module.__class__ = type(module).__bases__[0]
+        del module.parametrizations
+        module.register_parameter(name, merged)
 
 
 def save(network: nn.Module, folder: Path) -> list[Path]:

@@ -60,10 +60,11 @@ def ragged(method: str, spec: str, eta: float = 0.0) -> Run:
     return made
 
 
-def results(made: Run) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def results(made: Run, halve: bool = False) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """Rewards, and the gradient of each optimiser step, from the same draws of dropout and noise."""
     torch.manual_seed(3)
     made.generator.manual_seed(4)
+    made.savings = replace(made.savings, halve=halve)
     rewards: list[torch.Tensor] = []
     made.update(on_update=lambda scored, _: rewards.extend(scored))
     return rewards, [gradient for step in made.updater.gradients for gradient in step]
@@ -192,7 +193,7 @@ class TestOutOfMemory:
         made = ragged(method, spec)
         made.reward = SmallDevice(made.reward, 2, where)
         with pytest.warns(RuntimeWarning, match=r"no memory .* going on with 2,") as said:
-            scored, found = results(made)
+            scored, found = results(made, halve=True)
         assert len(said) == 1
         assert_same(scored, rewards)
         assert_same(found, gradients)
@@ -206,7 +207,7 @@ class TestOutOfMemory:
             made = ragged("easytune", f"{PLAIN}+score={score}")
             made.reward = SmallDevice(made.reward, most, where, draws=True)
             with pytest.warns(RuntimeWarning) if most == 2 else nullcontext():
-                outcomes.append((*results(made), torch.get_rng_state()))
+                outcomes.append((*results(made, halve=True), torch.get_rng_state()))
         *halved, (rewards, gradients, state) = outcomes
         for scored, found, left in halved:
             assert_same(scored, rewards)
@@ -219,7 +220,7 @@ class TestOutOfMemory:
         gc.disable()  # what only a collection would free is not freed in time
         try:
             with pytest.warns(RuntimeWarning):
-                results(made)
+                results(made, halve=True)
         finally:
             gc.enable()
         assert len(made.reward.alive) > 4
@@ -231,9 +232,17 @@ class TestOutOfMemory:
             made.reward = SmallDevice(made.reward, most, where)
             made.reward.per_motion = per_motion
             with pytest.raises(torch.OutOfMemoryError):
-                results(made)
+                results(made, halve=True)
             assert made.reward.scored == ([5, 3, 2, 1] if per_motion else [5])
             assert all(weight.grad is None for weight in made.backbone.denoiser.parameters())
+
+    def test_what_is_measured_is_not_halved(self, where):
+        """Its row would no longer be what it says."""
+        made = ragged("draft", PLAIN)
+        made.reward = SmallDevice(made.reward, 2, where)
+        with pytest.raises(torch.OutOfMemoryError):
+            made.update()
+        assert made.reward.scored == [5]
 
 
 class TestBytes:
