@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from methods.errors import InputError
-from methods.memory import Savings
+from methods.memory import NONE, Savings
 from methods.transformer import ATTENTION_KERNELS
 
 ATTENTION = (*ATTENTION_KERNELS, "fused-scoring")
@@ -46,7 +46,7 @@ class Profile:
     """Rank of updates that learn in place of the denoiser's weights (methods.lora); 0: the weights learn (as released).
     Never part of a claim, as the next."""
     compile: bool = False
-    """The denoiser goes through torch.compile. Of step time alone: what a compiler fuses is counted by no meter."""
+    """The denoiser goes through torch.compile. Of step time alone: no meter counts what a compiler fuses."""
 
     def __post_init__(self) -> None:
         for name, known in (("attention", ATTENTION), ("precision", PRECISIONS)):
@@ -59,7 +59,7 @@ class Profile:
     @property
     def savings(self) -> Savings:
         """The levers of the rollout among them."""
-        return Savings(**{field.name: getattr(self, field.name) for field in fields(Savings)})
+        return Savings(**{name: value for name, value in vars(self).items() if name in vars(NONE)})
 
     def kernel(self, scoring: bool) -> str:
         """The attention kernel of what decodes and scores, or of the denoiser."""

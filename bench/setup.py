@@ -138,6 +138,8 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
         scoring = network is not backbone.denoiser
         set_attention_kernel(network, switches.kernel(scoring))
         skip_unused(network, switches.skip_unused and scoring)
+    if switches.compile:
+        compile_denoiser(backbone.denoiser, plan, device)
     # foreach on every device (what CUDA picks by itself), so that all meters see the same temporaries.
     optimizer = torch.optim.AdamW(backbone.denoiser.parameters(), lr=LEARNING_RATE, weight_decay=0.0, foreach=True)
     generator = None if device.type == "meta" else torch.Generator(device).manual_seed(case.seed)
@@ -166,6 +168,23 @@ class WithoutData(Savings):
         return pieces if len(pieces) < 4 else [*pieces[:2], pieces[-1]]
 
 
+def compile_denoiser(denoiser: nn.Module, plan: Plan, device: torch.device) -> None:
+    """Its calls go through torch.compile from here on. Decoder and reward are left as they are: what they do in place
+    stops the compiler. InputError where no compiler works, or a copy of the denoiser is called in its place."""
+    if plan.delayed:
+        raise InputError(
+            "compile=true is not for a delayed plan, which samples with a copy, and copies are not compiled"
+        )
+    try:
+        torch.compile(torch.neg)(torch.zeros(1, device=device))
+    except Exception as error:
+        raise InputError(
+            f"compile=true needs a compiler that works for {device.type} ({one_sentence(error)}): install one, or "
+            "leave it out"
+        ) from None
+    denoiser.compile()
+
+
 def unload(networks: Mapping[str, nn.Module], unused: tuple[str, ...]) -> None:
     """Takes modules, each `network.module`, out of networks."""
     for path in unused:
@@ -184,6 +203,9 @@ def frozen_networks(entry: BackboneEntry, backbone: Backbone) -> list[nn.Module]
 
 
 def autocast_of(switches: Profile, device: torch.device) -> Callable[[], AbstractContextManager]:
+    """The precision of a network's calls; InputError where the device has no bf16 of its own."""
     if switches.precision == "fp32":
         return nullcontext
+    if device.type == "cuda" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
+        raise InputError("precision=bf16 needs a GPU of compute capability 8.0 or newer: leave it out on this one")
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

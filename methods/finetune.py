@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -265,7 +265,7 @@ class Run:
             generator=self.noise,
             phases=self.phases,
             on_update=on_update,
-            savings=self.config.savings,
+            savings=replace(self.config.savings, halve=True),
         )
 
     def evaluate(self, measure: Measure) -> dict:
@@ -388,8 +388,9 @@ class Run:
 
     def _changed(self, state: dict) -> list[str]:
         """What a checkpoint's run was given otherwise, in words."""
-        # A run from before there were levers and LoRA had none, and one from before there were devices was on the CPU.
-        config = {"savings": asdict(NONE), "lora": 0, **state["config"], "trajectories": self.config.trajectories}
+        # A run from before there were some levers, or LoRA, had none; one from before there were devices was on the CPU.
+        config = {"lora": 0, **state["config"], "trajectories": self.config.trajectories}
+        config["savings"] = asdict(NONE) | config.get("savings", {})
         device = {"device": state.get("device", "cpu")}
         before = {**config, "steps": state["steps"], **device, **state.get("given", {})}
         now = {**asdict(self.config), "steps": len(self.sampler), "device": self.device.type, **self.given}

@@ -48,7 +48,8 @@ def adapt(network: nn.Module, rank: int) -> None:
     weights = list(_weights(network))
     if not weights:
         raise InputError(
-            f"{type(network).__name__} has no layer that LoRA adapts ({', '.join(LAYERS)}): train all of it, without lora"
+            f"{type(network).__name__} has no layer that LoRA adapts ({', '.join(LAYERS)}): train all of it, without "
+            "lora"
         )
     network.requires_grad_(False)
     for _, module, name in weights:
@@ -57,8 +58,12 @@ def adapt(network: nn.Module, rank: int) -> None:
 
 def merge(network: nn.Module) -> None:
     """Adds the updates to the weights, under whose names they then are alone."""
-    for _, module, name in _weights(network):
-        parametrize.remove_parametrizations(module, name)
+    for _, module, name in list(_weights(network)):
+        merged = nn.Parameter(getattr(module, name).detach(), requires_grad=False)
+        # As parametrize.remove_parametrizations, which would spoil copies of the network: they share the class.
+        module.__class__ = type(module).__bases__[0]
+        del module.parametrizations
+        module.register_parameter(name, merged)
 
 
 def save(network: nn.Module, folder: Path) -> list[Path]:

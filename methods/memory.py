@@ -65,6 +65,9 @@ class Savings:
     encode_once: bool = False
     """The prompts are encoded for the reward once a trajectory (Reward.encode_prompts), without gradients: for a frozen
     reward that draws nothing for its text."""
+    halve: bool = False
+    """Where a device has no memory left to decode and score a piece, halve the pieces and go on, with a warning. What
+    is measured does without: it would no longer be what it says."""
 
     def __post_init__(self) -> None:
         for name in ("score", "kept"):
@@ -127,8 +130,8 @@ def _lengths(frame_mask: Tensor) -> list[int]:
 
 
 class Scoring:
-    """The pieces in which a batch is decoded and scored. Where the device has no memory left for one they are halved,
-    for the rest of the trajectory, and the score begins anew: nothing of it has reached a weight that learns."""
+    """The pieces in which a batch is decoded and scored. Halved ones (Savings.halve) stay for the rest of the
+    trajectory, and the score begins anew: nothing of it has reached a weight that learns."""
 
     def __init__(self, savings: Savings, reward: Reward, batch: Batch) -> None:
         """InputError for a reward that compares the motions of a batch with each other, where they come in pieces."""
@@ -142,8 +145,10 @@ class Scoring:
             )
 
     def __call__(self, score: Callable[[list[Piece]], T]) -> T:
-        """`score` of the pieces, each try from the same state of torch's generators; a warning if they had to be
-        halved. torch.OutOfMemoryError where one motion alone is too much."""
+        """`score` of the pieces; each try begins with torch's generators in the same state. torch.OutOfMemoryError
+        where the pieces cannot be halved, or are not to be."""
+        if not self._savings.halve:
+            return score(self._pieces)
         before, asked = Circumstances(self._batch.frame_mask.device), self._savings.size(self._batch)
         while True:
             try:

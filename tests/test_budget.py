@@ -11,7 +11,7 @@ from alignment_worlds import untrained_world
 from bench.alignment import budget
 from bench.alignment.finetune import main
 from bench.meters.tracker import Tracker
-from methods import Savings, parse, rollout
+from methods import Savings, lora, parse, rollout
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, make_updater
 
@@ -27,29 +27,38 @@ def inputs(world):
     return world.backbone, world.reward, world.sampler(STEPS), budget.longest(world, BATCH)
 
 
-def need(world, method: str, savings: Savings) -> budget.Need:
+def need(world, method: str, savings: Savings, rank: int = 0) -> budget.Need:
     plan = budget.largest_plan(method, STEPS)
-    return budget.simulate(savings, plan, FinetuneConfig(method, batch=BATCH), *inputs(world))
+    return budget.simulate(savings, plan, FinetuneConfig(method, batch=BATCH, lora=rank), *inputs(world))
 
 
 @pytest.mark.parametrize(
-    "savings", [Savings(), Savings(2), Savings(4, recompute=True), Savings(recompute=True, kept=1)]
+    ("savings", "rank"),
+    [
+        (Savings(), 0),
+        (Savings(2), 0),
+        (Savings(4, recompute=True), 0),
+        (Savings(recompute=True, kept=1), 0),
+        (Savings(2, recompute=True), 3),
+    ],
 )
 @pytest.mark.parametrize("method", ["draft", "easytune", "drtune:k=2"])
-def test_simulated_equals_a_real_update_to_the_byte(world, method, savings):
+def test_simulated_equals_a_real_update_to_the_byte(world, method, savings, rank):
     """The real one also sees the world's weights, of which it trains copies."""
     tracker = Tracker()
     backbone, reward, sampler, batch = inputs(world)
     with tracker:
         backbone, reward, batch = copy.deepcopy(backbone), copy.deepcopy(reward), batch.to("cpu")
         batch = type(batch)(**{name: tensor.clone() for name, tensor in vars(batch).items()})
+        if rank:
+            lora.adapt(backbone.denoiser, rank)
         updater = make_updater(backbone.denoiser, FinetuneConfig(method))
         run = (backbone, sampler, reward, batch, backbone.initial_state(batch), updater)
         rollout(parse("draft:k=1").plan(STEPS, random.Random(0)), *run)
         tracker.restart()
         seen = tracker.live
         rollout(budget.largest_plan(method, STEPS), *run, phases=tracker.observe, savings=savings)
-    simulated = need(world, method, savings)
+    simulated = need(world, method, savings, rank)
     originals = seen - simulated.resident
     assert {name: peak - originals for name, peak in tracker.phase_peaks.items() if name} == simulated.phases
 

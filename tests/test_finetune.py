@@ -21,7 +21,7 @@ from bench.alignment import rewards
 from bench.alignment.finetune import main
 from bench.alignment.prompts import training_prompts
 from bench.world import load as load_world
-from methods import Batch, ddim
+from methods import Batch, Savings, ddim
 from methods.backbones import mld
 from methods.checkpoint import load, load_backbone, read
 from methods.errors import InputError
@@ -46,6 +46,15 @@ class NoisyReward(ToyReward):
         return super().__call__(motion, batch, timestep) * (1 + 0.1 * torch.randn(len(batch), dtype=motion.dtype))
 
 
+class SmallDevice(NoisyReward):
+    """On a device that has memory for one motion at a time."""
+
+    def __call__(self, motion, batch, timestep=None):
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError("made up")
+        return super().__call__(motion, batch, timestep)
+
+
 def start(config: FinetuneConfig, folder: Path | None = None, reward=None, **options) -> Run:
     backbone, own, batch, _ = toy()
 
@@ -67,6 +76,15 @@ def untimed(run: Run) -> dict:
 
 def weights(run: Run) -> list[float]:
     return [value for weight in run.result().state_dict().values() for value in weight.flatten().tolist()]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_that_finds_no_memory_goes_on_in_pieces_to_the_same_bytes(method):
+    config = FinetuneConfig(method, lr=0.01, batch=2, trajectories=2)
+    _, own, _, _ = toy()
+    with pytest.warns(RuntimeWarning, match="no memory was left"):
+        small = start(config, reward=SmallDevice(own.w, own.q))
+    assert weights(small) == weights(start(replace(config, savings=Savings(score=1))))
 
 
 @pytest.mark.parametrize("method", METHODS)

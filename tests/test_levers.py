@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import msgspec
 import pytest
+import torch
 from test_simulated import METHODS, tiny
+from times import bare
 
 from bench import flops, memory
 from bench.cases import Case, matrix
 from bench.lane import Desk
 from bench.meters.lowering import cuda_lowering
-from bench.profiles import LEVERS
+from bench.profiles import LEVERS, profile
 from bench.report.sections.levers import levers
-from bench.setup import build
+from bench.setup import autocast_of, build
 from methods import Savings
+from methods.errors import InputError
 
 SPECS = ("paper", "lean+score=2", "frozen+score=3+recompute=true+kept=1")
 
@@ -103,3 +106,43 @@ def test_memory_that_was_read_stands_where_flops_cannot_be_counted(monkeypatch):
 
 def test_the_planner_counts_no_flops():
     assert memory.MemoryJob(tiny("draft:k=1"), count_flops=False).run(Desk(None, print, lambda _: None)).flops is None
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("meter", ["simulated", "host"])
+    def test_no_meter_counts_compiled_code(self, meter):
+        row = memory.measure(tiny("draft:k=1", profile="lean+compile=true", meter=meter))
+        assert row.status == "failed"
+        assert "no meter counts what a compiler fuses: time compile=true with" in row.reason
+
+    def test_a_machine_without_a_compiler(self, monkeypatch):
+        def broken(function):
+            raise RuntimeError("g++ is not here\nand more lines")
+
+        monkeypatch.setattr(torch, "compile", broken)
+        with pytest.raises(
+            InputError, match=r"^compile=true needs a compiler .*cpu \(RuntimeError: g\+\+ is not here\)"
+        ):
+            build(tiny("draft", profile="lean+compile=true"), "cpu")
+
+    def test_a_plan_that_samples_with_a_copy_is_not_compiled(self):
+        with pytest.raises(InputError, match="compile=true is not for a delayed plan"):
+            build(tiny("easytune:mode=chain-released", profile="lean+compile=true"), "cpu")
+
+    def test_a_gpu_without_bf16(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+        with pytest.raises(InputError, match="precision=bf16 needs a GPU"):
+            autocast_of(profile("paper+precision=bf16"), torch.device("cuda"))
+
+
+@pytest.mark.parametrize("method", ["draft", "easytune"])
+def test_the_bare_calls_that_a_rollout_is_timed_against_do_what_it_does(method):
+    weights = []
+    for update in (lambda run: run.update(), lambda run: bare(run, every_step=method == "easytune")):
+        run = build(tiny(method), "cpu")
+        torch.manual_seed(0)
+        update(run)
+        weights.append(list(run.backbone.denoiser.parameters()))
+    for one, other in zip(*weights, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-7)

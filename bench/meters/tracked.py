@@ -11,9 +11,11 @@ from bench.meters.meta_cache import MetaCache
 from bench.meters.origin import named_modules
 from bench.meters.reading import Reading, by_category, by_phase
 from bench.meters.tracker import Tracker, run_as_is
+from bench.profiles import profile
 from bench.reward_cases import RewardCase
 from bench.reward_setup import RewardRun, prepare
 from bench.setup import Run
+from methods.errors import InputError
 from methods.rollout import PHASES
 
 Enter = Callable[[str], None]
@@ -27,11 +29,15 @@ def unheard(_phase: str) -> None:
 def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: Enter = unheard) -> Reading:
     """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update.
 
-    `with_data` false: on meta or fake tensors, which hold nothing.
+    `with_data` false: on meta or fake tensors, which hold nothing. InputError for a case that is compiled.
 
     What CUDA's allocator would take is replayed over what the cuda meter runs: building and warm-up, one full update,
     the trajectory without gradients, and the update that is read, which finds the segments of all that came before.
     """
+    if profile(case.profile).compile:
+        raise InputError(
+            "no meter counts what a compiler fuses: time compile=true with pytest bench/ -m step_time, or leave it out"
+        )
     execute = run_as_is if with_data else MetaCache() if device == "meta" else without_data.execute
     tracker = Tracker(execute, device)
     with tracker:
