@@ -23,8 +23,8 @@ def is_published(world: str) -> bool:
     return world.partition(":")[0] == "published"
 
 
-MOST_BATCH, MOST_SEED = 2**31 - 1, 2**63 - 1
-"""What torch's sizes and seeds can be."""
+MOST_BATCH, MOST_SEED, MOST_RANKS = 2**31 - 1, 2**63 - 1, 2**16
+"""What torch's sizes and seeds can be; more ranks than anybody has."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Case:
     steps: int = None  # type: ignore[assignment]  # by default what the backbone is published with
     """Denoising steps of the sampler (T)."""
     batch: int = 256
-    """Prompts a trajectory (B)."""
+    """Prompts a trajectory (B), of each rank."""
     frames: int = 196
     """Frames a motion (F), all valid."""
     profile: str = "paper"
@@ -49,6 +49,8 @@ class Case:
     """Seed of everything random: the plan's draw, initial noise, weights, dropout."""
     reward: str = ""
     """Name of the reward, see methods.registry; empty for the backbone's default, which is not written out."""
+    ranks: int = 1
+    """Ranks that train together (methods.parallel); what is measured is one of them."""
 
     def __post_init__(self) -> None:
         look_up(METERS, "meter", self.meter)
@@ -58,7 +60,12 @@ class Case:
         if self.steps is None:
             object.__setattr__(self, "steps", BACKBONES[self.backbone].steps)
         BACKBONES[self.backbone].sampler(self.steps)  # InputError for a number of steps that it cannot take
-        limits = {"frames": (1, most_frames), "batch": (1, MOST_BATCH), "seed": (0, MOST_SEED)}
+        limits = {
+            "frames": (1, most_frames),
+            "batch": (1, MOST_BATCH),
+            "seed": (0, MOST_SEED),
+            "ranks": (1, MOST_RANKS),
+        }
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if not least <= value <= most:
@@ -88,6 +95,8 @@ def case_id(case: "Case | MethodCase") -> str:
     words = [case.method, *models, f"T{case.steps}", f"B{case.batch}", f"F{case.frames}", case.profile]
     if case.seed:
         words.append(f"seed{case.seed}")
+    if case.ranks > 1:
+        words.append(f"{case.ranks}ranks")
     return written_id([*words, case.meter])
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # What only some runs need is imported where it is used: the embedded world, and the gate, whose comparing comes with
 # the judges of all claims.
 
-CASE_OPTIONS = ("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed")
+CASE_OPTIONS = ("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed", "ranks")
 TIME_OPTIONS = ("steps", "batch", "frames")
 MARKERS = (
     "memory: a benchmark case that measures memory",
@@ -94,6 +94,13 @@ def add(parser: pytest.Parser) -> None:
         f"simulated needs neither (default: {usual.meter})",
     )
     option("--seed", action="append", type=int, metavar="N", help=f"seed of all random draws (default: {usual.seed})")
+    option(
+        "--ranks",
+        action="append",
+        type=int,
+        metavar="N",
+        help="data-parallel ranks, of which one is measured; --batch is then of each (default: 1)",
+    )
     option = parser.getgroup(
         "step time", "step time: updates that are run and timed, on the GPU if there is one"
     ).addoption

@@ -28,6 +28,7 @@ from methods import (
 from methods.entries import BackboneEntry, example_batch
 from methods.errors import InputError, one_sentence
 from methods.memory import Piece, Savings
+from methods.parallel import Ranks, Share
 from methods.registry import pair
 from methods.rollout import FORWARD_PHASES, OnUpdate, Phases, unobserved
 from methods.transformer import set_attention_kernel, skip_unused
@@ -152,11 +153,23 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
         sampler,
         batch,
         backbone.initial_state(batch, generator),
-        Updater(optimizer, check_finite=with_data),
+        Updater(optimizer, check_finite=with_data, share=share_of(case)),
         autocast_of(switches, device),
         generator,
         switches.savings if with_data else WithoutData(**vars(switches.savings)),
     )
+
+
+class WithoutOthers(Share):
+    """A share whose other ranks are not there. What they would add is left out, which changes no size."""
+
+    def sum(self, of_share: Tensor) -> Tensor:
+        return of_share.mul_(self.weight)
+
+
+def share_of(case: Case) -> Share | None:
+    """That of the rank of a case which is measured."""
+    return None if case.ranks == 1 else WithoutOthers(Ranks(0, case.ranks), case.batch * case.ranks)
 
 
 class WithoutData(Savings):

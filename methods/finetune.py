@@ -222,7 +222,8 @@ class Run:
             batch = self.draw(self.config.batch, self.inputs)
             state = self.backbone.initial_state(batch, self.inputs)
             if self.share is not None:
-                batch, state = batch.rows(self.share.rows), state[self.share.rows]
+                rows = torch.arange(len(batch))[self.share.rows]  # copies: views would keep the whole batch
+                batch, state = batch.rows(rows), state[rows]
             plan = self.method.plan(len(self.sampler), self.plans)
             try:
                 self._rollout(plan, batch, state, on_update)
@@ -388,7 +389,7 @@ class Run:
 
     def _changed(self, state: dict) -> list[str]:
         """What a checkpoint's run was given otherwise, in words."""
-        # A run from before there were some levers, or LoRA, had none; one from before there were devices was on the CPU.
+        # A run from before there were some levers, or LoRA, had none; before there were devices, it was on the CPU.
         config = {"lora": 0, **state["config"], "trajectories": self.config.trajectories}
         config["savings"] = asdict(NONE) | config.get("savings", {})
         device = {"device": state.get("device", "cpu")}

@@ -3,6 +3,7 @@
 Every method fine-tunes the toy model in float64; the first rank writes what each rank ended with.
 """
 
+import json
 import os
 import signal
 import sys
@@ -13,12 +14,17 @@ import torch
 from test_finetune import ToyReward, toy, toy_batch
 from toys import FRAMES
 
+from bench import setup
+from bench.cases import Case
+from bench.memory import measure
 from methods import Batch, ddim
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, Run, finetune
-from methods.parallel import ALONE, Ranks, joined
+from methods.parallel import ALONE, Ranks, Share, joined
 
 STEPS, BATCH, TRAJECTORIES = 4, 5, 10
+ALIKE = Case("draft:k=2", "mld-tiny", steps=4, batch=3, frames=9, profile="paper+train_mode=false")
+"""What is simulated beside a real rank: without dropout, which a CPU composes otherwise than CUDA."""
 METHODS = (
     "easytune",
     "easytune:score=noisy",
@@ -62,6 +68,8 @@ def main(folder: Path, *asked: str) -> int:
         with joined(torch.device("cpu")) as ranks:
             if "--die" in asked:
                 return _die(folder, ranks)
+            if "--bytes" in asked:
+                return _count(folder, ranks)
             if "--disagree" in asked:
                 run("easytune", ranks, seed=ranks.rank)
                 return 0
@@ -81,6 +89,16 @@ def _die(folder: Path, ranks: Ranks) -> int:
             os.kill(os.getpid(), signal.SIGKILL)
 
     run("draft", ranks, folder, on_trajectory=killed, trajectories=6)
+    return 0
+
+
+def _count(folder: Path, ranks: Ranks) -> int:
+    """Live bytes of one rank of a real update, under the tracker that simulates."""
+    setup.share_of = lambda case: Share(ranks, case.batch * case.ranks)
+    reading = measure(replace(ALIKE, ranks=ranks.size, meter="host")).reading
+    assert reading is not None
+    sizes = {"peak": reading.peak, "resident": reading.resident, "phases": reading.phases}
+    (folder / f"rank{ranks.rank}.json").write_text(json.dumps(sizes))
     return 0
 
 

@@ -1,15 +1,21 @@
 """Several ranks compute what one does: gradients, weights and curves of every method, through the loss of a rank."""
 
 import functools
+import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ranks
 import torch
 
+from bench.cases import Case
+from bench.memory import measure
+from bench.meters.reading import Reading
+from methods import BACKBONES
 from methods.parallel import RankError, Ranks, Share
 
 
@@ -79,3 +85,34 @@ def test_more_ranks_than_prompts_are_refused():
     with pytest.raises(RankError, match="3 ranks cannot share a batch of 2"):
         Ranks(0, 3).share(2)
     assert Ranks().share(2) is None
+
+
+def live(case: Case) -> Reading:
+    record = measure(case)
+    assert record.ok, record.reason
+    return record.reading
+
+
+@pytest.mark.slow
+def test_a_simulated_rank_needs_what_a_real_one_does_to_the_byte(tmp_path):
+    done = torchrun(2, tmp_path, "--bytes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    simulated = live(replace(ranks.ALIKE, ranks=2))
+    for rank in range(2):
+        real = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert (real["peak"], real["resident"]) == (simulated.peak, simulated.resident)
+        late = real["phases"].pop("optimiser") - simulated.phases["optimiser"]
+        assert real["phases"] == {name: size for name, size in simulated.phases.items() if name != "optimiser"}
+        # Gloo's own thread may hold what was exchanged a moment longer, beside a number for each weight's norm.
+        assert late in (0, 512 * len(list(BACKBONES["mld-tiny"].build().denoiser.parameters())))
+
+
+def test_ranks_add_one_tensor_of_all_gradients():
+    one, two = (live(replace(ranks.ALIKE, ranks=count, method="easytune")) for count in (1, 2))
+    weights = sum(w.numel() for w in BACKBONES["mld-tiny"].build().denoiser.parameters())
+    flat = 4 * (weights + 1)  # the mean reward rides along
+    assert two.resident == one.resident
+    assert two.phases["optimiser"] - one.phases["optimiser"] >= flat - 4 * weights
+    assert two.phases["rollout"] == one.phases["rollout"]
+    assert replace(ranks.ALIKE, ranks=2).id.endswith("2ranks-simulated")
+    assert "rank" not in ranks.ALIKE.id

@@ -85,7 +85,7 @@ def _frontier(options: argparse.Namespace, simulator: Simulator) -> int:
 
 
 def _cases(options: argparse.Namespace) -> list[Case]:
-    names = ("backbone", "reward", "steps", "batch", "frames", "profile")
+    names = ("backbone", "reward", "steps", "batch", "frames", "profile", "ranks")
     return requested(options.methods or TABLE, Case(**{name: getattr(options, name) for name in names}))
 
 
@@ -170,6 +170,14 @@ def _parser() -> argparse.ArgumentParser:
         default=default.profile,
         metavar="SPEC",
         help="engineering settings, as name[+switch=value...], e.g. frozen+attention=fused (default: %(default)s)",
+    )
+    add(
+        "--ranks",
+        type=int,
+        default=default.ranks,
+        metavar="N",
+        help="cards that train together, data parallel: batches are then of each, and the largest of all is given, too "
+        "(default: %(default)s)",
     )
     add(
         "--headroom",

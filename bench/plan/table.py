@@ -19,7 +19,8 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
     """The table, then what stands behind it."""
     case = answers[0].case
     unit, word = (GIB, "GiB") if budget.size >= GIB else (2**20, "MiB")
-    figures = ["batch", "reserved", "peak", *PHASES, f"K at B{case.batch}", f"frames at B{case.batch}"]
+    batches = ["batch"] if case.ranks == 1 else ["batch a rank", f"of {case.ranks} ranks"]
+    figures = [*batches, "reserved", "peak", *PHASES, f"K at B{case.batch}", f"frames at B{case.batch}"]
     head = ["method", *figures, "to fit it", "note"]
     return "\n".join(
         [
@@ -79,15 +80,17 @@ def _models(case: Case) -> str:
 def _row(answer: Answer, unit: int) -> list[str]:
     method = answer.case.method
     if not answer.limits:
-        return [method, *["-"] * (len(PHASES) + 5), "", f"no figure: {answer.reason}"]
+        dashes = len(PHASES) + 5 + (answer.case.ranks > 1)
+        return [method, *["-"] * dashes, "", f"no figure: {answer.reason}"]
     batch = answer.limits["batch"]
+    of_all = [str(batch.value * answer.case.ranks)] if answer.case.ranks > 1 else []
     figures = ["-"] * (len(PHASES) + 2)
     if memory := batch.memory:
         sizes = [memory.reserved, memory.peak, *(memory.phases[phase] for phase in PHASES)]
         figures = [f"{size / unit:.2f}" for size in sizes]
     k, frames = (_limit(answer.limits.get(name)) for name in ("k", "frames"))
     notes = [answer.note, _most(answer.limits["frames"])]
-    return [method, _limit(batch), *figures, k, frames, _lever(answer), "; ".join(filter(None, notes))]
+    return [method, _limit(batch), *of_all, *figures, k, frames, _lever(answer), "; ".join(filter(None, notes))]
 
 
 def _limit(limit: Limit | None) -> str:

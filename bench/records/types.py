@@ -146,6 +146,7 @@ class MethodCase(Struct, frozen=True, omit_defaults=True):
     id: str
     reward: str = ""
     """Empty: the backbone's default."""
+    ranks: Size = 1
 
     @property
     def label(self) -> str:

@@ -93,7 +93,7 @@ def backbones(records: Sequence[Record]) -> list[list[MemoryRecord]]:
 
 
 def _without_backbone(case: MethodCase) -> tuple:
-    return (case.batch, case.frames, case.seed)
+    return (case.batch, case.frames, case.seed, case.ranks)
 
 
 def scale(case: MethodCase) -> tuple:

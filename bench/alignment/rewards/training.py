@@ -175,7 +175,9 @@ class _Clips:
 
     def batch(self, spl: SplConfig | None = None) -> RewardBatch:
         """Random clips, as many as SPL's pool holds; the first of them with a random caption each."""
-        rows = torch.randperm(len(self.chosen), device=self.chosen.device)[: spl.pool or self.size if spl else self.size]
+        rows = torch.randperm(len(self.chosen), device=self.chosen.device)[
+            : spl.pool or self.size if spl else self.size
+        ]
         clips = self.chosen[rows]
         motion, lengths = self.motions(clips)
         mask = frame_mask(lengths, motion.shape[1])
