@@ -43,7 +43,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _make(config: RewardConfig, options: argparse.Namespace) -> int:
-    base = world.load(options.world)
+    base = world.pretrained(options.world)
     began = time.monotonic()
 
     def say(line: str) -> None:
