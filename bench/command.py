@@ -3,13 +3,14 @@ encoding."""
 
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-from methods.errors import InputError
+from methods.errors import InputError, one_sentence
 
 BAD_INPUT, INTERRUPTED, NOT_READ, TERMINATED = 2, 130, 141, 143
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -50,6 +51,15 @@ def carry_out(name: str, run: Callable[[], int], kept: str = "") -> int:
             raise
         print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Of the user's, which register what is theirs; InputError, as of `--import`, for one that cannot be imported."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # whatever a module of anybody's does
+            raise InputError(f"--import {name}: {one_sentence(error)}") from None
 
 
 @contextlib.contextmanager

@@ -369,8 +369,10 @@ def _aligns(config: pytest.Config) -> bool:
 
 
 def studies(config: pytest.Config) -> list["StudyCase"]:
-    """The studies of the base model, where alignment is measured."""
-    if not _aligns(config):
+    """The studies of the base model, where alignment is measured on a world that pretrain made."""
+    from bench.world.any_world import folder_of
+
+    if not _aligns(config) or folder_of(_world(config)):
         return []
     from bench.alignment.studies import OF_BASE, cases_of
 

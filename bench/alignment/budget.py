@@ -20,7 +20,7 @@ from bench.plan import draws, size
 from bench.plan.frontier import choices, piece_sizes
 from bench.setup import WithoutData, draw_plan
 from bench.units import gib
-from bench.world import World
+from bench.world import AnyWorld
 from methods import PHASES, Backbone, Batch, Plan, Reward, Sampler, Savings, lora, parse, rollout, sample
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, make_updater
@@ -47,9 +47,9 @@ def largest_plan(method: str, steps: int) -> Plan:
     return draw_plan(draws.worst(Case(method, steps=steps)))
 
 
-def longest(base: World, prompts: int) -> Batch:
+def longest(base: AnyWorld, prompts: int) -> Batch:
     """Inputs of a trajectory whose motions are all as long as the world's longest."""
-    return base.batch(base.prompts("train", prompts).texts, torch.full((prompts,), base.content.longest))
+    return base.batch(base.prompts("train", prompts).texts, torch.full((prompts,), base.longest))
 
 
 def choose(

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bench.motion import metrics
 from bench.motion.metrics import METRICS, Array, OverRepeats, over_repeats
-from bench.world import Prompts, World
+from bench.world import AnyWorld, Prompts
 from methods import Reward, generators, sample
 from methods.errors import InputError
 from methods.interface import Batch
@@ -31,7 +31,7 @@ REFERENCE_SEED = 0
 
 
 def evaluate(
-    world: World,
+    world: AnyWorld,
     split: str = "test",
     count: int = 256,
     repeats: int = 3,
@@ -55,12 +55,12 @@ def evaluate(
     real = reference(world, split) if real is None else real
     rows: list[dict[str, float]] = []
     embedded = []
-    with _measuring(world, denoiser):
+    with measuring(world, denoiser):
         for number in range(repeats):
             noise = 1000 * seed + number
             motion, rewards = generate(world, prompts, noise, steps)
             embedded.append(world.embed_motions(motion, prompts.lengths))
-            rows.append(_one_repeat(texts, embedded[-1], real, prompts, noise) | {"reward": float(rewards.mean())})
+            rows.append(of_one_repeat(texts, embedded[-1], real, prompts, noise) | {"reward": float(rewards.mean())})
     result = {name: over_repeats([row[name] for row in rows]) for name in METRICS if name in rows[0]}
     return result | {"multimodality": _multimodality(embedded)}
 
@@ -70,7 +70,7 @@ def means(metrics: Mapping[str, OverRepeats]) -> dict[str, float]:
     return {name: value.mean for name, value in metrics.items() if math.isfinite(value.mean)}
 
 
-def evaluate_real(world: World, split: str = "test", count: int = 256) -> dict[str, OverRepeats]:
+def evaluate_real(world: AnyWorld, split: str = "test", count: int = 256) -> dict[str, OverRepeats]:
     """The same of `count` real motions of a split with their captions: what there is to reach.
 
     They are none of those that FID compares with. MultiModality is NaN: the real data has one motion a text.
@@ -80,27 +80,29 @@ def evaluate_real(world: World, split: str = "test", count: int = 256) -> dict[s
     others = slice(first, None)
     described = Prompts(prompts.texts[others], prompts.meanings[others], prompts.lengths[others])
     motion = motion[others, : int(described.lengths.max())]
-    with _measuring(world, None):
+    with measuring(world, None):
         rewards = score(world.reward, motion, world.batch(described.texts, described.lengths), REFERENCE_SEED)
         embedded = world.embed_motions(motion, described.lengths)
-    row = _one_repeat(world.embed_texts(described.texts), embedded, reference(world, split), described, REFERENCE_SEED)
+    row = of_one_repeat(
+        world.embed_texts(described.texts), embedded, reference(world, split), described, REFERENCE_SEED
+    )
     row |= {"reward": float(rewards.mean()), "multimodality": float("nan")}
     return {name: over_repeats([row[name]]) for name in METRICS}
 
 
-def reference(world: World, split: str) -> Array:
+def reference(world: AnyWorld, split: str) -> Array:
     """The evaluator's embeddings `[N, E]` of the real motions that FID compares with."""
     motion, prompts = world.real(split, _reference_size(world, split), REFERENCE_SEED)
-    with _measuring(world, None):
+    with measuring(world, None):
         return world.embed_motions(motion, prompts.lengths).cpu().numpy()
 
 
-def _reference_size(world: World, split: str) -> int:
+def _reference_size(world: AnyWorld, split: str) -> int:
     """Half of a small split: the other half is what real data is measured by."""
-    return min(REFERENCE, len(world.clips[split]) // 2)
+    return min(REFERENCE, world.size(split) // 2)
 
 
-def generate(world: World, prompts: Prompts, seed: int, steps: int) -> tuple[Tensor, Tensor]:
+def generate(world: AnyWorld, prompts: Prompts, seed: int, steps: int) -> tuple[Tensor, Tensor]:
     """Motions `[N, F, 263]`, padded with zeros to the longest, and their rewards `[N]`; equal seeds, equal bytes."""
     generator = torch.Generator(world.device).manual_seed(seed)
     sampler = world.sampler(steps)
@@ -126,12 +128,14 @@ def score(reward: Reward, motion: Tensor, batch: Batch, seed: int, timestep: flo
         return reward(motion, batch, timestep)
 
 
-def _one_repeat(texts: Tensor, motions: Tensor, real: Array, prompts: Prompts, seed: int) -> dict[str, float]:
+def of_one_repeat(
+    texts: Tensor, motions: Tensor, real: Array, prompts: Prompts, seed: int, pool_draws: int = POOL_DRAWS
+) -> dict[str, float]:
     """The evaluator's metrics of one set of motions, from embeddings `[N, E]`."""
     rng = np.random.default_rng(seed)
     precision = np.full(3, np.nan)
     if len(prompts) >= metrics.POOL:  # of a smaller pool it would be another, easier figure under the same name
-        pools = np.concatenate([metrics.pools(len(prompts), rng) for _ in range(POOL_DRAWS)])
+        pools = np.concatenate([metrics.pools(len(prompts), rng) for _ in range(pool_draws)])
         precision = metrics.r_precision(texts, motions, pools, prompts.meanings)
     return {
         **{f"r{top}": float(share) for top, share in enumerate(precision, start=1)},
@@ -151,7 +155,7 @@ def _multimodality(repeats: Sequence[Tensor]) -> OverRepeats:
 
 
 @contextlib.contextmanager
-def _measuring(world: World, denoiser: nn.Module | None) -> Iterator[None]:
+def measuring(world: AnyWorld, denoiser: nn.Module | None) -> Iterator[None]:
     """Every network in eval mode, and `denoiser` in place of the world's; as before, afterwards."""
     kept = world.backbone.denoiser
     world.backbone.denoiser = kept if denoiser is None else denoiser

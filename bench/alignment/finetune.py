@@ -2,19 +2,21 @@
 on after a kill."""
 
 import argparse
+import copy
+import functools
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import torch
 
 from bench import identity, world
-from bench.alignment import budget, rewards
+from bench.alignment import budget, field, rewards
 from bench.alignment.evaluate import evaluate, means
 from bench.alignment.prompts import training_prompts
-from bench.command import carry_out
+from bench.command import carry_out, import_modules
 from bench.motion.metrics import FOLLOWED
 from bench.units import gib
 from methods import METHODS, Sampler, Savings, Score, parse
@@ -31,15 +33,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
-    given = {name.name for name in fields(FinetuneConfig)} - {"savings"}
-    config = FinetuneConfig(**{name: getattr(options, name) for name in given})
+    import_modules(options.modules)
+    settings = {name.name for name in fields(FinetuneConfig)} - {"savings"}
+    config = FinetuneConfig(**{name: getattr(options, name) for name in settings})
     memory = budget.parse_budget(options.memory) if options.memory else None
+    if options.test < 0:
+        raise InputError(f"--test must be 0 repeats or more, not {options.test}")
     if options.measure_every < 1:
         raise InputError(f"--measure-every must be at least 1, not {options.measure_every}")
-    base = world.load(options.world)
+    base = world.load(options.world, functools.partial(print, flush=True))
+    if isinstance(base, world.World):
+        torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
     sampler = base.sampler(options.steps)
     if options.reward:
+        if not isinstance(base, world.World):
+            raise InputError("--reward is for worlds that pretrain made: name a published one in the manifest")
         base.reward = rewards.load(options.reward, base)
         plan = parse(config.method).plan(options.steps, random.Random(config.seed))
         if any(step.score is Score.NOISY for step in plan.steps):
@@ -62,6 +70,12 @@ def _run(options: argparse.Namespace) -> int:
             flush=True,
         )
 
+    before = copy.deepcopy(base.backbone.denoiser) if options.test else None
+    given = {
+        "world": f"{world.name_of(options.world)}@{world.digest(options.world)}",
+        "reward": _file(options.reward) if options.reward else "the world's",
+        "prompts": options.prompts,
+    }
     run = finetune(
         config,
         base.backbone,
@@ -69,20 +83,22 @@ def _run(options: argparse.Namespace) -> int:
         sampler,
         training_prompts(base),
         folder=options.out,
-        given={
-            "world": _file(options.world),
-            "reward": _file(options.reward) if options.reward else "the world's",
-            "prompts": options.prompts,
-        },
+        given=given,
         measure=measure,
         measure_at=range(0, config.trajectories, options.measure_every),
         on_trajectory=progress,
     )
     print(f"wrote {', '.join(map(str, run.save(options.out)))}")
+    if before is not None:
+        of = {**given, **asdict(config), "code": identity.code()}
+        denoisers = {"base": before, config.method: run.result()}
+        name, say = world.name_of(options.world), functools.partial(print, flush=True)
+        figures = field.measure(base, name, denoisers, of, options.steps, options.test, options.out, say)
+        say(field.text(name, figures, options.test))
     return 0
 
 
-def _levers(memory: int, config: FinetuneConfig, base: world.World, sampler: Sampler) -> Savings:
+def _levers(memory: int, config: FinetuneConfig, base: world.AnyWorld, sampler: Sampler) -> Savings:
     """Those under which an update with the longest motions fits; printed with what it then needs."""
     batch = budget.longest(base, config.batch)
     choice = budget.choose(memory, config, base.backbone, base.reward, sampler, batch)
@@ -188,6 +204,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--prompts", type=int, default=64, metavar="N", help="validation prompts to measure on (default: %(default)s)")
     add(
+        "--test",
+        type=int,
+        default=0,
+        metavar="REPEATS",
+        help=f"at the end measure base and result by the field's protocol on the test split, so many times "
+        f"({field.REPEATS} as published), and print the table; {field.KEPT} keeps it (default: do not)",
+    )
+    add(
         "--reward",
         type=Path,
         metavar="FILE",
@@ -198,8 +222,16 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=world.WEIGHTS,
         metavar="FILE",
-        help="world that python -m bench.alignment.pretrain made (default: the embedded world, which comes with this "
-        "package)",
+        help="world that python -m bench.alignment.pretrain made, or published:FOLDER, whose world.json says what lies "
+        "where (default: the embedded world, which comes with this package)",
+    )
+    add(
+        "--import",
+        action="append",
+        dest="modules",
+        default=[],
+        metavar="MODULE",
+        help="Python module to import first, which registers methods, backbones or rewards of yours; may be repeated",
     )
     return parser
 

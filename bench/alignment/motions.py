@@ -17,7 +17,7 @@ from bench.motion.clip import DataError
 from bench.motion.representation import Array, joints_from_features, root_path
 from bench.motion.skeleton import T2M
 from bench.records.types import MotionKind
-from bench.world import Prompts, World
+from bench.world import AnyWorld, Prompts
 
 FPS = 10
 _EVERY = round(T2M.fps / FPS)
@@ -37,12 +37,12 @@ Joints = NDArray[np.float32]
 """`[F, 22, 3]` metres, y up; the body begins above the origin and faces +z."""
 
 
-def chosen(world: World) -> dict[str, int]:
+def chosen(world: AnyWorld) -> dict[str, int]:
     """Of each of KINDS the first test prompt whose real motion is of it, by its index in `world.prompts("test")`; a
     kind that is not among the first _SEARCHED is left out."""
     first: dict[str, int] = {}
-    for index in range(min(_SEARCHED, len(world.clips["test"]))):
-        first.setdefault(kind(_real_features(world, index)), index)
+    for index in range(min(_SEARCHED, world.size("test"))):
+        first.setdefault(kind(world.real_features("test", index)), index)
         if len(first) == len(KINDS):
             break
     return {name: first[name] for name in KINDS if name in first}
@@ -56,11 +56,7 @@ def kind(features: Array) -> str:
     return "way" if np.linalg.norm((root - root[0])[:, [0, 2]], axis=-1).max() > TRAVELS else "place"
 
 
-def _real_features(world: World, index: int) -> Array:
-    return world.content.example(int(world.clips["test"][index])).features()
-
-
-def described(world: World) -> list[dict]:
+def described(world: AnyWorld) -> list[dict]:
     """Of each chosen prompt its `kind`, its `text`, the `fps`, and the `real` motion of that caption, packed."""
     indices = chosen(world)
     texts = world.prompts("test", _SEARCHED).texts
@@ -69,13 +65,13 @@ def described(world: World) -> list[dict]:
             "kind": name,
             "text": texts[index],
             "fps": FPS,
-            "real": pack(joints_from_features(_real_features(world, index))[::_EVERY]),
+            "real": pack(joints_from_features(world.real_features("test", index))[::_EVERY]),
         }
         for name, index in indices.items()
     ]
 
 
-def sampled(world: World, steps: int) -> list[str]:
+def sampled(world: AnyWorld, steps: int) -> list[str]:
     """What the world's denoiser makes of each chosen prompt from NOISE in `steps` denoising steps, packed."""
     indices = list(chosen(world).values())
     every = world.prompts("test", _SEARCHED)

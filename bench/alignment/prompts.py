@@ -2,17 +2,18 @@
 
 import torch
 
-from bench.world import World
+from bench.world import AnyWorld
 from methods import Batch
 from methods.finetune import Draw
 
 
-def training_prompts(world: World, count: int = 1024) -> Draw:
-    """Batches of prompts drawn, with replacement, from the first `count` of the training split, on the world's device.
+def training_prompts(world: AnyWorld, count: int | None = None) -> Draw:
+    """Batches of prompts drawn, with replacement, from the first `count` of the training split (None: as many as
+    the world says), on the world's device.
 
     They are not made ahead of need: one takes 1 ms of the CPU, and a trajectory of the embedded world 800.
     """
-    prompts = world.prompts("train", count)
+    prompts = world.prompts("train", count or world.training_prompts)
 
     def draw(size: int, generator: torch.Generator) -> Batch:
         rows = torch.randint(len(prompts), (size,), generator=generator, device=generator.device).tolist()

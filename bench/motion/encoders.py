@@ -140,6 +140,10 @@ class TextTable:
         """Of its sentences, or of its tokens where it has none of sentences."""
         return (self._tokens if self._sentences is None else self._sentences).shape[1]
 
+    @property
+    def token_width(self) -> int:
+        return self._tokens.shape[1]
+
     def encode(self, texts: Sequence[str]) -> Tensor:
         """As TextEncoder; DataError for a text that it does not hold, or a table without sentences."""
         if self._sentences is None:
@@ -157,10 +161,15 @@ class TextTable:
         return self._rows[text]
 
 
+def table_path(folder: Path, encoder: Path) -> Path:
+    """Where `table` keeps what an encoder made."""
+    return folder / f"captions-{encoder.name}.safetensors"
+
+
 def table(folder: Path, encoder: Path, texts: Sequence[str], say: Callable[[str], None]) -> TextTable:
     """The table of the texts by the encoder in a folder, kept in `folder` and made once; where the encoder has gone,
     one that was made of these texts stands for it. DataError as `load` and TextTable."""
-    path = folder / f"captions-{encoder.name}.safetensors"
+    path = table_path(folder, encoder)
     every = list(dict.fromkeys(texts))
     if path.is_file():
         known = TextTable(path)

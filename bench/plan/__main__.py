@@ -2,21 +2,20 @@
 for, from simulation, without the card."""
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench import devices
 from bench.cases import TABLE, Case
-from bench.command import carry_out
+from bench.command import carry_out, import_modules
 from bench.meters import allocator
 from bench.plan import check, document, frontier, headroom, table
 from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import FORMS
-from methods.errors import InputError, one_sentence
+from methods.errors import InputError
 from methods.files import check_writable, write_atomically
 from methods.registry import BACKBONES, REWARDS
 
@@ -36,7 +35,7 @@ def _run(options: argparse.Namespace) -> int:
                 f"cannot write {path}: there is no folder {path.parent}; make it, or choose another folder"
             )
         check_writable(path)
-    _import(options.modules)  # before anything asks which modules a worker needs
+    import_modules(options.modules)  # before anything asks which modules a worker needs
     simulator = Simulator(options.json and options.json.with_name(options.json.name + ".partial"))
     done = False
     try:
@@ -98,14 +97,6 @@ def _joined(arguments: Sequence[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
-
-
-def _import(modules: Sequence[str]) -> None:
-    for name in modules:
-        try:
-            importlib.import_module(name)
-        except Exception as error:  # whatever a module of anybody's does
-            raise InputError(f"--import {name}: {one_sentence(error)}") from None
 
 
 def _parser() -> argparse.ArgumentParser:

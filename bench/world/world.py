@@ -166,6 +166,24 @@ class World:
             torch.tensor([len(motion) for motion in motions]),
         )
 
+    @property
+    def longest(self) -> int:
+        return self.content.longest
+
+    training_prompts = 1024
+    """As AnyWorld."""
+
+    def size(self, split: str) -> int:
+        """How many clips a split has."""
+        return len(self.clips[split])
+
+    def real_features(self, split: str, index: int) -> NDArray[np.float32]:
+        """`[F, 263]` of one of `prompts`, not normalised."""
+        return self.content.example(int(self.clips[split][index])).features()
+
+    def judged(self, texts: Sequence[str], motion: Tensor, lengths: Tensor) -> None:
+        """There is one judge, the evaluator."""
+
     def save(self, path: Path | str = WEIGHTS) -> None:
         """Writes one safetensors file, atomically; weights in half precision."""
         tensors = {

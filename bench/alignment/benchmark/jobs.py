@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from msgspec import Struct
 
-from bench import identity, world
+from bench import world
 from bench.alignment import budget, motions
 from bench.alignment.benchmark.cases import Size
 from bench.alignment.evaluate import evaluate, evaluate_real, means, reference
@@ -44,21 +44,21 @@ class _OnWorld:
     def inputs(self) -> Mapping[str, str | None]:
         return world.inputs(self.weights)
 
-    def load(self) -> world.World:
+    def load(self) -> world.AnyWorld:
         """The world, with the base's weights in its denoiser: the job before may have left others."""
-        loaded = _world(self.weights, identity.file(self.weights))
-        loaded.backbone.denoiser.load_state_dict(_base_weights(self.weights, identity.file(self.weights)))
+        loaded = _world(self.weights, world.digest(self.weights))
+        loaded.backbone.denoiser.load_state_dict(_base_weights(self.weights, world.digest(self.weights)))
         return loaded
 
     def reference(self, split: str) -> Array:
-        return _reference(self.weights, identity.file(self.weights), split)
+        return _reference(self.weights, world.digest(self.weights), split)
 
-    def on_validation(self, loaded: world.World) -> Metrics:
+    def on_validation(self, loaded: world.AnyWorld) -> Metrics:
         real = self.reference("val")
         measured = evaluate(loaded, "val", self.size.validation, 1, VALIDATION_NOISE, self.size.steps, real=real)
         return {**means(measured)}
 
-    def on_test(self, loaded: world.World, seed: int) -> Metrics:
+    def on_test(self, loaded: world.AnyWorld, seed: int) -> Metrics:
         real, size = self.reference("test"), self.size
         return _means_or_none(evaluate(loaded, "test", size.test, size.repeats, seed, size.steps, real=real))
 
@@ -170,8 +170,8 @@ class Train(_OnWorld):
     def run(self, desk: Desk) -> Run:
         loaded, size = self.load(), self.size
         # Where every run is at the base, it is measured once a worker.
-        base = _base_on_validation(self.weights, identity.file(self.weights), size)
-        loaded.backbone.denoiser.load_state_dict(_base_weights(self.weights, identity.file(self.weights)))
+        base = _base_on_validation(self.weights, world.digest(self.weights), size)
+        loaded.backbone.denoiser.load_state_dict(_base_weights(self.weights, world.digest(self.weights)))
         try:
             run = finetune(
                 _config(self.method, self.lr, self.seed, size, size.trajectories),
@@ -243,7 +243,7 @@ def _means_or_none(measured: dict[str, OverRepeats]) -> Metrics:
 
 
 @functools.lru_cache(maxsize=1)
-def _world(weights: Path, _digest: str | None) -> world.World:
+def _world(weights: Path, _digest: str | None) -> world.AnyWorld:
     return world.load(weights)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from bench import identity, world
+from bench import world
 from bench.alignment import reading
 from bench.alignment.benchmark.cases import PUBLISHED_LR, TARGET, AlignmentCase
 from bench.alignment.benchmark.jobs import SHOWN_SEED, Base, CountMemory, Real, Run, Shown, Train, TryRate
@@ -175,7 +175,7 @@ def made(
             **asdict(size),
             optimizer="AdamW",
             threads=1,
-            world=identity.file(weights),
+            world=world.digest(weights),
         ),
         environment=make.environment(),
         alignment=alignment,

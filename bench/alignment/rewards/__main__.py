@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _make(config: RewardConfig, options: argparse.Namespace, device: torch.device) -> int:
-    base = world.load(options.world).to(device)
+    base = world.pretrained(options.world).to(device)
     began = time.monotonic()
 
     def say(line: str) -> None:

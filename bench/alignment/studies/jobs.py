@@ -59,7 +59,7 @@ class OfBase:
         return world.inputs(self.weights)
 
     def run(self, desk: Desk) -> Chain | Similarity | Noise:
-        return OF_BASE[self.name](world.load(self.weights), steps=self.steps)
+        return OF_BASE[self.name](world.pretrained(self.weights), steps=self.steps)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Training:
         return ()
 
     def run(self, shelf: "Shelf", desk: Desk) -> TrainedReward:
-        loaded = world.load(shelf.weights)
+        loaded = world.pretrained(shelf.weights)
         if self.reward is None:
             return TrainedReward(_retrieved(loaded, loaded.reward), [], None)
         path = shelf.reward(self.reward)
@@ -149,7 +149,7 @@ class Tuning:
         return tuple(config for config in (self.reward, self.second) if config)
 
     def run(self, shelf: "Shelf", desk: Desk) -> Tuned:
-        loaded = world.load(shelf.weights)
+        loaded = world.pretrained(shelf.weights)
         if self.reward is not None:
             loaded.reward = rewards.load(shelf.reward(self.reward), loaded)
         second = rewards.load(shelf.reward(self.second), loaded) if self.second else None
@@ -277,7 +277,7 @@ class Jobs:
         needed = [Training(config) for one in work for config in one.needs]
         first = list(dict.fromkeys([*needed, *(one for one in work if isinstance(one, Training))]))
         if first:
-            data.cached(self._shelf.data, world.load(self._shelf.weights).content)
+            data.cached(self._shelf.data, world.pretrained(self._shelf.weights).content)
         # Recipes that differ in stage two alone share the files of stage one: one of them makes these ahead.
         ahead = {str(one.reward.stage_one()): one for one in reversed(first) if one.reward}
         trained = self._all([*ahead.values()]) | self._all(first)
@@ -310,4 +310,4 @@ class Results:
 @functools.lru_cache(maxsize=4)
 def _reference(weights: Path, _digest: str | None, split: str) -> Array:
     """Made once a process, for a file's path and digest: every run of a world compares with the same."""
-    return reference(world.load(weights), split)
+    return reference(world.pretrained(weights), split)
