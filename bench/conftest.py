@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from bench import options
@@ -23,6 +24,7 @@ from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.meters import allocator
 from bench.records import MemoryRecord, Record
+from bench.records.shards import Shard, deal
 from methods.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +44,10 @@ class State:
     cases: options.Cases
     kept: Kept
     gate: "Gate | None"
+    share: tuple[int, int] | None = None
+    """--shard: which of how many shares is measured."""
+    shard: Shard | None = None
+    """The same, once the rows of all shares are known."""
     records: list[Record] = field(default_factory=list)
     gate_report: list[str] = field(default_factory=list)
     whole: bool = False
@@ -69,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
         allocator.settings()  # refused here, in a sentence, rather than in every case
         cases = options.cases(config)
         gate = options.memory_gate(config)
-        config.stash[STATE] = State(cases, _kept(config), gate)
+        config.stash[STATE] = State(cases, _kept(config), gate, options.shard(config))
     except InputError as error:
         if _collects(config):
             raise pytest.Collector.CollectError(str(error)) from None
@@ -113,13 +119,37 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", chosen or [], ids=lambda case: case.id)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+@pytest.hookimpl(trylast=True)  # when -m and -k have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    _keep_share(config, items)
     items.sort(key=lambda item: ORDER.index(item.path.name) if item.path.name in ORDER else len(ORDER))
     for item in items:
         if item.path.name == "test_step_time.py":
             clock = ReplayClock()
             item.stash[ReplayClock.KEY] = clock
             item.add_marker(pytest.mark.benchmark(timer=clock))
+
+
+def _keep_share(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """Leaves the cases of this run's share, if it has one."""
+    state = config.stash[STATE]
+    if state.share is None:
+        return
+    number, of = state.share
+    by_row = {(_kind(item), item.callspec.params["case"].id): item for item in items if item.path.name in ORDER}
+    dealt = deal(by_row, of)
+    others = [by_row[row.kind, row.id] for row in dealt if row.shard != number]
+    if len(others) == len(dealt):
+        most = max((row.shard for row in dealt), default=0)
+        raise pytest.UsageError(f"--shard {number}/{of} has no cases: what is chosen makes {most} shares at most")
+    state.shard = Shard(number, of, dealt)
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+
+
+def _kind(item: pytest.Function) -> str:
+    """Of an item's record, see bench.records.shards: its test is named after it."""
+    return item.originalname.removeprefix("test_")
 
 
 class ReplayClock:
@@ -245,11 +275,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict) -> None:
+    if shard := config.stash[STATE].shard:
+        output_json["shard"] = msgspec.to_builtins(shard)
+
+
 def _finish_gate(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash[STATE]
     if state.gate is None or session.config.getoption("collectonly"):
         return
-    state.gate_report, status = state.gate.finish(state.records, state.whole)
+    shard = state.shard
+    elsewhere = {row.id for row in shard.rows if row.kind == "memory" and row.shard != shard.number} if shard else set()
+    state.gate_report, status = state.gate.finish(state.records, state.whole, elsewhere)
     # A test that failed for another reason, or an abort, keeps pytest's own status.
     if status is not None and state.whole and session.testsfailed == state.gate.failed:
         session.exitstatus = status
