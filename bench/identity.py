@@ -92,8 +92,8 @@ def commit() -> str | None:
 
 
 def commit_date(name: str) -> datetime | None:
-    """Of a commit of this code, by the name that `commit` gives it; None for one that is not in this repository, and for
-    a tree that was changed since."""
+    """Of a commit of this code, by the name that `commit` gives it; None for one that is not in this repository, and
+    for a tree that was changed since."""
     if not re.fullmatch(r"[\w.+/][\w.+/-]*", name):
         return None
     date = _git("show", "--no-patch", "--format=%cI", f"{name}^{{commit}}")

@@ -43,7 +43,7 @@ def deal(rows: Iterable[tuple[str, str]], shards: int) -> list[ShardRow]:
 
 def _hand(row: tuple[str, str]) -> tuple[str, str]:
     """What is dealt as one."""
-    kind, name = row
+    kind, _ = row
     return (kind, "") if kind in TOGETHER else row
 
 

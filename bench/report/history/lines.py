@@ -38,7 +38,7 @@ class Change:
     """From one row of a line to the next."""
 
     outcome: Outcome
-    """GREW and SHRANK beyond the gate's margin; of step time: took longer, took less long."""
+    """GREW or SHRANK, beyond the gate's margin; of step time: slower, faster."""
     words: str = ""
     by: str = ""
     """Who holds most of it, where that is known."""
@@ -58,12 +58,19 @@ class Point:
         return peak(record) / GIB if isinstance(record, MemoryRecord) else timing_of(record).per_update.median
 
     @property
-    def changed(self) -> bool:
-        return self.change.outcome is not Outcome.SAME
+    def word(self) -> str:
+        """Of its change; empty where there is none beyond the margin."""
+        return WORDS[type(self.record)].get(self.change.outcome, "")
 
 
 Line = Sequence[Point]
 """Two or more."""
+
+WORDS = {
+    MemoryRecord: {Outcome.GREW: "grew", Outcome.SHRANK: "shrank"},
+    StepTimeRecord: {Outcome.GREW: "slower", Outcome.SHRANK: "faster"},
+}
+"""What a change is called."""
 
 
 def lines(results: Sequence[Result], kind: type[MethodRecord]) -> list[Line]:

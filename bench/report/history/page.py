@@ -7,12 +7,11 @@ import pandas as pd
 from bench.claims import compare
 from bench.claims.measured import reading_of, timing_of
 from bench.gate import paired
-from bench.gate.judge import Outcome
 from bench.meters import METERS
 from bench.records import MemoryRecord, RecordError, Result, StepTimeRecord
 from bench.report import page
-from bench.report.history.figure import figure
-from bench.report.history.lines import Line, Point, lines, states_of
+from bench.report.history.figure import MARKS, figure
+from bench.report.history.lines import WORDS, Line, Point, lines, states_of
 from bench.report.sections.section import Section
 from bench.units import GIB
 
@@ -26,13 +25,15 @@ def build(results: Sequence[Result]) -> list[Section]:
     memory, step_time = lines(results, MemoryRecord), lines(results, StepTimeRecord)
     if not memory and not step_time:
         raise RecordError("no case was measured alike at two commits: give results of several commits")
-    sections = [_changes([*memory, *step_time])]
-    if memory:
-        sections.append(_section("history_memory", "Peak memory", "GiB", memory))
-    if step_time:
-        section = _section("history_step_time", "Step time", "s", step_time)
-        sections.append(section)
-    return sections
+    meters = dict.fromkeys(line[0].record.case.meter for line in memory)
+    margins = ", ".join(f"{METERS[meter].margin:.3g} of the peak of {meter} rows" for meter in meters)
+    of_time = f"{paired.MARGIN} times as long; times of different runs differ by chance, --step-time-against does not"
+    sections = [
+        _changes([*memory, *step_time]),
+        _section("history_memory", "Peak memory", margins, memory),
+        _section("history_step_time", "Step time", of_time, step_time),
+    ]
+    return [section for section in sections if section.see]
 
 
 def render(sections: Sequence[Section]) -> dict[str, bytes]:
@@ -43,31 +44,31 @@ def render(sections: Sequence[Section]) -> dict[str, bytes]:
 
 
 def _changes(every: Sequence[Line]) -> Section:
-    points = [point for line in every for point in line if point.changed]
-    states = states_of(every)
-    counted = f"{len(every)} cases over {len(states)} commits, from {states[0]} to {states[-1]}: "
-    see = counted + (f"{len(points)} changes beyond the gates' margins." if points else "no change beyond a margin.")
-    ordered = sorted(points, key=lambda point: point.state)
-    return Section("history_changes", "What changed", see, table=pd.DataFrame(map(_change, ordered)))
+    points = sorted((point for line in every for point in line if point.word), key=lambda point: point.state)
+    first, *_, last = states_of(every)
+    counted = f"{len(points)} changes beyond the gates' margins" if points else "no change beyond a gate's margin"
+    table = pd.DataFrame(map(_change, points))
+    return Section("history_changes", "What changed", f"From {first} to {last}: {counted}.", table=table)
 
 
 def _change(point: Point) -> dict[str, object]:
-    words = "step time" if isinstance(point.record, StepTimeRecord) else "memory"
-    return {**_where(point), "": f"{words} {point.change.outcome}", "change": point.change.words, "by": point.change.by}
+    return {**_where(point), "": point.word, "change": point.change.words, "by": point.change.by}
 
 
-def _section(name: str, title: str, unit: str, drawn: Sequence[Line]) -> Section:
-    counts = [sum(any(p.change.outcome is o for p in line) for line in drawn) for o in (Outcome.GREW, Outcome.SHRANK)]
+def _section(name: str, title: str, margin: str, drawn: Sequence[Line]) -> Section:
+    if not drawn:
+        return Section(name, title)
+    ids = {word: {line[0].record.case.id for line in drawn if any(p.word == word for p in line)} for word in MARKS}
     panels: dict[str, list[Line]] = {}
     for line in drawn:
         panels.setdefault(_place(line[-1]), []).append(line)
-    what = f"{title} over commits: {counts[0]} of {len(drawn)} cases grew, {counts[1]} shrank"
-    margins = ", ".join(f"{METERS[m].margin:.1%} ({m})" for m in dict.fromkeys(line[0].record.case.meter for line in drawn))
-    if unit == "s":
-        margins = f"{paired.MARGIN} times as long; runs on different days differ by chance, --step-time-against compares in one"
-    see = f"{what}. The gate's margin: {margins}. No line joins rows of unlike devices, torch versions or settings."
+    words = WORDS[type(drawn[0][0].record)].values()
+    cases = len({line[0].record.case.id for line in drawn})
+    counted = ", ".join(f"{len(ids[word])} {word}" for word in words)
+    what = f"{title} of {cases} cases: {counted}"
+    see = f"{what}. Margin: {margin}. No line joins rows of unlike devices, torch versions or settings."
     rows = pd.DataFrame(_row(point) for line in drawn for point in line)
-    return Section(name, title, see, lambda: figure(panels, unit, what), rows)
+    return Section(name, title, see, lambda: figure(panels, what), rows)
 
 
 def _place(point: Point) -> str:
@@ -83,7 +84,7 @@ def _row(point: Point) -> dict[str, object]:
     else:
         timing = timing_of(point.record)
         row |= {"s/update": timing.per_update.median, "IQR": timing.per_update.iqr, "rounds": timing.rounds}
-    return row | {"": str(point.change.outcome) if point.changed else ""}
+    return row | {"": point.word}
 
 
 def _where(point: Point) -> dict[str, object]:
