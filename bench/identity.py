@@ -91,6 +91,7 @@ def commit() -> str | None:
     return _git("describe", "--always", "--dirty", "--abbrev=12") or None
 
 
+@functools.cache
 def commit_date(name: str) -> datetime | None:
     """Of a commit of this code, by the name that `commit` gives it; None for one that is not in this repository, and
     for a tree that was changed since."""

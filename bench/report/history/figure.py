@@ -52,20 +52,20 @@ def figure(panels: Mapping[str, Sequence[Line]], title: str) -> Figure:
     handles += [
         Line2D([], [], color=INK, marker=MARKS[word], linestyle="none", label=word)
         for word in MARKS
-        if any(point.word == word for line in every for point in line)
+        if any(point.change.word == word for line in every for point in line)
     ]
     legend(drawn, handles, columns=8)
     return drawn
 
 
 def _draw(axes: Axes, line: Line, states: Sequence[State]) -> None:
-    changed = any(point.word for point in line)
+    changed = any(point.change.word for point in line)
     shade = style.tint(style.colour(line[0].record.case.method), 1 if changed else 0.45)
     x, y = [states.index(point.state) for point in line], [point.value for point in line]
     axes.plot(x, y, color=shade, linewidth=1.6, marker=".", markersize=5, zorder=2 if changed else 1)
     for place, point in zip(x, line, strict=True):
-        if point.word:
-            axes.plot(place, point.value, MARKS[point.word], color=shade, markersize=8, zorder=3)
+        if point.change.word:
+            axes.plot(place, point.value, MARKS[point.change.word], color=shade, markersize=8, zorder=3)
 
 
 def _scale(axes: Axes, lines: Sequence[Line]) -> None:
@@ -85,7 +85,7 @@ def _scale(axes: Axes, lines: Sequence[Line]) -> None:
 
 def _label(axes: Axes, lines: Sequence[Line]) -> None:
     """Names the lines that changed, those that changed most, beside the panel, at the height where they end."""
-    changed = sorted((line for line in lines if any(point.word for point in line)), key=_moved, reverse=True)
+    changed = sorted((line for line in lines if any(point.change.word for point in line)), key=_moved, reverse=True)
     to_height = axes.transScale + axes.transLimits
     lowest = 0.0
     for line in sorted(changed[:MOST_LABELS], key=lambda line: line[-1].value):

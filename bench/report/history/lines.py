@@ -1,7 +1,7 @@
 """Rows over commits: a line joins rows of one case that can be compared (bench.claims.compare), in order of date.
 
-What changed from one row to the next is judged as the gates judge it: memory by bench.gate.judge, step time by
-bench.gate.paired's margin.
+What changed from one row to the next is marked beyond the margins of the gates: a peak's is its meter's, step time's
+is bench.gate.paired's.
 """
 
 import json
@@ -13,8 +13,10 @@ from itertools import pairwise
 from bench import identity
 from bench.claims.compare import likeness
 from bench.claims.measured import peak, timing_of
-from bench.gate import baseline, paired
-from bench.gate.judge import Outcome, compare
+from bench.gate import paired
+from bench.gate.baseline import cut_down
+from bench.gate.growth import changes, listed, size_change
+from bench.meters import METERS
 from bench.records import MemoryRecord, RecordError, Result, StepTimeRecord
 from bench.records.contradictions import shortened
 from bench.report.rows import MethodRecord
@@ -33,13 +35,18 @@ class State:
         return f"{self.commit} of {self.date:%Y-%m-%d}"
 
 
+WORDS = {MemoryRecord: ("grew", "shrank"), StepTimeRecord: ("slower", "faster")}
+"""What a change to more, and to less, is called."""
+
+
 @dataclass(frozen=True)
 class Change:
     """From one row of a line to the next."""
 
-    outcome: Outcome
-    """GREW or SHRANK, beyond the gate's margin; of step time: slower, faster."""
-    words: str = ""
+    word: str = ""
+    """One of WORDS; empty within the gate's margin."""
+    sizes: str = ""
+    """What it was, and is."""
     by: str = ""
     """Who holds most of it, where that is known."""
 
@@ -57,20 +64,9 @@ class Point:
         record = self.record
         return peak(record) / GIB if isinstance(record, MemoryRecord) else timing_of(record).per_update.median
 
-    @property
-    def word(self) -> str:
-        """Of its change; empty where there is none beyond the margin."""
-        return WORDS[type(self.record)].get(self.change.outcome, "")
-
 
 Line = Sequence[Point]
 """Two or more."""
-
-WORDS = {
-    MemoryRecord: {Outcome.GREW: "grew", Outcome.SHRANK: "shrank"},
-    StepTimeRecord: {Outcome.GREW: "slower", Outcome.SHRANK: "faster"},
-}
-"""What a change is called."""
 
 
 def lines(results: Sequence[Result], kind: type[MethodRecord]) -> list[Line]:
@@ -78,15 +74,12 @@ def lines(results: Sequence[Result], kind: type[MethodRecord]) -> list[Line]:
 
     RecordError for a result that has no date, and needs one.
     """
-    states: dict[tuple[str | None, datetime | None], State] = {}
     rows: dict[str, dict[State, MethodRecord]] = {}
     for result in results:
         for record in result.records:
             if isinstance(record, kind) and record.ok:
-                commit = record.environment.commit
-                key = (commit, result.written)
-                state = states[key] = states.get(key) or _state(commit, result)
-                rows.setdefault(json.dumps([record.case.id, likeness(record)]), {})[state] = record
+                of_line = rows.setdefault(json.dumps([record.case.id, likeness(record)]), {})
+                of_line[_state(record.environment.commit, result)] = record
     return [_line(of_line) for of_line in rows.values() if len(of_line) > 1]
 
 
@@ -103,21 +96,28 @@ def _state(commit: str | None, result: Result) -> State:
 
 def _line(rows: dict[State, MethodRecord]) -> Line:
     states = sorted(rows)
-    changes = [Change(Outcome.SAME), *(_change(rows[old], rows[new]) for old, new in pairwise(states))]
-    return [Point(state, rows[state], change) for state, change in zip(states, changes, strict=True)]
+    since = [Change(), *(_change(rows[old], rows[new]) for old, new in pairwise(states))]
+    return [Point(state, rows[state], change) for state, change in zip(states, since, strict=True)]
 
 
 def _change(old: MethodRecord, new: MethodRecord) -> Change:
-    if isinstance(old, StepTimeRecord) and isinstance(new, StepTimeRecord):
-        before, after = (timing_of(row).per_update.median for row in (old, new))
-        longer, shorter = after > paired.MARGIN * before, before > paired.MARGIN * after
-        outcome = Outcome.GREW if longer else Outcome.SHRANK if shorter else Outcome.SAME
-        return Change(outcome, f"{before:.3g} s → {after:.3g} s ({after / before:.2f} times as long)")
-    assert isinstance(old, MemoryRecord)
-    assert isinstance(new, MemoryRecord)
-    finding = compare(baseline.cut_down(old), baseline.cut_down(new))
-    first, *by = finding.lines
-    return Change(finding.outcome, first.removeprefix(f"{finding.id}: "), by[0] if by else "")
+    more, less = WORDS[type(old)]
+    match old, new:
+        case MemoryRecord(), MemoryRecord():
+            before, after = peak(old), peak(new)
+            if abs(after - before) <= METERS[old.case.meter].margin * before:
+                return Change()
+            grew = after > before
+            by = listed(changes(cut_down(old).owners, cut_down(new).owners), grew)
+            return Change(more if grew else less, size_change(before, after), by[0] if by else "")
+        case StepTimeRecord(), StepTimeRecord():
+            seconds = [timing_of(row).per_update.median for row in (old, new)]
+            ratio = seconds[1] / seconds[0]
+            if 1 / paired.MARGIN <= ratio <= paired.MARGIN:
+                return Change()
+            sizes = f"{seconds[0]:.3g} s → {seconds[1]:.3g} s ({ratio:.2f} times as long)"
+            return Change(more if ratio > 1 else less, sizes)
+    raise TypeError(old, new)
 
 
 def states_of(lines: Iterable[Line]) -> list[State]:

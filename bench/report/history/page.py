@@ -10,7 +10,7 @@ from bench.gate import paired
 from bench.meters import METERS
 from bench.records import MemoryRecord, RecordError, Result, StepTimeRecord
 from bench.report import page
-from bench.report.history.figure import MARKS, figure
+from bench.report.history.figure import figure
 from bench.report.history.lines import WORDS, Line, Point, lines, states_of
 from bench.report.sections.section import Section
 from bench.units import GIB
@@ -40,11 +40,11 @@ def render(sections: Sequence[Section]) -> dict[str, bytes]:
     """As bench.report.page.render."""
     figures = page.draw(sections)
     texts = {"index.html": page.html("history.html", figures, title=TITLE, sections=sections)}
-    return page.collect(figures, texts, {s.name: s.table for s in sections if s.table is not None})
+    return page.collect(figures, texts, {s.name: s.table for s in sections if s.table is not None and len(s.table)})
 
 
 def _changes(every: Sequence[Line]) -> Section:
-    points = sorted((point for line in every for point in line if point.word), key=lambda point: point.state)
+    points = sorted((point for line in every for point in line if point.change.word), key=lambda point: point.state)
     first, *_, last = states_of(every)
     counted = f"{len(points)} changes beyond the gates' margins" if points else "no change beyond a gate's margin"
     table = pd.DataFrame(map(_change, points))
@@ -52,20 +52,19 @@ def _changes(every: Sequence[Line]) -> Section:
 
 
 def _change(point: Point) -> dict[str, object]:
-    return {**_where(point), "": point.word, "change": point.change.words, "by": point.change.by}
+    return {**_where(point), "": point.change.word, "change": point.change.sizes, "by": point.change.by}
 
 
 def _section(name: str, title: str, margin: str, drawn: Sequence[Line]) -> Section:
     if not drawn:
         return Section(name, title)
-    ids = {word: {line[0].record.case.id for line in drawn if any(p.word == word for p in line)} for word in MARKS}
     panels: dict[str, list[Line]] = {}
     for line in drawn:
         panels.setdefault(_place(line[-1]), []).append(line)
-    words = WORDS[type(drawn[0][0].record)].values()
-    cases = len({line[0].record.case.id for line in drawn})
-    counted = ", ".join(f"{len(ids[word])} {word}" for word in words)
-    what = f"{title} of {cases} cases: {counted}"
+    words = WORDS[type(drawn[0][0].record)]
+    changed = {(point.change.word, point.record.case.id) for line in drawn for point in line}
+    counted = ", ".join(f"{sum(word == other for other, _ in changed)} {word}" for word in words)
+    what = f"{title} of {len({name for _, name in changed})} cases: {counted}"
     see = f"{what}. Margin: {margin}. No line joins rows of unlike devices, torch versions or settings."
     rows = pd.DataFrame(_row(point) for line in drawn for point in line)
     return Section(name, title, see, lambda: figure(panels, what), rows)
@@ -84,7 +83,7 @@ def _row(point: Point) -> dict[str, object]:
     else:
         timing = timing_of(point.record)
         row |= {"s/update": timing.per_update.median, "IQR": timing.per_update.iqr, "rounds": timing.rounds}
-    return row | {"": point.word}
+    return row | {"": point.change.word}
 
 
 def _where(point: Point) -> dict[str, object]:
