@@ -136,7 +136,7 @@ def _keep_share(config: pytest.Config, items: list[pytest.Function]) -> None:
     if state.share is None:
         return
     number, of = state.share
-    by_row = {(_kind(item), item.callspec.params["case"].id): item for item in items if item.path.name in ORDER}
+    by_row = {row: item for item in items if (row := _row(item))}
     dealt = deal(by_row, of)
     others = [by_row[row.kind, row.id] for row in dealt if row.shard != number]
     if len(others) == len(dealt):
@@ -147,9 +147,12 @@ def _keep_share(config: pytest.Config, items: list[pytest.Function]) -> None:
     items[:] = [item for item in items if item not in others]
 
 
-def _kind(item: pytest.Function) -> str:
-    """Of an item's record, see bench.records.shards: its test is named after it."""
-    return item.originalname.removeprefix("test_")
+def _row(item: pytest.Function) -> tuple[str, str] | None:
+    """As bench.records.shards.row_of gives it of the item's record: a test is named after the kind of its records. None
+    of a test that has no case."""
+    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    ours = item.path.parent == Path(__file__).parent and hasattr(case, "id")
+    return (item.originalname.removeprefix("test_"), case.id) if ours else None
 
 
 class ReplayClock:

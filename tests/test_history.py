@@ -65,9 +65,10 @@ def test_git_dates_the_commits_of_this_repository_alone():
 
 
 def test_of_a_case_measured_twice_at_a_commit_the_later_result_counts():
-    first, again, other = of_commits(*(row(Case("draft"), peak=PEAK + n) for n in (0, 7, 7)), commits=("a", "a", "b"))
-    again = Result(again.path, again.records, first.written)
-    (line,) = lines([first, again, other], MemoryRecord)
+    """Also where git does not know the commit: it has the date of its first result."""
+    results = of_commits(*(row(Case("draft"), peak=PEAK + n) for n in (0, 7, 7)), commits=("a", "a", "b"))
+    (line,) = lines(results, MemoryRecord)
+    assert [point.state.date.day for point in line] == [1, 3]
     assert [point.change.word for point in line] == ["", ""]
     assert line[0].value == (PEAK + 7) / GIB
 

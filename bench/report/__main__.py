@@ -11,6 +11,7 @@ from pathlib import Path
 from bench import records
 from bench.claims import CLAIMS, Outcome
 from bench.command import carry_out
+from bench.records.contradictions import shortened
 from bench.records.shards import lacking
 from bench.report import history, output, page, sections
 
@@ -103,7 +104,7 @@ def _closing(folder: Path, files: Sequence[Path], rendered: dict[str, bytes], re
         f"{count['.csv']} tables (markdown, CSV)",
     ]
     for what, rows in report.lacking.items():
-        lines += ["", f"{what}; rows that lack:", *(f"  {row.kind.replace('_', ' ')}, {row.id}" for row in rows)]
+        lines += ["", f"{what}; rows that lack:", *(f"  {shortened(f'{row.kind}, {row.id}')}" for row in rows)]
     lines.append("")
     for claim, verdict in zip(CLAIMS, report.verdicts, strict=True):
         lines.append(f"{claim.id:<5}{verdict.words.upper():<19}{claim.text}")

@@ -80,9 +80,7 @@ def verdict_table(verdicts: list[Verdict]) -> pd.DataFrame:
 
 def lacking_table(report: Report) -> pd.DataFrame:
     return pd.DataFrame(
-        {"shard": what, "measured": row.kind.replace("_", " "), "case": row.id}
-        for what, rows in report.lacking.items()
-        for row in rows
+        {"shard": what, "measured": row.kind, "case": row.id} for what, rows in report.lacking.items() for row in rows
     )
 
 

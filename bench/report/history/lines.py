@@ -5,7 +5,7 @@ is bench.gate.paired's.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -28,7 +28,8 @@ class State:
     """Of the code: a commit, or what was changed since."""
 
     date: datetime
-    """The commit's; where git does not know it, and where files were changed since, that of the result."""
+    """The commit's. Where git does not know it: when its first result was written. Where files were changed since: when
+    this result was."""
     commit: str
 
     def __str__(self) -> str:
@@ -74,24 +75,36 @@ def lines(results: Sequence[Result], kind: type[MethodRecord]) -> list[Line]:
 
     RecordError for a result that has no date, and needs one.
     """
+    first = _first_dates(results)
     rows: dict[str, dict[State, MethodRecord]] = {}
     for result in results:
         for record in result.records:
             if isinstance(record, kind) and record.ok:
                 of_line = rows.setdefault(json.dumps([record.case.id, likeness(record)]), {})
-                of_line[_state(record.environment.commit, result)] = record
+                of_line[_state(record.environment.commit, result, first)] = record
     return [_line(of_line) for of_line in rows.values() if len(of_line) > 1]
 
 
-def _state(commit: str | None, result: Result) -> State:
-    date = identity.commit_date(commit) if commit else None
-    date = date.astimezone(UTC) if date else result.written
+def _first_dates(results: Sequence[Result]) -> dict[str | None, datetime]:
+    """When the first result of each commit was written."""
+    dates: dict[str | None, datetime] = {}
+    for result in results:
+        for commit in {record.environment.commit for record in result.records}:
+            if result.written:
+                dates[commit] = min(result.written, dates.get(commit, result.written))
+    return dates
+
+
+def _state(commit: str | None, result: Result, first: Mapping[str | None, datetime]) -> State:
+    date = result.written
+    if commit and not commit.endswith("-dirty"):
+        date = identity.commit_date(commit) or first.get(commit)
     if date is None:
         raise RecordError(
             f"{result.path} does not say when it was written, and git does not know its commit, "
             f"{shortened(commit or 'none')}: give the JSON of a run that ended"
         )
-    return State(date, shortened(commit or "no commit"))
+    return State(date.astimezone(UTC), shortened(commit or "no commit"))
 
 
 def _line(rows: dict[State, MethodRecord]) -> Line:
