@@ -42,11 +42,7 @@ def figure(panels: Mapping[str, Sequence[Line]], title: str) -> Figure:
     shown = range(0, len(states), -(-len(states) // MOST_TICKS))
     axes_of[-1].set_xticks(shown, [f"{states[n].commit[:12]}\n{states[n].date:%Y-%m-%d}" for n in shown], fontsize=8)
     axes_of[-1].set_xlim(-0.15, len(states) - 0.85)
-    style.title(
-        drawn,
-        title,
-        f"{states[0]} to {states[-1]}; a point is a commit, a line a case; marked: beyond the gate's margin",
-    )
+    style.title(drawn, title, "a line a case, a point a commit; marked are changes beyond the gate's margin")
     methods = {family(line[0].record.case): line[0].record.case.method for line in every}
     handles = [Line2D([], [], color=style.colour(m), linewidth=2, label=NAMES.get(f, f)) for f, m in methods.items()]
     handles += [
