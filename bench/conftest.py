@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from bench import options
@@ -24,6 +25,7 @@ from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.meters import allocator
 from bench.records import MemoryRecord, Record
+from bench.records.shards import Shard, deal
 from methods.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,6 +47,10 @@ class State:
     gate: "Gate | None"
     engine: Executor | None
     """What does the jobs in place of this machine's processes."""
+    share: tuple[int, int] | None = None
+    """--shard: which of how many shares is measured."""
+    shard: Shard | None = None
+    """The same, once the rows of all shares are known."""
     records: list[Record] = field(default_factory=list)
     gate_report: list[str] = field(default_factory=list)
     whole: bool = False
@@ -72,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
         allocator.settings()  # refused here, in a sentence, rather than in every case
         cases = options.cases(config)
         gate = options.memory_gate(config)
-        config.stash[STATE] = State(cases, _kept(config), gate, _engine(config))
+        config.stash[STATE] = State(cases, _kept(config), gate, _engine(config), options.shard(config))
     except InputError as error:
         if _collects(config):
             raise pytest.Collector.CollectError(str(error)) from None
@@ -127,13 +133,40 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", chosen or [], ids=lambda case: case.id)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+@pytest.hookimpl(trylast=True)  # when -m and -k have chosen
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    _keep_share(config, items)
     items.sort(key=lambda item: ORDER.index(item.path.name) if item.path.name in ORDER else len(ORDER))
     for item in items:
         if item.path.name == "test_step_time.py":
             clock = ReplayClock()
             item.stash[ReplayClock.KEY] = clock
             item.add_marker(pytest.mark.benchmark(timer=clock))
+
+
+def _keep_share(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """Leaves the cases of this run's share, if it has one."""
+    state = config.stash[STATE]
+    if state.share is None:
+        return
+    number, of = state.share
+    by_row = {row: item for item in items if (row := _row(item))}
+    dealt = deal(by_row, of)
+    others = [by_row[row.kind, row.id] for row in dealt if row.shard != number]
+    if len(others) == len(dealt):
+        most = max((row.shard for row in dealt), default=0)
+        raise pytest.UsageError(f"--shard {number}/{of} has no cases: what is chosen makes {most} shares at most")
+    state.shard = Shard(number, of, dealt)
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in others]
+
+
+def _row(item: pytest.Function) -> tuple[str, str] | None:
+    """As bench.records.shards.row_of gives it of the item's record: a test is named after the kind of its records. None
+    of a test that has no case."""
+    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    ours = item.path.parent == Path(__file__).parent and hasattr(case, "id")
+    return (item.originalname.removeprefix("test_"), case.id) if ours else None
 
 
 class ReplayClock:
@@ -260,11 +293,19 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> Generator[
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_json(config: pytest.Config, output_json: dict) -> None:
+    if shard := config.stash[STATE].shard:
+        output_json["shard"] = msgspec.to_builtins(shard)
+
+
 def _finish_gate(session: pytest.Session, exitstatus: int) -> None:
     state = session.config.stash[STATE]
     if state.gate is None or session.config.getoption("collectonly"):
         return
-    state.gate_report, status = state.gate.finish(state.records, state.whole)
+    shard = state.shard
+    elsewhere = {row.id for row in shard.rows if row.kind == "memory" and row.shard != shard.number} if shard else set()
+    state.gate_report, status = state.gate.finish(state.records, state.whole, elsewhere)
     # A test that failed for another reason, or an abort, keeps pytest's own status.
     if status is not None and state.whole and session.testsfailed == state.gate.failed:
         session.exitstatus = status

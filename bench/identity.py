@@ -10,9 +10,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Collection, Iterable
+from datetime import datetime
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -84,17 +86,28 @@ def _gpus() -> list[str]:
 def commit() -> str | None:
     """The commit of this code, `-dirty` where it was changed since; None where it is in no repository, or only lies
     inside one of something else."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        if not git("ls-files", "--error-unmatch", "bench/identity.py"):
-            return None
-        return git("describe", "--always", "--dirty", "--abbrev=12") or None
-    except FileNotFoundError:  # no git on this machine
+    if not _git("ls-files", "--error-unmatch", "bench/identity.py"):
         return None
+    return _git("describe", "--always", "--dirty", "--abbrev=12") or None
+
+
+@functools.cache
+def commit_date(name: str) -> datetime | None:
+    """Of a commit of this code, by the name that `commit` gives it; None for one that is not in this repository, and
+    for a tree that was changed since."""
+    if not re.fullmatch(r"[\w.+/][\w.+/-]*", name):
+        return None
+    date = _git("show", "--no-patch", "--format=%cI", f"{name}^{{commit}}")
+    return datetime.fromisoformat(date) if date else None
+
+
+def _git(*words: str) -> str:
+    """What git says; nothing where it fails, or there is no git on this machine."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def file(path: Path | str) -> str | None:

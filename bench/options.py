@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -100,6 +101,12 @@ def add(parser: pytest.Parser) -> None:
         type=int,
         metavar="N",
         help="data-parallel ranks, of which one is measured; --batch is then of each (default: 1)",
+    )
+    option(
+        "--shard",
+        metavar="I/N",
+        help="measure only the I-th of N shares of the cases chosen, as in 2/3, for job arrays and CI matrices; "
+        "python -m bench.report merges the results, and names what lacks (default: all cases)",
     )
     option = parser.getgroup(
         "step time", "step time: updates that are run and timed, on the GPU if there is one"
@@ -224,6 +231,20 @@ def check_plugins(config: pytest.Config) -> None:
         if result_file(config) is not None and config.getoption(name):
             option = "--" + name.replace("_", "-")
             raise InputError(f"{option} writes no result: leave it out, or leave out --benchmark-json")
+
+
+def shard(config: pytest.Config) -> tuple[int, int] | None:
+    """--shard I/N as (I, N)."""
+    given = config.getoption("shard")
+    if given is None:
+        return None
+    written = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", given)
+    number, count = map(int, written.groups()) if written else (0, 0)
+    if not 1 <= number <= count:
+        raise InputError(f"--shard must be I/N with I from 1 to N, such as 2/3, not {given!r}")
+    if config.getoption("memory_baseline_update"):
+        raise InputError("a baseline holds every case, and --shard leaves some out: update it without --shard")
+    return number, count
 
 
 def result_file(config: pytest.Config) -> Path | None:

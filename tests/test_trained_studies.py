@@ -346,6 +346,6 @@ class TestOptions:
         done = bench_here("--collect-only", *arguments)
         assert done.returncode == 0, done.stdout
         listed = [
-            line.partition("[")[2].rstrip("]") for line in done.stdout.splitlines() if "test_trained_study" in line
+            line.partition("[")[2].rstrip("]") for line in done.stdout.splitlines() if "test_trained_studies" in line
         ]
         assert listed == names

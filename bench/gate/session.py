@@ -1,6 +1,6 @@
 """The gate in one run of `pytest bench/ --memory-baseline FILE [--memory-baseline-update]`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,21 +41,26 @@ class Gate:
         self.failed += 1
         return finding
 
-    def finish(self, records: Sequence[Record], whole: bool) -> tuple[list[str], int | None]:
+    def finish(
+        self, records: Sequence[Record], whole: bool, elsewhere: Collection[str] = ()
+    ) -> tuple[list[str], int | None]:
         """The section for the terminal, and the run's exit status (None: as pytest has it).
 
-        `records`: what the run measured; `whole`: it ran to its end. A case that was tried and gave no figures is
-        missing. A case that a run which stopped early did not come to is neither missing nor passed: it is counted by
-        itself, and such a run does not end as if all were well.
+        `records`: what the run measured; `whole`: it ran to its end; `elsewhere`: ids of cases that other shards of the
+        run measure, which are not missing. A case that was tried and gave no figures is missing. A case that a run
+        which stopped early did not come to is neither missing nor passed: it is counted by itself, and such a run does
+        not end as if all were well.
         """
         memory = [record for record in records if isinstance(record, MemoryRecord)]
         measured = [baseline.cut_down(record) for record in memory if record.ok]
         failures = {record.case.id: f"{record.status}: {record.reason}" for record in memory if not record.ok}
         if self.update:
             return self._write(measured, len(failures), whole)
+        if elsewhere and whole and not memory:
+            return ["this shard has no memory case: others compare with the baseline"], None
         if not measured:
             return [f"nothing was measured, so nothing was compared with {self.path}"], NOTHING_MEASURED
-        findings = judge_all(measured, self.rows, failures)
+        findings = judge_all(measured, [row for row in self.rows if row.case.id not in elsewhere], failures)
         lines: list[str] = []
         status = 0
         if not whole:

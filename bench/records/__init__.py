@@ -3,12 +3,13 @@
 types     what a record is, kind by kind
 make      records of what was measured here
 load      records from files, decoded and checked once
+shards    the shares of a run that was divided, and what lacks of them
 contradictions  what no measurement could have written
 upgrade   rows of the first schema version as rows of today
 """
 
 from bench.records import make
-from bench.records.load import RecordError, decode, load, merge
+from bench.records.load import RecordError, Result, decode, load, merge, read
 from bench.records.types import (
     AlignmentRecord,
     MemoryRecord,
@@ -25,6 +26,7 @@ __all__ = [
     "MemoryRecord",
     "Record",
     "RecordError",
+    "Result",
     "RewardMemoryRecord",
     "RewardStepTimeRecord",
     "StepTimeRecord",
@@ -34,4 +36,5 @@ __all__ = [
     "make",
     "measured",
     "merge",
+    "read",
 ]

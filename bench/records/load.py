@@ -5,12 +5,15 @@ A result is pytest-benchmark's JSON, whose `extra_info` holds a record each; a j
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bench import identity
+from bench.records import shards
 from bench.records.contradictions import contradiction, shortened
 from bench.records.types import SCHEMA, Record
 from bench.records.upgrade import upgrade
@@ -25,21 +28,64 @@ class RecordError(InputError):
     """A file of results cannot be used."""
 
 
+@dataclass(frozen=True)
+class Result:
+    """What a file holds. Of a journal only the records are known."""
+
+    path: Path
+    records: list[Record]
+    written: datetime | None = None
+    """In UTC."""
+    shard: shards.Shard | None = None
+    """Of a run of a share of its cases."""
+
+
 def load(path: Path | str) -> list[Record]:
-    """The records of a result file or of a journal.
+    """The records of a result file or of a journal; RecordError as `read`."""
+    return read(path).records
+
+
+def read(path: Path | str) -> Result:
+    """A result file or a journal.
 
     RecordError for a file that is missing, empty, cut off, not a result of this suite, of another schema version, or
     that holds a row which no measurement could have written: the message names file, row and field.
     """
     path = Path(path)
     if path.suffix == ".partial":
-        rows: Sequence[object] = from_journal(read_text(path, str(path), AGAIN), str(path))
+        rows = from_journal(read_text(path, str(path), AGAIN), str(path))
         if not rows:
             raise RecordError(f"{path} holds no whole record: {AGAIN}")
-    else:
-        mend = f"{GIVE} (the rows of an aborted run are in {path}.partial)"
-        rows = _from_benchmark_json(read_json(path, str(path), mend), path)
+        return Result(path, _decoded(rows, path))
+    document = read_json(path, str(path), f"{GIVE} (the rows of an aborted run are in {path}.partial)")
+    if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
+        raise RecordError(f"{path} is not a pytest-benchmark result: {GIVE}")
+    found = [b["extra_info"] for b in document["benchmarks"] if isinstance(b, dict) and b.get("extra_info")]
+    if not found:
+        raise RecordError(f"{path} holds no record of this suite: {GIVE}")
+    return Result(path, _decoded(found, path), _date(document.get("datetime")), _shard(document.get("shard"), path))
+
+
+def _decoded(rows: Sequence[object], path: Path) -> list[Record]:
     return [decode(row, str(path)) for row in rows]
+
+
+def _date(text: object) -> datetime | None:
+    """None for what is no date."""
+    try:
+        date = datetime.fromisoformat(str(text))
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _shard(written: object, path: Path) -> shards.Shard | None:
+    if written is None:
+        return None
+    shard: shards.Shard = convert(written, shards.Shard, f"{path} has a shard")
+    if shard.of < max(shard.number, *(row.shard for row in shard.rows)):
+        raise RecordError(f"{path} has a shard beyond its {shard.of}: it was edited, {AGAIN}")
+    return shard
 
 
 def decode(row: object, source: str = "the record") -> Record:
@@ -107,15 +153,6 @@ def read_json(path: Path, name: str, mend: str) -> object:
         raise RecordError(f"{name} {shortened(str(error))}: remove the wrong one, or {mend}") from None
     except ValueError as error:
         raise RecordError(f"{name} is not whole JSON ({shortened(str(error))}): {mend}") from None
-
-
-def _from_benchmark_json(document: object, path: Path) -> list[object]:
-    if not isinstance(document, dict) or not isinstance(document.get("benchmarks"), list):
-        raise RecordError(f"{path} is not a pytest-benchmark result: {GIVE}")
-    rows = [b["extra_info"] for b in document["benchmarks"] if isinstance(b, dict) and b.get("extra_info")]
-    if not rows:
-        raise RecordError(f"{path} holds no record of this suite: {GIVE}")
-    return rows
 
 
 def from_journal(text: str, name: str) -> list[dict[str, Any]]:

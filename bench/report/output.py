@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from bench import claims
+from bench.report import history
 from bench.report.page import SUFFIXES
 from bench.report.sections import FILES
 from methods.errors import InputError
@@ -45,8 +46,8 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 
 
 def known() -> set[str]:
-    """Every file that some report may have; nothing else in the folder is touched."""
-    stems = (*FILES, *(claim.id for claim in claims.CLAIMS))
-    return {
+    """Every file that some report, or history, may have; nothing else in the folder is touched."""
+    stems = ("verdicts", "runs", "lacking", *FILES, *(claim.id for claim in claims.CLAIMS), *history.FILES)
+    return {"index.html", "summary.md"} | {
         f"{folder}/{stem}.{suffix}" for folder, suffixes in SUFFIXES.items() for suffix in suffixes for stem in stems
     }

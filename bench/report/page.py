@@ -5,8 +5,9 @@ bench.escape, figures by style.look.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,7 +16,7 @@ from markupsafe import Markup
 from bench import escape, tables
 from bench.claims import CLAIMS, Outcome, Verdict
 from bench.report import style
-from bench.report.sections import Report
+from bench.report.sections import Report, Section
 
 SUFFIXES = {"tables": ("md", "csv"), "figures": ("png", "svg")}
 """What the folders hold."""
@@ -25,23 +26,37 @@ TITLE = "Memory of differentiable-reward fine-tuning"
 
 def render(report: Report) -> dict[str, bytes]:
     """Path inside the report's folder -> content. The same report gives the same bytes."""
+    figures = draw(report.sections)
+    return collect(figures, {"index.html": page(report, figures), "summary.md": summary(report)}, all_tables(report))
+
+
+def draw(sections: Sequence[Section]) -> dict[str, bytes]:
+    """The figures' files."""
     figures: dict[str, bytes] = {}
     with style.look():
-        for section in report.sections:
+        for section in sections:
             if section.figure:
                 drawn = section.figure()
                 figures[f"figures/{section.name}.png"] = style.png(drawn)
                 figures[f"figures/{section.name}.svg"] = style.svg(drawn)
-    texts = {"index.html": page(report, figures), "summary.md": summary(report)}
-    for name, frame in all_tables(report).items():
+    return figures
+
+
+def collect(
+    figures: Mapping[str, bytes], texts: Mapping[str, str], named: Mapping[str, pd.DataFrame]
+) -> dict[str, bytes]:
+    """Every file in the order in which it is written, those of the named tables among them."""
+    texts = dict(texts)
+    for name, frame in named.items():
         texts[f"tables/{name}.md"] = tables.markdown(frame)
         texts[f"tables/{name}.csv"] = csv(frame)
-    return figures | {name: text.encode() for name, text in reversed(texts.items())}  # the page last of all
+    return {**figures} | {name: text.encode() for name, text in reversed(texts.items())}  # the page last of all
 
 
 def all_tables(report: Report) -> dict[str, pd.DataFrame]:
     """Every table by the stem of its files."""
     named = {"verdicts": verdict_table(report.verdicts), "runs": report.runs}
+    named |= {"lacking": lacking_table(report)} if report.lacking else {}
     named |= {verdict.claim: verdict.numbers for verdict in report.verdicts if len(verdict.numbers)}
     named |= {s.name: s.table for s in report.sections if s.table is not None and len(s.table)}
     return named
@@ -63,6 +78,12 @@ def verdict_table(verdicts: list[Verdict]) -> pd.DataFrame:
     )
 
 
+def lacking_table(report: Report) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"shard": what, "measured": row.kind, "case": row.id} for what, rows in report.lacking.items() for row in rows
+    )
+
+
 def csv(frame: pd.DataFrame) -> str:
     """A table for a spreadsheet: full figures, and text that is no formula."""
     texts = [not pd.api.types.is_numeric_dtype(frame[column]) for column in frame]
@@ -80,6 +101,7 @@ def summary(report: Report) -> str:
         title=TITLE,
         runs=report.runs,
         caveat=report.caveat,
+        lacking=lacking_table(report),
         verdicts=verdicts[["id", "claim", "verdict", "finding"]],
         sources=verdicts[["id", "from", "source", "command", "settled by"]],
         sections=report.sections,
@@ -90,24 +112,28 @@ def summary(report: Report) -> str:
 def page(report: Report, figures: Mapping[str, bytes]) -> str:
     """The whole report in one file, with nothing to load from elsewhere."""
     pairs = list(zip(CLAIMS, report.verdicts, strict=True))
-    pictures = {section.name: figures.get(f"figures/{section.name}.svg") for section in report.sections}
-    return (
-        _environment(autoescape=True)
-        .get_template("page.html")
-        .render(
-            title=TITLE,
-            runs=report.runs,
-            caveat=report.caveat,
-            judged=[(claim, verdict) for claim, verdict in pairs if verdict.outcome is not Outcome.NOT_JUDGED],
-            not_judged=[(claim, verdict) for claim, verdict in pairs if verdict.outcome is Outcome.NOT_JUDGED],
-            sections=report.sections,
-            pictures={name: base64.b64encode(svg).decode() for name, svg in pictures.items() if svg},
-            moves=any(section.animation for section in report.sections),
-            cells=tables.cells,
-            asset=_asset,
-            zip=zip,
-        )
+    return html(
+        "page.html",
+        figures,
+        title=TITLE,
+        runs=report.runs,
+        caveat=report.caveat,
+        lacking=lacking_table(report),
+        judged=[(claim, verdict) for claim, verdict in pairs if verdict.outcome is not Outcome.NOT_JUDGED],
+        not_judged=[(claim, verdict) for claim, verdict in pairs if verdict.outcome is Outcome.NOT_JUDGED],
+        sections=report.sections,
+        moves=any(section.animation for section in report.sections),
     )
+
+
+def html(template: str, figures: Mapping[str, bytes], **given: object) -> str:
+    """A template of a page, with `pictures` by the names of their sections."""
+    pictures = {
+        Path(name).stem: base64.b64encode(content).decode() for name, content in figures.items() if name.endswith("svg")
+    }
+    environment = _environment(autoescape=True)
+    environment.globals |= {"cells": tables.cells, "asset": _asset, "zip": zip}
+    return environment.get_template(template).render(pictures=pictures, **given)
 
 
 def _environment(autoescape: bool = False) -> Environment:

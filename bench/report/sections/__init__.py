@@ -17,13 +17,16 @@ reward_training  what a step of the reward's training costs
 meters     simulated against measured
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pandas as pd
 
 from bench import claims
 from bench.claims import Verdict
 from bench.meters import METERS
+from bench.records.shards import ShardRow
 from bench.report.sections.alignment import alignment, equal, pareto, paths, published, reward_levels
 from bench.report.sections.backbones import backbones
 from bench.report.sections.levers import levers
@@ -49,6 +52,8 @@ class Report:
     caveat: str
     """What a reader should know about those rows, if anything."""
     sections: list[Section]
+    lacking: Mapping[str, list[ShardRow]]
+    """Rows of shards that are not there, see bench.records.shards."""
 
 
 SIMULATED = (
@@ -99,9 +104,13 @@ FILES = tuple(make([]).name for make in SECTIONS)
 """Stems of the sections' files."""
 
 
-def build(records: Records) -> Report:
-    caveat = SIMULATED if any(METERS[r.case.meter].simulated for r in records) else ""
-    return Report(claims.judge(records), runs(records), caveat, [make(records) for make in SECTIONS])
+def build(records: Records, lacking: Mapping[str, list[ShardRow]] = MappingProxyType({})) -> Report:
+    """`lacking`: as Report's."""
+    caveats = [f"{what.capitalize()}." for what in lacking]
+    caveats += [SIMULATED] if any(METERS[r.case.meter].simulated for r in records) else []
+    return Report(
+        claims.judge(records), runs(records), " ".join(caveats), [make(records) for make in SECTIONS], lacking
+    )
 
 
 def runs(records: Records) -> pd.DataFrame:
