@@ -62,7 +62,7 @@ def train(
         recall = figures()["all"]
         return f"val R@1 {recall['text_to_motion']['R@1']:.1f} by text, {recall['motion_to_text']['R@1']:.1f} by motion"
 
-    first = folder / identity.key(config.stage_one(), reward.world, digest, *devices.decides(world.device))
+    first = folder / identity.key(config.stage_one(), reward.world, digest, *devices.decides(world.device.type))
     first.mkdir(exist_ok=True)
     pretraining = RewardObjective()
     steps = config.steps
@@ -175,7 +175,9 @@ class _Clips:
 
     def batch(self, spl: SplConfig | None = None) -> RewardBatch:
         """Random clips, as many as SPL's pool holds; the first of them with a random caption each."""
-        rows = torch.randperm(len(self.chosen), device=self.chosen.device)[: spl.pool or self.size if spl else self.size]
+        rows = torch.randperm(len(self.chosen), device=self.chosen.device)[
+            : spl.pool or self.size if spl else self.size
+        ]
         clips = self.chosen[rows]
         motion, lengths = self.motions(clips)
         mask = frame_mask(lengths, motion.shape[1])

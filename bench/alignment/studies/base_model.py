@@ -186,9 +186,7 @@ def _precisions(world: World, motions: int, sampler: Sampler, seed: int) -> dict
     batch = world.batch(prompts.texts, prompts.lengths)
     text = F.normalize(world.reward.encode_text(batch.tokens, batch.token_mask)[0], dim=-1)
     pools = metrics.pools(len(prompts))
-    eps = torch.randn(
-        latent.shape, generator=torch.Generator(world.device).manual_seed(seed), device=world.device
-    )
+    eps = torch.randn(latent.shape, generator=torch.Generator(world.device).manual_seed(seed), device=world.device)
     curves: dict[str, list[float]] = {"precision_aware": [], "precision_clean": []}
     for index in range(len(sampler)):
         noisy = world.backbone.decode(sampler.add_noise(latent, eps, index), batch)
