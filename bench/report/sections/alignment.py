@@ -72,10 +72,11 @@ def pareto(records: Records) -> Section:
     title, rows = "What the alignment cost", pick.aligned(records)
     if not rows:
         return Section("pareto", title, command=claims.ALIGN_COMMAND)
-    where = compare.place(rows[0])
+    on_cpu = compare.place(rows[0]) == "CPU"
     see = (
-        f"Memory is the live tensor bytes of one update at this world's scale, on {'a CPU' if where == 'CPU' else where}; it cannot stand for the "
-        f"published scale. Time is of {'one CPU core' if where == 'CPU' else 'runs that had it to themselves'}."
+        "Memory is the live tensor bytes of one update at this world's scale, on "
+        f"{'a CPU' if on_cpu else compare.place(rows[0])}; it cannot stand for the published scale. Time is of "
+        f"{'one CPU core' if on_cpu else 'runs that had it to themselves'}."
     )
     frame = pd.DataFrame(
         {
