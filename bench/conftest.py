@@ -191,7 +191,7 @@ def record(request: pytest.FixtureRequest):
     state = config.stash[STATE]
     kept = state.cases.kept(name) or state.kept
     say = _teller(config, name.removeprefix("test_").removesuffix(".py").replace("_", " "))
-    lane = Lane(kept, say, state.engine)
+    lane = Lane(kept, say, state.cases.together(name), state.engine)
     try:
         yield state.cases.runs(name, lane, cases).record
     finally:

@@ -64,10 +64,10 @@ def memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[1] if device.type == "cuda" else psutil.virtual_memory().total
 
 
-def decides(device: torch.device) -> list[str]:
-    """What it adds to all that decides a result: nothing on the CPU, so that keys and ids there are what they were
-    before there were others."""
-    return [] if device == CPU else [device.type]
+def decides(kind: str) -> list[str]:
+    """What a device's type adds to all that decides a result, as to ids: nothing on the CPU, where they are what they
+    were before there were others."""
+    return [] if kind == CPU.type else [kind]
 
 
 def _types() -> list[str]:

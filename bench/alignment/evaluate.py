@@ -44,8 +44,8 @@ def evaluate(
     noise seeds (drawn from `seed`) of `steps` denoising steps, each with a 95% interval over those repeats (1.96 σ/√n).
 
     `denoiser` is measured in place of the world's; `real` is what `reference` gives, where it is at hand. The same
-    arguments give the same numbers on a device; torch's global generators are left as they were. MultiModality compares repeats, and is
-    NaN for one; so is a single repeat's interval, and R-precision of fewer prompts than its pools hold.
+    arguments give the same numbers on a device; torch's global generators are left as they were. MultiModality compares
+    repeats, and is NaN for one; so is a single repeat's interval, and R-precision of fewer prompts than its pools hold.
     InputError for a split or a number that cannot be measured.
     """
     if repeats < 1:

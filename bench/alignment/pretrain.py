@@ -68,7 +68,7 @@ def _make(options: argparse.Namespace, device: torch.device) -> int:
     measured = check.chosen_and_measured(made, say, *((2, 64) if options.quick else ()))
     of = " --data KIND:FOLDER --text-encoder PATH" if options.data else ""
     of += "".join(f" --{name}={value}" for name, value in stated.given().items())
-    of += "".join(f" --device {kind}" for kind in devices.decides(device))
+    of += "".join(f" --device {kind}" for kind in devices.decides(device.type))
     quick = " --quick" if options.quick else ""
     made.about["command"] = f"python -m bench.alignment.pretrain{of} --work DIR --seed {options.seed}{quick}"
     made.about["metrics"] = measured
@@ -131,7 +131,7 @@ def pretrain(
     config = world.sized(config or WorldConfig(), content)
     made = world.untrained(config, clips.statistics, numbers, content).to(device)
     decided_by = [seed, asdict(plan), config.as_dict(), clips.digest, made.captions.table.digest]
-    stages = folder / identity.key(*decided_by, *devices.decides(device))
+    stages = folder / identity.key(*decided_by, *devices.decides(device.type))
     stages.mkdir(exist_ok=True)
     texts = Texts.of(clips, made.captions).to(device)
     seconds = Training(made, clips.to(device), texts, stages, plan, seed, say).run()
@@ -139,7 +139,7 @@ def pretrain(
         "seed": seed,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),  # sums over threads round in another order: other bytes
-        **{kind: devices.name(device) for kind in devices.decides(device)},
+        **{kind: devices.name(device) for kind in devices.decides(device.type)},
         "seconds": {name: round(value) for name, value in seconds.items()},
     }
     return made

@@ -112,7 +112,7 @@ def _speed_numbers(draft: StepTimeRecord, easytune: StepTimeRecord, to_reward: p
     levels = [
         {
             "per": f"time to a reward of {row['level']:.3f}, {share} of DRaFT-T's gain, "
-            f"{HOW[row['method']]} (small world, CPU)",
+            f"{HOW[row['method']]} (small world)",
             "DRaFT-50, s": row["s"] * row[FASTER],
             "EasyTune, s": row["s"],
             "times faster": row[FASTER],

@@ -30,14 +30,16 @@ class Lane:
     """Does jobs in worker processes and keeps what they give.
 
     kept: where results are kept, and taken from where all that decides them is equal. say: given lines on progress, by
-    whoever waits, in that thread. engine: does the jobs in place of this machine's processes (bench.lane.cluster), but
-    for those that need the machine to themselves. These wait until no other is left.
+    whoever waits, in that thread. together: how many jobs run at a time, as many as there are cores if None. engine:
+    does the jobs in place of this machine's processes (bench.lane.cluster), but for those that need the machine to
+    themselves. These wait until no other is left.
     """
 
     def __init__(
         self,
         kept: Kept | None = None,
         say: Callable[[str], None] = lambda _: None,
+        together: int | None = None,
         engine: Executor | None = None,
     ) -> None:
         self._stack = contextlib.ExitStack()
@@ -48,7 +50,7 @@ class Lane:
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._futures: dict[Job, Future] = {}
         self._lock = threading.Lock()
-        self._together = engine or self._workers(os.cpu_count() or 1, threads=1)
+        self._together = engine or self._workers(together or os.cpu_count() or 1, threads=1)
         self._alone: Executor = self._workers(1, torch.get_num_threads(), fresh=True)
         self._waiting: list[_Task] = []
         self._closed = False

@@ -14,7 +14,6 @@ from bench.plan.planner import Answer
 from bench.plan.size import parse
 from bench.records import MemoryRecord, RewardMemoryRecord
 from bench.units import gib
-from methods.errors import InputError
 
 
 @dataclass(frozen=True)

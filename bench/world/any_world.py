@@ -27,6 +27,15 @@ class AnyWorld(Protocol):
     def reward(self) -> Reward: ...
 
     @property
+    def device(self) -> torch.device:
+        """Where motions, batches and embeddings are."""
+        ...
+
+    def to(self, device: torch.device) -> "AnyWorld":
+        """The same world, moved there."""
+        ...
+
+    @property
     def longest(self) -> int:
         """The most frames of a motion."""
         ...

@@ -62,7 +62,7 @@ def train(
         recall = figures()["all"]
         return f"val R@1 {recall['text_to_motion']['R@1']:.1f} by text, {recall['motion_to_text']['R@1']:.1f} by motion"
 
-    first = folder / identity.key(config.stage_one(), reward.world, digest, *devices.decides(world.device))
+    first = folder / identity.key(config.stage_one(), reward.world, digest, *devices.decides(world.device.type))
     first.mkdir(exist_ok=True)
     pretraining = RewardObjective()
     steps = config.steps
