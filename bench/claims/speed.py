@@ -28,16 +28,15 @@ def judge_speed(records: Sequence[Record]) -> Verdict:
     outcome = outcome_of([ratio >= PUBLISHED_SPEEDUP * (1 - TOLERANCE) for ratio in ratios.values()])
     finding = (
         f"EasyTune is {' and '.join(f'{_times(ratio)} per {unit}' for unit, ratio in ratios.items())} "
-        f"({PUBLISHED_SPEEDUP}× faster is published): its update has {plan_of(easytune).updates} optimiser steps, "
-        "each with its own decode and reward."
+        f"({PUBLISHED_SPEEDUP}× faster is published): its update has {plan_of(easytune).updates} optimiser steps."
     )
     if not settles:
         finding += f" Timed on {_setting(draft)}, not on a GPU at {Case().batch}: this cannot settle the factor."
     to_reward = time_to_reward(records)
     if to_reward and to_reward["EasyTune, s"]:
         finding += (
-            f" To the reward that DRaFT-T ends with, in the embedded world, EasyTune takes "
-            f"{to_reward['EasyTune, s']:.1f} CPU seconds and DRaFT-T {to_reward['DRaFT-50, s']:.1f}."
+            f" To DRaFT-T's last reward it takes {to_reward['EasyTune, s']:.1f} CPU seconds, DRaFT-T "
+            f"{to_reward['DRaFT-50, s']:.1f} (embedded world)."
         )
     here = "" if settles else f"batch {case.batch} on {_kind(case.meter)}"
     return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), selected.provenance, here)

@@ -26,13 +26,16 @@ TITLE = "Memory of differentiable-reward fine-tuning"
 def render(report: Report) -> dict[str, bytes]:
     """Path inside the report's folder -> content. The same report gives the same bytes."""
     figures: dict[str, bytes] = {}
+    pictures: dict[str, bytes] = {}
     with style.look():
         for section in report.sections:
             if section.figure:
                 drawn = section.figure()
+                pictures[section.name] = style.svg(drawn)
                 figures[f"figures/{section.name}.png"] = style.png(drawn)
-                figures[f"figures/{section.name}.svg"] = style.svg(drawn)
-    texts = {"index.html": page(report, figures), "summary.md": summary(report)}
+                figures[f"figures/{section.name}.svg"] = pictures[section.name]
+        pictures |= {question.name: style.svg(question.figure()) for question in report.questions if question.figure}
+    texts = {"index.html": page(report, pictures), "summary.md": summary(report)}
     for name, frame in all_tables(report).items():
         texts[f"tables/{name}.md"] = tables.markdown(frame)
         texts[f"tables/{name}.csv"] = csv(frame)
@@ -72,7 +75,8 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def summary(report: Report) -> str:
-    """The report for a repository: verdicts, then every section with its table, in one file that needs no other."""
+    """The report for a repository: the questions, the verdicts, then every section with its table, in one file that
+    needs no other."""
     environment = _environment()
     environment.finalize = lambda value: value if isinstance(value, Markup) else escape.markdown(value)
     verdicts = verdict_table(report.verdicts)
@@ -82,15 +86,15 @@ def summary(report: Report) -> str:
         caveat=report.caveat,
         verdicts=verdicts[["id", "claim", "verdict", "finding"]],
         sources=verdicts[["id", "from", "source", "command", "settled by"]],
-        sections=report.sections,
+        questions=report.questions,
+        chapters=report.chapters,
         table=lambda frame: Markup(tables.markdown(frame)),
     )
 
 
-def page(report: Report, figures: Mapping[str, bytes]) -> str:
-    """The whole report in one file, with nothing to load from elsewhere."""
+def page(report: Report, pictures: Mapping[str, bytes]) -> str:
+    """The whole report in one file, with nothing to load from elsewhere; `pictures`: SVG, by section or question."""
     pairs = list(zip(CLAIMS, report.verdicts, strict=True))
-    pictures = {section.name: figures.get(f"figures/{section.name}.svg") for section in report.sections}
     return (
         _environment(autoescape=True)
         .get_template("page.html")
@@ -100,9 +104,12 @@ def page(report: Report, figures: Mapping[str, bytes]) -> str:
             caveat=report.caveat,
             judged=[(claim, verdict) for claim, verdict in pairs if verdict.outcome is not Outcome.NOT_JUDGED],
             not_judged=[(claim, verdict) for claim, verdict in pairs if verdict.outcome is Outcome.NOT_JUDGED],
-            sections=report.sections,
-            pictures={name: base64.b64encode(svg).decode() for name, svg in pictures.items() if svg},
+            questions=report.questions,
+            chapters=report.chapters,
+            pictures={name: base64.b64encode(svg).decode() for name, svg in pictures.items()},
             moves=any(section.animation for section in report.sections),
+            filters=any(section.filters and section.name in pictures for section in report.sections),
+            tone=style.tone,
             cells=tables.cells,
             asset=_asset,
             zip=zip,

@@ -1,8 +1,10 @@
-"""What the report shows, in order: of every section one sentence that says what to see, a figure and a table.
+"""What the report shows, in order: questions, verdicts, then chapters of sections (CHAPTERS).
 
-A section without data in the records keeps its title and says which command would fill it.
+A section is a few sentences that say what to see, a figure and a table. Without data in the records it keeps its title
+and says which command would fill it.
 
 section    what a section is
+questions  the first screen: one sentence, one number and one small figure a question
 memory     peaks, what counts as additional, phases, owners, the time line, every row
 levers     what is left of the methods' differences when the levers of memory are pulled for all alike
 plans      memory predicted by the plan: against the steps, call by call, over random draws
@@ -29,6 +31,7 @@ from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, sp
 from bench.report.sections.meters import meters
 from bench.report.sections.motions import in_place, travelling, turning
 from bench.report.sections.plans import plans, random_methods, steps
+from bench.report.sections.questions import QUESTIONS, Question
 from bench.report.sections.real_motion import real_motion, real_rewards
 from bench.report.sections.reward_training import reward_training
 from bench.report.sections.rewards import feature_noise, gaming, noise, reviewers, spl, strength, windows
@@ -42,11 +45,18 @@ class Report:
     """Everything that is shown."""
 
     verdicts: list[Verdict]
+    questions: list[Question]
+    """Of the first screen."""
     runs: pd.DataFrame
     """Where the rows come from, and how they ended."""
     caveat: str
     """What a reader should know about those rows, if anything."""
-    sections: list[Section]
+    chapters: dict[str, list[Section]]
+    """By title, in order; the verdicts stand before them."""
+
+    @property
+    def sections(self) -> list[Section]:
+        return [section for chapter in self.chapters.values() for section in chapter]
 
 
 SIMULATED = (
@@ -55,49 +65,60 @@ SIMULATED = (
 )
 
 
-SECTIONS = (
-    peaks,
-    base,
-    levers,
-    steps,
-    split,
-    owners,
-    timeline,
-    plans,
-    random_methods,
-    step_time,
-    alignment,
-    equal,
-    published,
-    paths,
-    pareto,
-    in_place,
-    travelling,
-    turning,
-    real_motion,
-    chain,
-    similarity,
-    noise,
-    windows,
-    feature_noise,
-    spl,
-    strength,
-    gaming,
-    real_rewards,
-    reward_training,
-    reviewers,
-    meters,
-    memory,
-)
-"""In the order in which they are shown."""
+CHAPTERS = {
+    "Memory": (
+        peaks,
+        base,
+        levers,
+        steps,
+        split,
+        owners,
+        timeline,
+        random_methods,
+        meters,
+        memory,
+    ),
+    "Time": (step_time,),
+    "Alignment": (
+        alignment,
+        equal,
+        published,
+        paths,
+        pareto,
+        in_place,
+        travelling,
+        turning,
+        real_motion,
+    ),
+    "Reward": (
+        similarity,
+        noise,
+        windows,
+        feature_noise,
+        spl,
+        strength,
+        gaming,
+        real_rewards,
+        reward_training,
+        reviewers,
+    ),
+    "Methods": (
+        plans,
+        chain,
+    ),
+}
+"""By title: their sections, all in the order in which they are shown."""
 
+SECTIONS = tuple(make for chapter in CHAPTERS.values() for make in chapter)
 FILES = tuple(make([]).name for make in SECTIONS)
 """Stems of the sections' files."""
 
 
 def build(records: Records) -> Report:
     caveat = SIMULATED if any(METERS[r.case.meter].simulated for r in records) else ""
-    return Report(claims.judge(records), runs(records), caveat, [make(records) for make in SECTIONS])
+    asked = [ask(records) for ask in QUESTIONS]
+    chapters = {title: [make(records) for make in chapter] for title, chapter in CHAPTERS.items()}
+    return Report(claims.judge(records), asked, runs(records), caveat, chapters)
 
 
 def runs(records: Records) -> pd.DataFrame:
@@ -122,4 +143,4 @@ def runs(records: Records) -> pd.DataFrame:
     )
 
 
-__all__ = ["FILES", "OWNERS", "SECTIONS", "Report", "Section", "build", "runs"]
+__all__ = ["CHAPTERS", "FILES", "OWNERS", "SECTIONS", "Question", "Report", "Section", "build", "runs"]
