@@ -257,7 +257,7 @@ def test_c12_compares_drtunes_slope_with_drafts():
     judged = verdict(records, "C12")
     assert judged.outcome is Outcome.HOLDS
     assert "0.2500 GiB a trained step (a line to the byte over 5 values of K at T = 50)" in judged.finding
-    assert "DRaFT's by 0.2500 GiB a held call" in judged.finding
+    assert "DRaFT's grows by 0.2500 GiB a held call" in judged.finding
     assert "saves nothing" in judged.finding
     level = [read(record, peak=20 * GIB) for record in records]
     assert verdict(level, "C12").outcome is Outcome.FAILS

@@ -140,7 +140,7 @@ def test_c4_is_decided_by_the_noise_aware_reward_where_there_is_one():
     worse = row("easytune", 2.2, r1=0.4, fid=1.2)
     verdict = judge_alignment([*BASELINES, worse, row("easytune:score=noisy", 1.8, r1=0.6, fid=0.8)])
     assert verdict.outcome is Outcome.HOLDS
-    assert "with the one-step prediction is 2.200" in verdict.finding
+    assert "With the one-step prediction it is 2.200" in verdict.finding
 
 
 def test_the_full_size_counts_before_a_quick_look():

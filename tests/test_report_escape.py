@@ -20,6 +20,7 @@ from bench.cases import Case, case_id
 from bench.records import AlignmentRecord, MemoryRecord, Record, RecordError
 from bench.records.types import ShownMotion
 from bench.report import figures, page, sections, style
+from bench.report.filters import Filters, Mark
 
 NASTY = 'a</script><img src=x onerror="alert(1)">\n# owned\n|b|`c`[d](http://e)'
 FORMULA = '=HYPERLINK("http://e")'
@@ -96,8 +97,23 @@ def test_in_a_script_it_ends_no_element(report):
 
 def with_animation(report: sections.Report, section: sections.Section, animation) -> sections.Report:
     """The report with one section alone, and another animation in it."""
-    shown = replace(section, animation=animation)
-    return replace(report, sections=[shown])
+    return replace(report, chapters={"Alignment": [replace(section, animation=animation)]})
+
+
+def test_in_a_filter_it_is_a_label_and_ends_no_element(report):
+    section = next(s for s in report.sections if s.filters)
+    filters = Filters([Mark({"Method": NASTY}, 1.5), Mark({"Method": "other"}, 3.0)], "MiB")
+    held = replace(report, chapters={"Alignment": [replace(section, filters=filters)]})
+    text = page.page(held, {section.name: b"<svg/>"})
+    read = Elements(text)
+    boxes = [of for tag, of in read.elements if tag == "input" and of.get("name") == "Method"]
+    assert [of["value"] for of in boxes] == [NASTY, "other"]
+    assert not any(name.startswith("on") for _, of in read.elements for name in of)
+    (data,) = re.findall(r'<script type="application/json">(.*?)</script>', text, re.DOTALL)
+    assert "<" not in data
+    assert json.loads(data) == filters.data
+    (form,) = [of for tag, of in read.elements if tag == "form"]
+    assert "hidden" in form  # until a script can filter
 
 
 def test_in_markdown_it_stays_on_its_line_and_in_its_cell(report):

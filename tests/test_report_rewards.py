@@ -74,10 +74,9 @@ def test_without_rows_each_section_names_its_command():
 
 def test_the_noise_section_says_up_to_where_each_is_clear():
     see = section("noise", [made_studies.noise()]).see
-    assert "at least 2 times chance, 4.0%) up to timestep 951, without it up to timestep 551" in see
-    assert "with its timestep up to timestep 701, without it up to timestep 251" in see
-    assert "of the one-step prediction up to timestep 601" in see
-    assert "trained alike" not in see
+    assert "951 by the world's reward with the timestep given, 551 without it" in see
+    assert "up to 701 with it, 251 without it, and 601 on the one-step prediction" in see
+    assert "Trained alike" not in see
 
 
 def test_a_gap_ends_the_reach_and_nan_reaches_nothing():
@@ -86,14 +85,13 @@ def test_a_gap_ends_the_reach_and_nan_reaches_nothing():
     record.study.within_aware[at.index(101)] = 0.1
     record.study.within_clean[:] = [float("nan")] * len(at)
     see = section("noise", [record]).see
-    assert "with its timestep up to timestep 51, without it at no timestep" in see
+    assert "up to 51 with it, none without it" in see
 
 
 def test_the_trained_rewards_join_the_noise_section_where_they_are():
     records = [made_studies.noise(), made_studies.windows()]
     see = section("noise", records).see
-    assert "the noise-aware one does so up to timestep 901" in see
-    assert re.search(r"in favour of the first at timestep 401, \d\d\.\d% against \d\d\.\d%", see)
+    assert "a noise-aware reward tells captions apart up to 901" in see
     with style.look():
         lines = {len(figures.noise(records[0], other).axes[1].lines) for other in (None, records[1])}
     assert lines == {3, 5}
@@ -103,12 +101,12 @@ def test_noise_on_features_is_distinguished_from_noise_on_states():
     """Pools make twice the R@1 among all. The least gain on states is the best there: at the first timestep, none."""
     drawn = section("feature_noise", [made_studies.feature_noise()])
     gain = 80 * (math.exp(-901 / 3000) - math.exp(-901 / 900))
-    stated = re.search(r"of 32 changes by at most \+(\d+\.\d) ± \d\.\d points \(timestep 901\)", drawn.see)
+    stated = re.search(r"R@1 by at most \+(\d+\.\d) ± \d\.\d points \(timestep 901\)", drawn.see)
     assert stated is not None
     assert float(stated[1]) == pytest.approx(gain, abs=2)
-    assert re.search(r"up to timestep 500, where the released noise ends, \+.* points \(timestep 401\)", drawn.see)
-    assert re.search(r"scores, it changes by at most [+-]0\.\d ± \d\.\d points", drawn.see)
-    assert "3 seeds" in drawn.see
+    assert re.search(r"Up to timestep 500, where that noise ends, it is \+.* points \(timestep 401\)", drawn.see)
+    assert re.search(r"scores, it is at most [+-]0\.\d ± \d\.\d points", drawn.see)
+    assert "3 seeds" in drawn.note
     assert len(drawn.table) == 2 * len(made_studies.LEVELS)
 
 
@@ -118,7 +116,7 @@ def test_noise_on_features_is_distinguished_from_noise_on_states():
 def test_strength_says_what_the_strongest_reward_gains_over_the_weakest():
     drawn = section("strength", [made_studies.strength()])
     assert "From the weakest reward" in drawn.see
-    gain = re.search(r"first = 10 ([+-]\d\.\d+)", drawn.see)
+    gain = re.search(r"([+-]\d\.\d+) ± \d\.\d+ \(EasyTune, first = 10\)", drawn.see)
     assert gain is not None
     assert float(gain[1]) == pytest.approx(0.036, abs=0.01)
     assert len(drawn.table) == 1 + 12 + 2
@@ -129,12 +127,13 @@ def test_strength_says_what_the_strongest_reward_gains_over_the_weakest():
 def test_gaming_stops_each_seed_by_the_second_reward_and_counts_what_follows():
     record = made_studies.gaming(peak=4)
     drawn = section("gaming", [record])
-    assert "EasyTune, free, from the stop to the end: updates 240 → 600" in drawn.see
-    assert "DRaFT-10, pulled, from the stop to the end: updates 120 → 120" in drawn.see
-    assert drawn.see.count("the reward rose and R@1 fell in 2 of 2 seeds") == 2
-    assert drawn.see.count("the reward rose and R@1 fell in 0 of 2 seeds") == 2
-    assert "The pull to the base changes the end of EasyTune by +0.000 of reward, +0.180 of R@1" in drawn.see
+    assert "the evaluator's R@1 fell in 4 of 8 long runs" in drawn.see
+    assert "The pull to the base changes R@1 at the end by +0.180 (EasyTune)" in drawn.see
     table = drawn.table.set_index(["run", "at"])
+    assert table.loc["EasyTune, free", "updates"].tolist()[1:] == [240, 600]
+    assert table.loc["DRaFT-10, pulled", "updates"].tolist()[1:] == [120, 120]
+    gamed = table.xs("end", level="at")["seeds where the reward rose and R@1 fell"]
+    assert sorted(gamed) == ["0 of 2", "0 of 2", "2 of 2", "2 of 2"]
     free = record.study.runs[0].curves
     assert table.loc[("EasyTune, free", "stop"), "R@1"] == pytest.approx(sum(c[4].metrics["r1"] for c in free) / 2)
     assert len(table) == 3 * 4
@@ -166,28 +165,35 @@ def test_a_single_run_without_a_pull_says_nothing_of_pulls():
 
 
 def test_the_reviewers_get_three_answers_with_numbers_and_figures():
-    see = section("reviewers", [*every(), aligned("draft", 2.0), aligned("refl", 2.0)]).see
-    for name in ("strength", "gaming", "spl"):
-        assert f"(figure {name}" in see
-    assert "2 of 2 (EasyTune, free), 0 of 2 (EasyTune, pulled)" in see
-    assert "0 of 2 methods are flagged (figure paths)" in see
-    assert "for 120 steps after 400" in see
+    found = section("reviewers", [*every(), aligned("draft", 2.0), aligned("refl", 2.0)])
+    assert found.see == "3 of 3 have an answer in these records."
+    answers = answers_of(found)
+    assert "From the weakest reward" in answers["strength"]
+    assert "fell in 4 of 8 long runs" in answers["gaming"]
+    assert "0 of 2 methods are flagged (section paths)" in answers["gaming"]
+    assert "costs 120 steps after 400" in answers["spl"]
+
+
+def answers_of(section: sections.Section) -> dict[str, str]:
+    """By the section that they come from."""
+    return dict(zip(section.table["section"], section.table["answer"], strict=True))
 
 
 def test_flagged_methods_are_named():
     flagged = aligned("draft:k=10", 2.0)
     flagged = changed(flagged, gain=flagged.alignment.gain | {"fid": interval(1.0)})
-    see = section("reviewers", [made_studies.gaming(), flagged]).see
-    assert "1 of 1 methods are flagged (figure paths: DRaFT-10)" in see
+    answers = answers_of(section("reviewers", [made_studies.gaming(), flagged]))
+    assert "1 of 1 methods are flagged: DRaFT-10 (section paths)" in answers["gaming"]
 
 
 def test_an_answer_that_is_missing_names_its_command():
-    see = section("reviewers", [made_studies.spl()]).see
-    for name in ("strength", "gaming"):
-        assert f"On the study {name} nothing can be said yet: pytest bench/ -m study --study {name} " in see
-    assert "(figure spl)" in see
-    see = section("reviewers", [made_studies.gaming()]).see
-    assert "the benchmark's runs are not in these records (pytest bench/ -m alignment" in see
+    found = section("reviewers", [made_studies.spl()])
+    assert found.see == "1 of 3 have an answer in these records."
+    for name, command in zip(found.table["section"], found.table["command"], strict=True):
+        assert command.startswith(f"pytest bench/ -m study --study {name} ")
+        assert (answers_of(found)[name] == "nothing yet") == (name != "spl")
+    answers = answers_of(section("reviewers", [made_studies.gaming()]))
+    assert "The benchmark's runs are not in these records (pytest bench/ -m alignment" in answers["gaming"]
 
 
 def stepped(spl: bool, batch: int = 10, device: str = "a CPU", **figure: float) -> Record:
@@ -207,11 +213,14 @@ def stepped(spl: bool, batch: int = 10, device: str = "a CPU", **figure: float) 
 
 def test_the_cost_of_spl_is_read_off_the_rows_of_the_rewards_training():
     rows = [stepped(False, peak=100), stepped(True, peak=150), stepped(False, seconds=1.0), stepped(True, seconds=2.5)]
-    make = next(make for make in sections.SECTIONS if make.__name__ == "reviewers")
-    assert "for 1.500 times the memory and 2.500 times the time of a step" in make([made_studies.spl(), *rows]).see
-    assert "for 1.500 times the memory of a step" in make([made_studies.spl(), *rows[:3]]).see
+
+    def answer(*rows: Record) -> str:
+        return answers_of(section("reviewers", [made_studies.spl(), *rows]))["spl"]
+
+    assert "costs 1.500 times the memory and 2.500 times the time of a step" in answer(*rows)
+    assert "costs 1.500 times the memory of a step" in answer(*rows[:3])
     for unlike in (stepped(True, peak=150, device="another"), stepped(True, peak=150, batch=64)):
-        assert "for 120 steps after 400" in make([made_studies.spl(), rows[0], unlike]).see
+        assert "costs 120 steps after 400" in answer(rows[0], unlike)
 
 
 def test_rewards_on_real_motion_stand_beside_the_embedded_worlds():
@@ -219,13 +228,15 @@ def test_rewards_on_real_motion_stand_beside_the_embedded_worlds():
     shown = section("real_rewards", [made_studies.spl(), walks])
     assert list(dict.fromkeys(shown.table["motion"])) == ["embedded", "walks"]
     assert set(shown.table["arm"]) == {"pretrained", "control", "spl", "released", "k1"}
-    assert re.search(r"embedded \(1000 clips, in pools of 32\): R@1 6\d\.\d ± .*% without", shown.see)
-    assert re.search(r"walks \(1000 clips, in pools of 32\): R@1 4\d\.\d ± .*K = 1 by .* \(40%\)\.", shown.see)
+    assert re.search(r"by [+-]\d\.\d ± \d+\.\d \(embedded\), [+-]\d\.\d ± \d+\.\d \(walks\)\.", shown.see)
+    table = shown.table.set_index(["motion", "arm"])
+    assert table.loc[("walks", "control"), "R@1 − control"] == ""
+    assert table.loc[("walks", "control"), "R@1 of 32"].startswith("4")
     few = made_studies.own_retrieval("few")
     assert len(records.merge([[walks], [few]])) == 2
     for rewards in few.study.rewards.values():
         rewards[:] = [structs.replace(r, retrieval=structs.replace(r.retrieval, pools=None)) for r in rewards]
-    assert "few (1000 clips, among all)" in section("real_rewards", [few]).see
+    assert "(few)" in section("real_rewards", [few]).see
 
 
 def test_a_world_of_real_motion_is_not_the_embedded_one():
@@ -241,4 +252,4 @@ def test_tiny_rows_say_so_in_sections_and_figures():
     with style.look():
         texts = [text.get_text() for text in figures.windows(record).texts]
     assert any("tiny scale" in text and "1 seed," in text for text in texts)
-    assert "at the tiny scale" in section("reviewers", [made_studies.spl(seeds=1, scale="tiny")]).see
+    assert "at the tiny scale" in answers_of(section("reviewers", [made_studies.spl(seeds=1, scale="tiny")]))["spl"]

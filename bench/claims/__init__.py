@@ -77,7 +77,7 @@ CLAIMS = (
         "C4",
         "8.2% better MM-Dist than DRaFT-50; better R-Precision and FID than all three baselines",
         PAPER,
-        "(2.872 - 2.637) / 2.872.",
+        "(2.872 - 2.637) / 2.872. At equal trajectories: MM-Dist against DRaFT-T, R@1 and FID against all.",
         ALIGN_COMMAND,
         judge_alignment,
         settles=command(f"--align full {PUBLISHED_WORLD}", "alignment"),

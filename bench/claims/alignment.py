@@ -80,17 +80,21 @@ def judge_alignment(records: Sequence[Record]) -> Verdict:
             continue
         ours = finals[name]
         sides = _sides(rows[name], [(metric, rows[theirs]) for metric, theirs in against])
-        outcome = outcome or _outcome(sides)
-        share = 1 - mean_of(ours["mm_dist"], f"MM-Dist of {name}") / base
-        sentences.append(
-            f"EasyTune's MM-Dist {how} is {interval(ours['mm_dist'])}, {abs(share):.1%} "
-            f"{'better' if share > 0 else 'worse'} than DRaFT-T's {interval(draft['mm_dist'])}. Of {len(sides)} "
-            "comparisons (MM-Dist with DRaFT-T, R@1 and FID with every baseline) it is clearly better in "
-            f"{sides.count(1)} and clearly worse in {sides.count(-1)}."
-        )
+        better, worse = sides.count(1), sides.count(-1)
+        if outcome is None:
+            outcome, share = _outcome(sides), 1 - mean_of(ours["mm_dist"], f"MM-Dist of {name}") / base
+            sentences.append(
+                f"EasyTune's MM-Dist {how} is {interval(ours['mm_dist'])}, {abs(share):.1%} "
+                f"{'better' if share > 0 else 'worse'} than DRaFT-T's {interval(draft['mm_dist'])}. Of {len(sides)} "
+                f"comparisons with the baselines it is clearly better in {better} and worse in {worse}."
+            )
+        else:
+            sentences.append(
+                f"{how.capitalize()} it is {interval(ours['mm_dist'])}, better in {better} and worse in {worse}."
+            )
     case = rows[EASYTUNE].case
-    where = "" if is_published(case.world) else "; not of the published model, data and evaluator"
-    sentences.append(f"Of the {case.world} world (T = {case.steps}, size {case.size}), at equal trajectories{where}.")
+    where = "" if is_published(case.world) else ", not of the published models"
+    sentences.append(f"Of the {case.world} world (T = {case.steps}, size {case.size}){where}.")
     numbers = pd.DataFrame(
         {
             "method": name,

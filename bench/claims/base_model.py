@@ -39,7 +39,7 @@ def judge_chain(records: Sequence[Record]) -> Verdict:
     gone = (coefficient[0] < VANISHED, share < VANISHED)
     finding = (
         f"From the last step to the first the chain coefficient goes from 1 to {coefficient[0]:.3g} along the reward's "
-        f"gradient ({result.coefficient[0]:.3g} along random directions); the noisier half of the steps has "
+        f"gradient ({result.coefficient[0]:.3g} along random directions). The noisier half of the steps has "
         f"{share:.0%} of DRaFT-T's gradient norm, step by step added up, and {stepwise:.0%} of EasyTune's."
     )
     return Verdict(
@@ -67,7 +67,7 @@ def judge_similarity(records: Sequence[Record]) -> Verdict:
     )
     finding = (
         f"A noised motion keeps at least half of its similarity {reach} (1: as the clean one, 0: as one of another "
-        f"meaning); at the noisiest step it keeps {kept['noisy'][0]:.0%}, the one-step prediction from it "
+        f"meaning). At the noisiest step it keeps {kept['noisy'][0]:.0%}, the one-step prediction from it "
         f"{kept['predicted'][0]:.0%}."
     )
     numbers = pd.DataFrame({**fields(result), **{f"{name}, kept": values for name, values in kept.items()}})

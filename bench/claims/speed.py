@@ -28,8 +28,7 @@ def judge_speed(records: Sequence[Record]) -> Verdict:
     outcome = outcome_of([ratio >= PUBLISHED_SPEEDUP * (1 - TOLERANCE) for ratio in ratios.values()])
     finding = (
         f"EasyTune is {' and '.join(f'{_times(ratio)} per {unit}' for unit, ratio in ratios.items())} "
-        f"({PUBLISHED_SPEEDUP}× faster is published): its update has {plan_of(easytune).updates} optimiser steps, "
-        "each with its own decode and reward."
+        f"({PUBLISHED_SPEEDUP}× faster is published): its update has {plan_of(easytune).updates} optimiser steps."
     )
     if not settles:
         finding += f" Timed on {_setting(draft)}, not on a GPU at {Case().batch}: this cannot settle the factor."

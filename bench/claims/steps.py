@@ -109,8 +109,7 @@ def _held_sentence(like: Sequence[MemoryRecord]) -> str:
     calls, peaks = max(groups.items(), key=lambda item: len(item[1]))
     return (
         f"It is the calls held at once that count, not T: rows that hold {calls} at T = "
-        f"{', '.join(map(str, sorted(peaks)))} have the same peak (within {apart:.3%} over {len(groups)} such sets), "
-        "so with K fixed memory is flat in T."
+        f"{', '.join(map(str, sorted(peaks)))} have the same peak (within {apart:.3%})."
     )
 
 
@@ -135,14 +134,15 @@ def judge_trained_steps(records: Sequence[Record]) -> Verdict:
     compared = ""
     if len({calls for calls, _ in draft}) > 1:
         theirs = line(draft).slope
+        saved = "nothing" if grows.slope >= theirs else f"{float(1 - grows.slope / theirs):.1%}"
         compared = (
-            f"; DRaFT's by {float(theirs) / GIB:.4f} GiB a held call, so stopping the gradient at the denoiser's input "
-            f"{'saves nothing' if grows.slope >= theirs else f'saves {float(1 - grows.slope / theirs):.1%}'} a step"
+            f" DRaFT's grows by {float(theirs) / GIB:.4f} GiB a held call: stopping the gradient at the denoiser's "
+            f"input saves {saved} a step."
         )
     shape = f"{'a line' if grows.straight else 'no line:'} {grows.how()}"
     finding = (
         f"DRTune's peak grows by {float(grows.slope) / GIB:.4f} GiB a trained step ({shape} over {len(drtune)} values "
-        f"of K at T = {max(steps)}){compared}."
+        f"of K at T = {max(steps)}).{compared}"
     )
     always = all(more > less for (_, less), (_, more) in pairwise(drtune))
     return Verdict("C12", outcome_of([always]), finding, numbers, selected.provenance)

@@ -41,7 +41,7 @@ def judge_additional_memory(records: Sequence[Record]) -> Verdict:
     share = dict(zip(numbers["base"], numbers["share"], strict=True))
     finding = (
         f"EasyTune needs {share['parameters']:.1%} of DRaFT-50's memory beyond the parameters, {share['resident']:.1%} "
-        f"beyond what is resident and {share['sampling']:.1%} beyond the sampling peak; beyond the published "
+        f"beyond what is resident and {share['sampling']:.1%} beyond the sampling peak. Beyond the published "
         f"{PUBLISHED_BASE} it is {share[_published_base('GB')]:.1%} (GB) or {share[_published_base('GiB')]:.1%} (GiB). "
         + _matching_base_sentence(draft, easytune)
     )
@@ -118,7 +118,7 @@ def judge_peaks(records: Sequence[Record]) -> Verdict:
         f"The order of the methods is {'the published one' if same_order else 'not the published one'}. Within "
         f"{TOLERANCE:.0%} lie {_named(met['GB'])} if GB means {MEANING['GB']} bytes, {_named(met['GiB'])} if "
         f"{MEANING['GiB']}. Ours are {tuned.min():.2f} to {tuned.max():.2f} of the published peaks (GB), our sampling "
-        f"peak {ratios.iloc[-1]:.2f} of the published base, and the chain takes {chains[0]:.2f} GB as described or "
+        f"peak {ratios.iloc[-1]:.2f} of the published base. The chain takes {chains[0]:.2f} GB as described or "
         f"{chains[1]:.2f} as released against {PUBLISHED_CHAIN}."
     )
     return Verdict("C2", outcome, finding, numbers, selected.provenance)

@@ -27,7 +27,10 @@ TITLE = "Memory of differentiable-reward fine-tuning"
 def render(report: Report) -> dict[str, bytes]:
     """Path inside the report's folder -> content. The same report gives the same bytes."""
     figures = draw(report.sections)
-    return collect(figures, {"index.html": page(report, figures), "summary.md": summary(report)}, all_tables(report))
+    with style.look():
+        small = {question.name: style.svg(question.figure()) for question in report.questions if question.figure}
+    texts = {"index.html": page(report, pictures_of(figures) | small), "summary.md": summary(report)}
+    return collect(figures, texts, all_tables(report))
 
 
 def draw(sections: Sequence[Section]) -> dict[str, bytes]:
@@ -40,6 +43,11 @@ def draw(sections: Sequence[Section]) -> dict[str, bytes]:
                 figures[f"figures/{section.name}.png"] = style.png(drawn)
                 figures[f"figures/{section.name}.svg"] = style.svg(drawn)
     return figures
+
+
+def pictures_of(figures: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What a page shows of the figures' files: SVG, by the name of its section."""
+    return {Path(name).stem: content for name, content in figures.items() if name.endswith("svg")}
 
 
 def collect(
@@ -93,7 +101,8 @@ def csv(frame: pd.DataFrame) -> str:
 
 
 def summary(report: Report) -> str:
-    """The report for a repository: verdicts, then every section with its table, in one file that needs no other."""
+    """The report for a repository: the questions, the verdicts, then every section with its table, in one file that
+    needs no other."""
     environment = _environment()
     environment.finalize = lambda value: value if isinstance(value, Markup) else escape.markdown(value)
     verdicts = verdict_table(report.verdicts)
@@ -104,36 +113,38 @@ def summary(report: Report) -> str:
         lacking=lacking_table(report),
         verdicts=verdicts[["id", "claim", "verdict", "finding"]],
         sources=verdicts[["id", "from", "source", "command", "settled by"]],
-        sections=report.sections,
+        questions=report.questions,
+        chapters=report.chapters,
         table=lambda frame: Markup(tables.markdown(frame)),
     )
 
 
-def page(report: Report, figures: Mapping[str, bytes]) -> str:
-    """The whole report in one file, with nothing to load from elsewhere."""
+def page(report: Report, pictures: Mapping[str, bytes]) -> str:
+    """The whole report in one file, with nothing to load from elsewhere; `pictures`: SVG, by section or question."""
     pairs = list(zip(CLAIMS, report.verdicts, strict=True))
     return html(
         "page.html",
-        figures,
+        pictures,
         title=TITLE,
         runs=report.runs,
         caveat=report.caveat,
         lacking=lacking_table(report),
         judged=[(claim, verdict) for claim, verdict in pairs if verdict.outcome is not Outcome.NOT_JUDGED],
         not_judged=[(claim, verdict) for claim, verdict in pairs if verdict.outcome is Outcome.NOT_JUDGED],
-        sections=report.sections,
+        questions=report.questions,
+        chapters=report.chapters,
         moves=any(section.animation for section in report.sections),
+        filters=any(section.filters and section.name in pictures for section in report.sections),
+        tone=style.tone,
     )
 
 
-def html(template: str, figures: Mapping[str, bytes], **given: object) -> str:
-    """A template of a page, with `pictures` by the names of their sections."""
-    pictures = {
-        Path(name).stem: base64.b64encode(content).decode() for name, content in figures.items() if name.endswith("svg")
-    }
+def html(template: str, pictures: Mapping[str, bytes], **given: object) -> str:
+    """A template of a page, with its `pictures` by name, as SVG."""
+    encoded = {name: base64.b64encode(content).decode() for name, content in pictures.items()}
     environment = _environment(autoescape=True)
     environment.globals |= {"cells": tables.cells, "asset": _asset, "zip": zip}
-    return environment.get_template(template).render(pictures=pictures, **given)
+    return environment.get_template(template).render(pictures=encoded, **given)
 
 
 def _environment(autoescape: bool = False) -> Environment:

@@ -28,6 +28,9 @@ PHASE_COLOURS = {
     "backward": "#DDD3C2",
     "optimiser": "#6B705C",
 }
+TONES = {"holds": "#006B4F", "holds in part": "#8A5A00", "does not hold": "#A63A00"}
+OTHER_TONE = "#4A5A6A"
+"""Verdicts at the published scale, by their words; all others."""
 INK, SOFT, FAINT = "#1A1A1A", "#5F6368", "#D5D8DC"
 
 WIDTH = 9.0
@@ -68,6 +71,11 @@ def look() -> Iterator[None]:
 def colour(method: str) -> str:
     """The colour of a method, by its spec: variants have their method's."""
     return COLOURS.get(method.partition(":")[0], OTHER_METHOD)
+
+
+def tone(words: str) -> str:
+    """The colour of a verdict."""
+    return TONES.get(words, OTHER_TONE)
 
 
 def ink(shade: str) -> str:

@@ -11,6 +11,7 @@ from bench.report.figures.meters import meters
 from bench.report.figures.motions import motions
 from bench.report.figures.peaks import peaks
 from bench.report.figures.plans import plans
+from bench.report.figures.questions import bars, by_phase, by_verdict, gains
 from bench.report.figures.rewards import feature_noise, gaming, noise, spl, strength, windows
 from bench.report.figures.split import split
 from bench.report.figures.step_time import step_time
@@ -18,10 +19,14 @@ from bench.report.figures.steps import steps
 from bench.report.figures.timeline import timeline
 
 __all__ = [
+    "bars",
     "base",
+    "by_phase",
+    "by_verdict",
     "chain",
     "curves",
     "feature_noise",
+    "gains",
     "gaming",
     "meters",
     "motions",

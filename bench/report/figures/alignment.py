@@ -18,6 +18,7 @@ from bench.motion.metrics import FOLLOWED, METRICS
 from bench.records import AlignmentRecord
 from bench.report import style
 from bench.report.figures.common import exactly, legend, mark, metric
+from bench.report.filters import part
 from bench.report.style import INK, SOFT
 
 MIB = 2**20
@@ -103,14 +104,16 @@ def paths(rows: Rows) -> Figure:
 
 
 def pareto(rows: Rows) -> Figure:
-    """What the alignment of test prompts cost: gain in R-precision against peak memory, and against time."""
+    """What the alignment of test prompts cost: gain in R-precision against peak memory, and against time. What is drawn
+    of each row is named, for the page's filters."""
     figure, ((left, right),) = _panels("Alignment against memory, and against time", rows, 2)
-    for row, look in _looks(rows):
+    for number, (row, look) in enumerate(_looks(rows)):
         measured = alignment_of(row)
         gain = measured.gain["r1"]
         costs = (measured.memory.peak / MIB, mean_curve(measured.curves)[-1].cpu_seconds)
-        for axes, cost in zip((left, right), costs, strict=True):
-            mark(axes, exactly(cost), gain, **look, markersize=8, capsize=3)
+        for side, (axes, cost) in enumerate(zip((left, right), costs, strict=True)):
+            for piece, artist in enumerate(mark(axes, exactly(cost), gain, **look, markersize=8, capsize=3)):
+                artist.set_gid(part(number, side, piece))
     for axes in (left, right):
         axes.axhline(0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xscale("log")

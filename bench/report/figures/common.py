@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -40,10 +41,11 @@ def metric(name: str) -> str:
     return f"{METRICS[name].label} {METRICS[name].arrow}"
 
 
-def mark(axes: Axes, x: Interval, y: Interval, **look: Any) -> None:
-    """A point with its intervals; nothing where one of the two was not measured."""
-    if x.mean is not None and y.mean is not None:
-        axes.errorbar(x.mean, y.mean, y.half_width or 0, x.half_width, **look)
+def mark(axes: Axes, x: Interval, y: Interval, **look: Any) -> list[Artist]:
+    """A point with its intervals, as what was drawn: nothing where one of the two was not measured."""
+    if x.mean is None or y.mean is None:
+        return []
+    return axes.errorbar(x.mean, y.mean, y.half_width or 0, x.half_width, **look).get_children()
 
 
 def exactly(value: float) -> Interval:

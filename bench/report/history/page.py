@@ -39,7 +39,7 @@ def build(results: Sequence[Result]) -> list[Section]:
 def render(sections: Sequence[Section]) -> dict[str, bytes]:
     """As bench.report.page.render."""
     figures = page.draw(sections)
-    texts = {"index.html": page.html("history.html", figures, title=TITLE, sections=sections)}
+    texts = {"index.html": page.html("history.html", page.pictures_of(figures), title=TITLE, sections=sections)}
     return page.collect(figures, texts, {s.name: s.table for s in sections if s.table is not None and len(s.table)})
 
 

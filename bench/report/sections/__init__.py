@@ -1,8 +1,10 @@
-"""What the report shows, in order: of every section one sentence that says what to see, a figure and a table.
+"""What the report shows, in order: questions, verdicts, then chapters of sections (CHAPTERS).
 
-A section without data in the records keeps its title and says which command would fill it.
+A section is a few sentences that say what to see, a figure and a table. Without data in the records it keeps its title
+and says which command would fill it.
 
 section    what a section is
+questions  the first screen: one sentence, one number and one small figure a question
 memory     peaks, what counts as additional, phases, owners, the time line, every row
 levers     what is left of the methods' differences when the levers of memory are pulled for all alike
 backbones  the same methods on every backbone: where EasyTune's advantage is large, and where it is nothing
@@ -34,6 +36,7 @@ from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, sp
 from bench.report.sections.meters import meters
 from bench.report.sections.motions import in_place, travelling, turning
 from bench.report.sections.plans import plans, random_methods, steps
+from bench.report.sections.questions import QUESTIONS, Question
 from bench.report.sections.real_motion import real_motion, real_rewards
 from bench.report.sections.reward_training import reward_training
 from bench.report.sections.rewards import feature_noise, gaming, noise, reviewers, spl, strength, windows
@@ -47,13 +50,20 @@ class Report:
     """Everything that is shown."""
 
     verdicts: list[Verdict]
+    questions: list[Question]
+    """Of the first screen."""
     runs: pd.DataFrame
     """Where the rows come from, and how they ended."""
     caveat: str
     """What a reader should know about those rows, if anything."""
-    sections: list[Section]
+    chapters: dict[str, list[Section]]
+    """By title, in order; the verdicts stand before them."""
     lacking: Mapping[str, list[ShardRow]]
     """Rows of shards that are not there, see bench.records.shards."""
+
+    @property
+    def sections(self) -> list[Section]:
+        return [section for chapter in self.chapters.values() for section in chapter]
 
 
 SIMULATED = (
@@ -62,44 +72,53 @@ SIMULATED = (
 )
 
 
-SECTIONS = (
-    peaks,
-    base,
-    levers,
-    backbones,
-    steps,
-    split,
-    owners,
-    timeline,
-    plans,
-    random_methods,
-    step_time,
-    alignment,
-    equal,
-    reward_levels,
-    published,
-    paths,
-    pareto,
-    in_place,
-    travelling,
-    turning,
-    real_motion,
-    chain,
-    similarity,
-    noise,
-    windows,
-    feature_noise,
-    spl,
-    strength,
-    gaming,
-    real_rewards,
-    reward_training,
-    reviewers,
-    meters,
-    memory,
-)
-"""In the order in which they are shown."""
+CHAPTERS = {
+    "Memory": (
+        peaks,
+        base,
+        levers,
+        backbones,
+        steps,
+        split,
+        owners,
+        timeline,
+        random_methods,
+        meters,
+        memory,
+    ),
+    "Time": (step_time,),
+    "Alignment": (
+        alignment,
+        equal,
+        reward_levels,
+        published,
+        paths,
+        pareto,
+        in_place,
+        travelling,
+        turning,
+        real_motion,
+    ),
+    "Reward": (
+        similarity,
+        noise,
+        windows,
+        feature_noise,
+        spl,
+        strength,
+        gaming,
+        real_rewards,
+        reward_training,
+        reviewers,
+    ),
+    "Methods": (
+        plans,
+        chain,
+    ),
+}
+"""By title: their sections, all in the order in which they are shown."""
 
+SECTIONS = tuple(make for chapter in CHAPTERS.values() for make in chapter)
 FILES = tuple(make([]).name for make in SECTIONS)
 """Stems of the sections' files."""
 
@@ -108,9 +127,9 @@ def build(records: Records, lacking: Mapping[str, list[ShardRow]] = MappingProxy
     """`lacking`: as Report's."""
     caveats = [f"{what.capitalize()}." for what in lacking]
     caveats += [SIMULATED] if any(METERS[r.case.meter].simulated for r in records) else []
-    return Report(
-        claims.judge(records), runs(records), " ".join(caveats), [make(records) for make in SECTIONS], lacking
-    )
+    asked = [ask(records) for ask in QUESTIONS]
+    chapters = {title: [make(records) for make in chapter] for title, chapter in CHAPTERS.items()}
+    return Report(claims.judge(records), asked, runs(records), " ".join(caveats), chapters, lacking)
 
 
 def runs(records: Records) -> pd.DataFrame:
@@ -135,4 +154,4 @@ def runs(records: Records) -> pd.DataFrame:
     )
 
 
-__all__ = ["FILES", "OWNERS", "SECTIONS", "Report", "Section", "build", "runs"]
+__all__ = ["CHAPTERS", "FILES", "OWNERS", "SECTIONS", "Question", "Report", "Section", "build", "runs"]

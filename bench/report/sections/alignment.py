@@ -9,22 +9,26 @@ from bench.claims.measured import alignment_of
 from bench.motion.metrics import METRICS, SHOWN
 from bench.report import figures
 from bench.report import rows as pick
+from bench.report.filters import Filters, Mark
 from bench.report.sections.section import Records, Section
 
 
 def alignment(records: Records) -> Section:
-    title, rows = "Alignment", pick.aligned(records)
+    title, rows = "What each method gains", pick.aligned(records)
     if not rows:
         return Section("alignment", title, command=claims.ALIGN_COMMAND)
     case, first = rows[0].case, alignment_of(rows[0])
     see = (
         f"Every method fine-tunes the {case.world} world's base for {first.curves[0][-1].trajectories:g} trajectories "
         f"of {case.batch} prompts, {len(first.seeds)} seeds each, at the learning rate that validation prompts chose "
-        "from one grid. The reward is that of finished motions: on validation prompts in the figure, on test prompts "
-        "in the table. Bands are 95% intervals over seeds (Student's t)."
+        "from one grid."
+    )
+    note = (
+        "The reward is that of finished motions: on validation prompts in the figure, on test prompts in the table. "
+        "Bands are 95% intervals over seeds (Student's t)."
     )
     frame = tables.alignment([r for r in pick.alignment(records) if compare.difference(rows[0], r) is None])
-    return Section("alignment", title, see, lambda: figures.curves(rows), frame)
+    return Section("alignment", title, see, lambda: figures.curves(rows), frame, note=note)
 
 
 def equal(records: Records) -> Section:
@@ -104,4 +108,8 @@ def pareto(records: Records) -> Section:
         for row in rows
         for measured in [alignment_of(row)]
     )
-    return Section("pareto", title, see, lambda: figures.pareto(rows), frame)
+    marks = [
+        Mark({"Method": row.case.label, "Backbone, by world": row.case.world}, alignment_of(row).memory.peak / 2**20)
+        for row in rows
+    ]
+    return Section("pareto", title, see, lambda: figures.pareto(rows), frame, filters=Filters(marks, "MiB"))

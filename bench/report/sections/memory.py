@@ -72,14 +72,15 @@ def split(records: Records) -> Section:
     easytune = next((r for r in shown if r.case.method == EASYTUNE), None)
     see = "What is alive at the moment of the peak beyond the resident memory, by the phase that allocated it."
     if easytune:
-        born = {phase: sum(of.values()) for phase, of in reading_of(easytune).split.items()}
-        shares = [
-            f"{phase} {size / peak(easytune):.1%}" for phase, size in born.items() if size > SEEN * peak(easytune)
-        ]
-        see += (
-            f" Of EasyTune's peak: {', '.join(shares)}, resident {reading_of(easytune).resident / peak(easytune):.1%}."
-        )
+        see += f" Of EasyTune's peak: {', '.join(f'{part} {share:.1%}' for part, share in shares(easytune).items())}."
     return Section("split", title, see, lambda: figures.split(shown), _split_table(shown))
+
+
+def shares(row: MemoryRecord) -> dict[str, float]:
+    """Of a row's peak, by the phase that allocated them, then what is resident; phases of 0.0% are left out."""
+    born = {phase: sum(of.values()) / peak(row) for phase, of in reading_of(row).split.items()}
+    seen = {phase: share for phase, share in born.items() if share > SEEN}
+    return {**seen, "resident": reading_of(row).resident / peak(row)}
 
 
 def _split_table(rows: Sequence[MemoryRecord]) -> pd.DataFrame:

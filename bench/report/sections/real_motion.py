@@ -7,14 +7,14 @@ from typing import Literal
 import pandas as pd
 
 from bench import claims, tables
-from bench.alignment.reading import of_seeds, paired
+from bench.alignment.reading import paired
 from bench.cases import EMBEDDED
 from bench.claims.base_model import study
-from bench.claims.measured import alignment_of, mean_of, study_of
-from bench.claims.rewards import mined, recalls, retrieved
+from bench.claims.measured import alignment_of, study_of
+from bench.claims.rewards import recalls, retrieved
 from bench.claims.verdict import NotJudgedError
 from bench.records import AlignmentRecord, StudyRecord
-from bench.records.types import RetrievalStudy, SplStudy, TrainedReward
+from bench.records.types import Interval, RetrievalStudy, SplStudy, TrainedReward
 from bench.report import rows as pick
 from bench.report.sections.section import Records, Section
 from bench.tables import interval
@@ -30,8 +30,8 @@ def real_motion(records: Records) -> Section:
         return Section("real_motion", title, command=COMMAND)
     lengths = "; ".join(f"{name}: {_length(rows[0])}" for name, rows in worlds.items())
     see = (
-        f"Fine-tuning on worlds of real motion ({lengths}). Test prompts, judged by each world's evaluator, with 95% "
-        "intervals over seeds (Student's t). They rank no methods, and say nothing of the published models."
+        f"Fine-tuning on worlds of real motion ({lengths}). They rank no methods, and say nothing of the published "
+        "models."
     )
     if weak := [name for name, rows in worlds.items() if _real_is_below_base(rows[0])]:
         see += (
@@ -40,7 +40,8 @@ def real_motion(records: Records) -> Section:
         )
     frames = [tables.alignment(rows).assign(motion=name) for name, rows in worlds.items()]
     frame = pd.concat(frames, ignore_index=True)
-    return Section("real_motion", title, see, None, frame[["motion", *frame.columns.drop("motion")]])
+    note = "Test prompts, judged by each world's evaluator, with 95% intervals over seeds (Student's t)."
+    return Section("real_motion", title, see, None, frame[["motion", *frame.columns.drop("motion")]], note=note)
 
 
 def _length(row: AlignmentRecord) -> str:
@@ -60,11 +61,13 @@ def real_rewards(records: Records) -> Section:
     if not others:
         return Section("real_rewards", title, command=REWARDS_COMMAND)
     worlds = {name: _rewards(record) for name, record in {**_embedded(records), **others}.items()}
-    see = (
-        "Rewards of one recipe on each world's motion, text to motion among its test clips, with 95% intervals over "
-        f"reward seeds (Student's t). {' '.join(_summary(name, rewards) for name, rewards in worlds.items())}"
+    changes = [f"{interval(_change(rewards, 'spl'), '+.1f')} ({name})" for name, rewards in worlds.items()]
+    see = f"SPL changes the R@1 of rewards of one recipe, in points, by {', '.join(changes)}."
+    note = (
+        "Text to motion among each world's test clips, with 95% intervals over reward seeds (Student's t). Changes are "
+        "against the arm control, as many steps without SPL: in pools of 32 where there are motions enough."
     )
-    return Section("real_rewards", title, see, None, pd.DataFrame(_arms(worlds)).fillna(""))
+    return Section("real_rewards", title, see, None, pd.DataFrame(_arms(worlds)).fillna(""), note=note)
 
 
 def _embedded(records: Records) -> dict[str, StudyRecord]:
@@ -82,24 +85,18 @@ def _rewards(record: StudyRecord) -> dict[str, list[TrainedReward]]:
     return study_of(record, SplStudy).rewards
 
 
-def _summary(name: str, rewards: Mapping[str, Sequence[TrainedReward]]) -> str:
-    """A sentence: R@1 without SPL, and what SPL changes, in pools of 32 where there are motions enough."""
-    first = rewards["control"][0].retrieval
-    kind: Literal["all", "pools"] = "pools" if first.pools else "all"
-    among = "in pools of 32" if first.pools else "among all"
-    seeds = {arm: [recalls(reward.retrieval, kind) for reward in of] for arm, of in rewards.items()}
-    pairs = {arm: mean_of(mined(rewards[arm]), f"the share of texts with a pair of {arm}") for arm in ("spl", "k1")}
-    changes = {arm: interval(paired(of, seeds["control"], "R@1"), "+.1f") for arm, of in seeds.items()}
-    return (
-        f"{name} ({first.count} clips, {among}): R@1 {interval(of_seeds(seeds['control'], 'R@1'), '.1f')}% without "
-        f"SPL, which changes it by {changes['spl']} points ({pairs['spl']:.1%} of texts gave a pair), with K = 1 by "
-        f"{changes['k1']} ({pairs['k1']:.0%})."
-    )
+def _change(rewards: Mapping[str, Sequence[TrainedReward]], arm: str) -> Interval:
+    """What an arm's R@1 has beyond the control's, paired by seed, in pools of 32 where there are motions enough."""
+    kind: Literal["all", "pools"] = "pools" if rewards["control"][0].retrieval.pools else "all"
+    ours, theirs = ([recalls(reward.retrieval, kind) for reward in rewards[name]] for name in (arm, "control"))
+    return paired(ours, theirs, "R@1")
 
 
 def _arms(worlds: Mapping[str, Mapping[str, Sequence[TrainedReward]]]) -> list[dict[str, object]]:
     return [
-        {"motion": name, "clips": of[0].retrieval.count, "arm": arm} | retrieved(of)
+        {"motion": name, "clips": of[0].retrieval.count, "arm": arm}
+        | retrieved(of)
+        | {"R@1 − control": "" if arm == "control" else interval(_change(rewards, arm), "+.1f")}
         for name, rewards in worlds.items()
         for arm, of in rewards.items()
     ]

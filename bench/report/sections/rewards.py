@@ -46,7 +46,6 @@ ABOVE_CHANCE = 2
 ON_RUN = ("reward", "second", "r1", "mm_dist", "fid")
 """Followed in long runs; `second` is a reward that is not optimised."""
 R = TypeVar("R", RewardMemoryRecord, RewardStepTimeRecord)
-REVIEWERS = ("strength", "gaming", "spl")
 STEP_COSTS = claims.command("", "'memory or step_time'")
 
 
@@ -58,16 +57,21 @@ def noise(records: Records) -> Section:
     at, chance = study.timestep, study.chance[0]
     least = ABOVE_CHANCE * chance
     see = (
-        f"Given the timestep, the world's reward separates captions (R-precision of at least {ABOVE_CHANCE} times "
-        f"chance, {chance:.1%}) {_reach(at, study.precision_aware, least)}, without it "
-        f"{_reach(at, study.precision_clean, least)}. Among trajectories of one prompt a score correlates at {FOLLOWS} "
-        f"or more with that of the finished motion: of the noisy state with its timestep "
-        f"{_reach(at, study.within_aware, FOLLOWS)}, without it {_reach(at, study.within_clean, FOLLOWS)}, of the "
-        f"one-step prediction {_reach(at, study.within_predicted, FOLLOWS)}."
+        "Up to which timestep captions are told apart: "
+        f"{_reach(at, study.precision_aware, least)} by the world's reward with the timestep given, "
+        f"{_reach(at, study.precision_clean, least)} without it. Trajectories of one prompt are ranked up to "
+        f"{_reach(at, study.within_aware, FOLLOWS)} with it, {_reach(at, study.within_clean, FOLLOWS)} without it, and "
+        f"{_reach(at, study.within_predicted, FOLLOWS)} on the one-step prediction."
+    )
+    note = (
+        f"Captions are told apart where R-precision is at least {ABOVE_CHANCE} times chance ({chance:.1%}). "
+        f"Trajectories are ranked where scores correlate at {FOLLOWS} or more with those of the finished motions."
     )
     if trained is not None:
-        see += f" {_of_trained(study_of(trained, WindowsStudy), 100 * least)} {where(trained, 1)}"
-    return Section("noise", title, see, lambda: figures.noise(record, trained), pd.DataFrame(fields(study)))
+        see += f" {_of_trained(study_of(trained, WindowsStudy), 100 * least)}"
+        note += f" {where(trained, 1)}"
+    frame = pd.DataFrame(fields(study))
+    return Section("noise", title, see, lambda: figures.noise(record, trained), frame, note=note)
 
 
 def _of_trained(study: WindowsStudy, least: float) -> str:
@@ -77,25 +81,20 @@ def _of_trained(study: WindowsStudy, least: float) -> str:
         for name, reward in study.rewards.items()
     }
     reach = {name: _reach(study.levels, recall, least) for name, recall in levels.items()}
-    clean = {name: recalls(reward.retrieval, "pools").get("R@1", 0.0) for name, reward in study.rewards.items()}
-    at, aware, other = max(
-        zip(study.levels, levels["aware"], levels["clean"], strict=True), key=lambda one: one[1] - one[2]
-    )
     return (
-        f"Of two rewards trained alike, the noise-aware one does so {reach['aware']} and the one trained on clean "
-        f"motion {reach['clean']}. Their R@1 differs most in favour of the first at timestep {at}, {aware:.1f}% "
-        f"against {other:.1f}%; on clean motion it is {clean['aware']:.1f}% and {clean['clean']:.1f}%."
+        f"Trained alike, a noise-aware reward tells captions apart up to {reach['aware']}, one of clean motion up to "
+        f"{reach['clean']}."
     )
 
 
 def _reach(timesteps: Sequence[float], values: Sequence[float], least: float) -> str:
-    """Up to which timestep a figure has at least a value, at every smaller one as well."""
+    """Up to which timestep a figure has at least a value, at every smaller one as well: `601`, or `none`."""
     reached = None
     for timestep, value in sorted(zip(timesteps, values, strict=True)):
         if not value >= least:  # NaN reaches nothing
             break
         reached = timestep
-    return "at no timestep" if reached is None else f"up to timestep {reached:.0f}"
+    return "none" if reached is None else f"{reached:.0f}"
 
 
 def windows(records: Records) -> Section:
@@ -112,14 +111,16 @@ def feature_noise(records: Records) -> Section:
     released = [(at, gain) for at, gain in gains[FEATURES] if at <= NoiseConfig.max_timestep]
     on_features, while_released, on_states = map(_best, (gains[FEATURES], released, gains[STATES]))
     see = (
-        "Rewards trained on motion with noisy features, as in the released code, and given the timestep, against "
-        "rewards trained alike on clean motion. On motion with such noise, text-to-motion R@1 in pools of 32 changes "
-        f"by at most {on_features}; up to timestep {NoiseConfig.max_timestep}, where the released noise ends, "
-        f"{while_released}. On decoded states, which a rollout of this latent backbone scores, it changes by at most "
-        f"{on_states}. "
+        "On motion with noise as released, noise-aware rewards change text-to-motion R@1 by at most "
+        f"{on_features}. Up to timestep {NoiseConfig.max_timestep}, where that noise ends, it is {while_released}. On "
+        f"decoded states, which a rollout of this latent backbone scores, it is at most {on_states}."
+    )
+    note = (
+        "The rewards are trained on motion with noisy features, as in the released code, and given the timestep; they "
+        "are compared with rewards trained alike on clean motion, in pools of 32. "
         f"{where(record, len(study.rewards['clean'][STATES]))}"
     )
-    return Section("feature_noise", title, see, lambda: figures.feature_noise(record), _noised_table(study))
+    return Section("feature_noise", title, see, lambda: figures.feature_noise(record), _noised_table(study), note=note)
 
 
 def _gains(study: FeatureNoiseStudy, noised: str) -> list[tuple[int, Interval]]:
@@ -172,32 +173,26 @@ def strength(records: Records) -> Section:
     if record is None:
         return Section("strength", title, command=claims.study_command("strength"))
     study = study_of(record, StrengthStudy)
-    see = (
+    see = f"{_strength(record)} {where(record, len(study.base))}"
+    note = (
         "The base is fine-tuned under rewards that were trained on a share of the clips, with SPL and without. "
-        f"{_strength(record)}. {where(record, len(study.base))}"
+        "Differences are paired by seed."
     )
-    return Section("strength", title, see, lambda: figures.strength(record), _strength_table(study))
+    return Section("strength", title, see, lambda: figures.strength(record), _strength_table(study), note=note)
 
 
 def _strength(record: StudyRecord) -> str:
-    """What the evaluator's R@1 gains from the weakest reward to the strongest, by method."""
+    """What the evaluator's R@1 gains from the weakest reward to the strongest, by method, in a sentence."""
     study = study_of(record, StrengthStudy)
     ordered = sorted(study.rewards, key=reward_recall)
     weak, strong = ordered[0], ordered[-1]
     gains = [
-        f"{_label(method, record)} {interval(paired(strong.runs[method], weak.runs[method], 'r1'), '+.3f')} (the "
-        f"weakest is {interval(paired(weak.runs[method], study.base, 'r1'), '+.3f')} over the base)"
+        f"{interval(paired(strong.runs[method], weak.runs[method], 'r1'), '+.3f')} ({_label(method, record)})"
         for method in strong.runs
-    ]
-    gains_of_world = [
-        f"{_label(method, record)} {interval(paired(runs, study.base, 'r1'), '+.3f')}"
-        for method, runs in study.of_world.runs.items()
     ]
     return (
         f"From the weakest reward (text-to-motion R@1 {reward_recall(weak):.1f}%) to the strongest "
-        f"({reward_recall(strong):.1f}%) the evaluator's R@1 after fine-tuning changes by {', '.join(gains)}, paired "
-        f"by seed. Under the reward that the world comes with ({reward_recall(study.of_world):.1f}%) it is "
-        f"{', '.join(gains_of_world)} over the base"
+        f"({reward_recall(strong):.1f}%) the evaluator's R@1 changes by {' and '.join(gains)}."
     )
 
 
@@ -224,13 +219,19 @@ def gaming(records: Records) -> Section:
     if record is None:
         return Section("gaming", title, command=claims.study_command("gaming"))
     runs = study_of(record, GamingStudy).runs
-    see = (
-        f"Long runs, measured on validation prompts. Learning rates: {_rates(runs, record)}. A run is stopped once a "
-        "second reward (same data, another seed, never optimised) has not risen for two measurements. That needs "
-        f"neither test data nor the evaluator. {' '.join(_ended(run, record) for run in runs)} {_pulled(runs, record)}"
-        f"{where(record, len(runs[0].curves))}"
+    see = f"{_past_the_stop(runs)} {_pulled(runs, record)}{where(record, len(runs[0].curves))}"
+    note = (
+        f"Measured on validation prompts. Learning rates: {_rates(runs, record)}. A run is stopped once a second "
+        "reward (same data, another seed, never optimised) has not risen for two measurements. That needs neither test "
+        "data nor the evaluator."
     )
-    return Section("gaming", title, see, lambda: figures.gaming(record), _gaming_table(runs, record))
+    return Section("gaming", title, see, lambda: figures.gaming(record), _gaming_table(runs, record), note=note)
+
+
+def _past_the_stop(runs: Sequence[LongRuns]) -> str:
+    """A sentence on all runs, each of several seeds."""
+    gamed, seeds = sum(map(_gamed, runs)), sum(len(run.curves) for run in runs)
+    return f"Past the stop, the reward rose while the evaluator's R@1 fell in {gamed} of {seeds} long runs."
 
 
 def _rates(runs: Sequence[LongRuns], record: StudyRecord) -> str:
@@ -263,34 +264,18 @@ def _gamed(run: LongRuns) -> int:
     return sum(change["reward"] > 0 > change["r1"] for change in changes)
 
 
-def _ended(run: LongRuns, record: StudyRecord) -> str:
-    at = _moments(run)
-
-    def change(name: str, form: str = ".3f") -> str:
-        means = (_mean(at[moment], name) for moment in ("stop", "end"))
-        return " → ".join("?" if mean is None else f"{mean:{form}}" for mean in means)
-
-    return (
-        f"{_run_label(run, record)}, from the stop to the end: updates {change('updates', '.0f')}, "
-        f"reward {change('reward')}, second {change('second')}, R@1 {change('r1')}, MM-Dist {change('mm_dist')}, "
-        f"FID {change('fid')}; the reward rose and R@1 fell in {_gamed(run)} of {len(run.curves)} seeds."
-    )
-
-
 def _pulled(runs: Sequence[LongRuns], record: StudyRecord) -> str:
-    """What the pull to the base changed at the end, by method; a space after it."""
+    """What the pull to the base changed of R@1 at the end, by method; a space after it."""
     free = {run.method: run for run in runs if not run.pull}
     changes = []
     for run in runs:
         if not run.pull or run.method not in free:
             continue
         pulled, alone = ([point.metrics for point in _moments(of)["end"]] for of in (run, free[run.method]))
-        means = {name: paired(pulled, alone, name).mean for name in ("reward", "r1", "fid")}
-        reward, r1, fid = (
-            f"{'?' if mean is None else f'{mean:+.3f}'} of {METRICS[name].label}" for name, mean in means.items()
-        )
-        changes.append(f"{_label(run.method, record)} by {reward}, {r1} and {fid}")
-    return f"The pull to the base changes the end of {'; of '.join(changes)}. " if changes else ""
+        mean = paired(pulled, alone, "r1").mean
+        if mean is not None:
+            changes.append(f"{mean:+.3f} ({_label(run.method, record)})")
+    return f"The pull to the base changes R@1 at the end by {' and '.join(changes)}. " if changes else ""
 
 
 def _gaming_table(runs: Sequence[LongRuns], record: StudyRecord) -> pd.DataFrame:
@@ -312,53 +297,54 @@ def _gaming_table(runs: Sequence[LongRuns], record: StudyRecord) -> pd.DataFrame
 
 def reviewers(records: Records) -> Section:
     title = "Three questions of the paper's reviewers"
-    if all(_trained(records, name) is None for name in REVIEWERS):
+    known = {name: record for name in REVIEWERS if (record := _trained(records, name))}
+    if not known:
         return Section("reviewers", title, command=claims.study_command(*REVIEWERS))
-    answers = (_how_much_depends, _is_gamed, _is_worth)
-    see = " ".join(_answered(records, name, answer) for name, answer in zip(REVIEWERS, answers, strict=True))
-    return Section("reviewers", title, see)
-
-
-def _answered(records: Records, name: str, answer: Callable[[Records, StudyRecord], str]) -> str:
-    record = _trained(records, name)
-    if record is None:
-        return f"On the study {name} nothing can be said yet: {claims.study_command(name)} runs it."
-    return answer(records, record)
+    see = f"{len(known)} of {len(REVIEWERS)} have an answer in these records."
+    frame = pd.DataFrame(
+        {
+            "question": question,
+            "answer": f"{answer(records, known[name])}{_tiny(known[name])}" if name in known else "nothing yet",
+            "section": name,
+            "command": claims.study_command(name),
+        }
+        for name, (question, answer) in REVIEWERS.items()
+    )
+    return Section("reviewers", title, see, None, frame)
 
 
 def _how_much_depends(_: Records, record: StudyRecord) -> str:
-    return (
-        "How much depends on the retrieval model that the reward starts from (figure strength)? "
-        f"{_strength(record)}{_tiny(record)}."
-    )
+    return _strength(record)
 
 
 def _is_gamed(records: Records, record: StudyRecord) -> str:
-    runs = study_of(record, GamingStudy).runs
-    counts = ", ".join(f"{_gamed(run)} of {len(run.curves)} ({_run_label(run, record)})" for run in runs)
     rows = pick.aligned(records)
     flagged = [row.case.label for row in rows if hacked(alignment_of(row).gain)]
     at_chosen = (
-        f"at the learning rates of the benchmark {len(flagged)} of {len(rows)} methods are flagged (figure paths"
-        f"{': ' if flagged else ''}{', '.join(flagged)})"
+        f"At the benchmark's learning rates {len(flagged)} of {len(rows)} methods are flagged"
+        f"{': ' if flagged else ''}{', '.join(flagged)} (section paths)."
         if rows
-        else f"the benchmark's runs are not in these records ({claims.ALIGN_COMMAND})"
+        else f"The benchmark's runs are not in these records ({claims.ALIGN_COMMAND})."
     )
-    return (
-        f"Is the reward gamed (figure gaming)? In long runs (learning rate {_rates(runs, record)}) the reward rose and "
-        f"the evaluator's R@1 fell past the stop in these seeds: {counts}{_tiny(record)}; {at_chosen}."
-    )
+    return f"{_past_the_stop(study_of(record, GamingStudy).runs)} {at_chosen}"
 
 
 def _is_worth(records: Records, record: StudyRecord) -> str:
     study = study_of(record, SplStudy)
     with_spl, control = ([recalls(reward.retrieval) for reward in study.rewards[arm]] for arm in ("spl", "control"))
     return (
-        "Is SPL's gain worth its cost (figure spl)? Text-to-motion R@1 changes by "
-        f"{interval(paired(with_spl, control, 'R@1'), '+.2f')} points and the evaluator's R@1 after EasyTune by "
-        f"{interval(paired(study.runs['spl'], study.runs['control'], 'r1'), '+.3f')}{_tiny(record)}, for "
+        f"Text-to-motion R@1 changes by {interval(paired(with_spl, control, 'R@1'), '+.2f')} points, the evaluator's "
+        f"R@1 after EasyTune by {interval(paired(study.runs['spl'], study.runs['control'], 'r1'), '+.3f')}. It costs "
         f"{_cost(records, record)}."
     )
+
+
+REVIEWERS = {
+    "strength": ("How much depends on the retrieval model that the reward starts from?", _how_much_depends),
+    "gaming": ("Is the reward gamed?", _is_gamed),
+    "spl": ("Is SPL's gain worth its cost?", _is_worth),
+}
+"""By the study that answers."""
 
 
 def _cost(records: Records, record: StudyRecord) -> str:
