@@ -9,6 +9,7 @@ from bench.meters import allocator
 from bench.plan.headroom import Budget
 from bench.plan.planner import Answer
 from bench.plan.search import Limit
+from bench.setup import caveat
 from bench.units import GIB, gib
 from methods.rollout import PHASES
 
@@ -27,6 +28,7 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
             "",
             *_aligned([head, *(_row(answer, unit) for answer in answers)]),
             "",
+            *filter(None, (caveat(answer.case) for answer in answers)),
             *_headroom(budget, case),
             "",
             _provenance(case, quick, simulations),
