@@ -1,10 +1,11 @@
 """The law behind a peak, from a few small simulations.
 
 The peak of each phase is, wherever activations dominate, fixed bytes (weights, optimiser state) and bytes a sample;
-those are affine in the denoiser calls held and quadratic in the frames (explicit attention in decode and reward). It
-does not depend on the denoising steps beyond the calls that they hold, so all probes run at the fewest steps. The law
-is fitted once, on DRaFT; what another method has beyond it (a copy of the denoiser, a state) is read from one probe of
-its own. What the allocator reserves beyond the peak follows no law: the forecast takes the largest share of the probes.
+those are affine in the denoiser calls held and quadratic in the frames (explicit attention in decode and reward, and of
+a model of raw motion in the denoiser: a further call grows by the frames as the rollout with one does). It does not
+depend on the denoising steps beyond the calls that they hold, so all probes run at the fewest steps. The law is fitted
+once, on DRaFT; what another method has beyond it (a copy of the denoiser, a state) is read from one probe of its own.
+What the allocator reserves beyond the peak follows no law: the forecast takes the largest share of the probes.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,10 @@ class Law:
     sample: float
     """Bytes a sample with one call held, at `frames`."""
     call: float
-    """Bytes a sample that each further held call adds."""
+    """Bytes a sample that each further held call adds, at `frames`."""
+    call_linear: float
+    call_square: float
+    """What that grows by, as `linear` and `square`."""
     linear: float
     square: float
     """Bytes a sample by frames beyond `frames`, and by their square."""
@@ -38,8 +42,8 @@ class Law:
 
     def __call__(self, held: int, batch: int, frames: int) -> float:
         beyond = frames - self.frames
-        each = self.sample + (held - 1) * self.call + beyond * self.linear + beyond**2 * self.square
-        return self.fixed + batch * each
+        call = self.call + beyond * self.call_linear + beyond**2 * self.call_square
+        return self.fixed + batch * (self.sample + beyond * self.linear + beyond**2 * self.square + (held - 1) * call)
 
 
 def reference(case: Case, held: int, batch: int, frames: int) -> Case:
@@ -107,17 +111,22 @@ def fit(case: Case, simulator: Simulator) -> dict[str, Law]:
     scales = {scale: simulator.reading(probe).phases for scale, probe in _reference_probes(case).items()}
     (few, many), frames = PROBE_BATCHES, case.frames
     (base, more, called, near, far), lengths = scales.values(), [scale[2] for scale in scales][3:]
-    laws = {}
-    for phase in PHASES:
+    laws: dict[str, Law] = {}
+    for phase in PHASES:  # the rollout first, whose growth is that of a call
         sample = (more[phase] - base[phase]) / (many - few)
         # Through the two other frame counts: linear d + square d² is what each adds a sample.
         (d, e), (y, z) = [n - frames for n in lengths], [(at[phase] - base[phase]) / few for at in (near, far)]
         square = (z / e - y / d) / (e - d)
+        linear = y / d - square * d
+        call = (called[phase] - base[phase]) / few
+        one = laws.get("rollout", Law(0, sample, call, 0, 0, linear, square, frames))
         laws[phase] = Law(
             fixed=base[phase] - few * sample,
             sample=sample,
-            call=(called[phase] - base[phase]) / few,
-            linear=y / d - square * d,
+            call=call,
+            call_linear=call * one.linear / one.sample,
+            call_square=call * one.square / one.sample,
+            linear=linear,
             square=square,
             frames=frames,
         )
