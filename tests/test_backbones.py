@@ -18,6 +18,8 @@ from test_definitions import (
     scaled,
     total,
 )
+from test_savings import assert_same as same
+from test_savings import ragged, results
 from test_simulated import METHODS, bytes_of, tiny
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -165,6 +167,16 @@ def test_easytune_chain(problem):
     rewards = [problem.score(prediction) for prediction in predictions]
     terms = [derivative(reward, thetas[j]) for i, reward in enumerate(rewards) for j in range(i + 1)]
     assert_same(problem.gradients(plan_of("easytune:mode=chain")), total(terms))
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("method", ["draft", "draft-lv", "drtune:k=2", "easytune", "easytune:score=noisy"])
+def test_levers_of_memory_change_no_gradient(method, name):
+    """All together: motions in pieces of like length, calls computed again, with the sampler's own noise."""
+    rewards, gradients = results(ragged(method, PLAIN, None, name))
+    scored, found = results(ragged(method, "lean+score=2+train_mode=false", None, name))
+    same(scored, rewards)
+    same(found, gradients)
 
 
 @pytest.mark.parametrize("name", TINY)

@@ -36,9 +36,10 @@ LEVERS = [
 LENGTHS = (7, 3, 5, 1, 6)
 
 
-def ragged(method: str, spec: str, eta: float = 0.0) -> Run:
-    """A run in float64 of five motions of different lengths; dropout in the denoiser as the profile says."""
-    case = Case(method, backbone="mld-tiny", steps=4, batch=len(LENGTHS), frames=max(LENGTHS), profile=spec)
+def ragged(method: str, spec: str, eta: float | None = 0.0, backbone: str = "mld-tiny") -> Run:
+    """A run in float64 of five motions of different lengths; dropout in the denoiser as the profile says. eta: of DDIM
+    (None: the backbone's own sampler)."""
+    case = Case(method, backbone=backbone, steps=4, batch=len(LENGTHS), frames=max(LENGTHS), profile=spec)
     made = build(case, "cpu")
     for network in made.networks().values():
         network.double()
@@ -51,7 +52,9 @@ def ragged(method: str, spec: str, eta: float = 0.0) -> Run:
         tokens=batch.tokens.double(),
         frame_mask=mask,
     )
-    made.x, made.sampler = made.x.double(), ddim(case.steps, eta)
+    made.x = made.x.double()
+    if eta is not None:
+        made.sampler = ddim(case.steps, eta)
     made.updater = Recorder(torch.optim.SGD(made.backbone.denoiser.parameters(), lr=1e-2))
     return made
 
