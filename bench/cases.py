@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bench import labels
 from bench.meters import METERS
 from bench.profiles import LEVERS, profile
 from methods.errors import InputError, one_sentence
@@ -147,19 +148,26 @@ def published() -> list[Case]:
     return [Case(method) for method in TABLE]
 
 
+def at(method: str, total: int) -> str:
+    """A method of the published table at so many steps: DRTune trains a fifth of them, as 10 of 50; ReFL one of the
+    last ten, or of all where there are fewer."""
+    fitted = {"drtune": f"drtune:k={max(1, total // 5)}", "refl": f"refl:m={min(10, total)}"}
+    return spec(parse(fitted.get(method, method)))
+
+
+def backbones() -> list[Case]:
+    """Claim C10: the published table on every published backbone, at the steps that each is published with."""
+    return [Case(at(method, BACKBONES[name].steps), backbone=name) for name in labels.BACKBONES for method in TABLE]
+
+
 def frozen() -> list[Case]:
     """The same with the reward frozen."""
     return [replace(case, profile="frozen") for case in published()]
 
 
 def steps() -> list[Case]:
-    """Claim C5: memory against denoising steps. DRTune trains a fifth of the steps, as the table's 10 of 50."""
-    return [
-        Case(f"drtune:k={total // 5}" if method == "drtune" else method, steps=total)
-        for method in TABLE
-        if method != "refl"
-        for total in SWEEP_STEPS
-    ]
+    """Claim C5: memory against denoising steps."""
+    return [Case(at(method, total), steps=total) for method in TABLE if method != "refl" for total in SWEEP_STEPS]
 
 
 def trained() -> list[Case]:
@@ -173,7 +181,7 @@ def variants() -> list[Case]:
 
 def quick() -> list[Case]:
     """Every method once, at 10 steps: a look in under a minute and a half."""
-    return [Case(method if method != "drtune" else "drtune:k=2", steps=10) for method in TABLE]
+    return [Case(at(method, 10), steps=10) for method in TABLE]
 
 
 def gate() -> list[Case]:
@@ -188,12 +196,13 @@ def levers() -> list[Case]:
 
 def default() -> list[Case]:
     """Everything that the report's verdicts need."""
-    matrices = (published, frozen, steps, trained, variants)
+    matrices = (published, frozen, steps, trained, variants, backbones)
     return list(dict.fromkeys(case for matrix in matrices for case in matrix()))
 
 
 MATRICES = {
-    matrix.__name__: matrix for matrix in (default, quick, published, frozen, steps, trained, variants, levers, gate)
+    matrix.__name__: matrix
+    for matrix in (default, quick, published, frozen, steps, trained, variants, levers, backbones, gate)
 }
 
 

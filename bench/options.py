@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench import step_time
-from bench.cases import MATRICES, TABLE, Case, matrix
+from bench.cases import MATRICES, TABLE, Case, at, matrix
 from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.memory import MemoryRuns
@@ -308,7 +308,8 @@ def timed_cases(config: pytest.Config) -> list[Case]:
         step_time.default_scale(quick=config.getoption("matrix") == "quick", backbone=backbone),
         **{name: value for name, value in scale.items() if value is not None},
     )
-    cases = [replace(base, method=method) for method in config.getoption("method") or TABLE]
+    methods = config.getoption("method") or [at(method, base.steps) for method in TABLE]
+    cases = [replace(base, method=method) for method in methods]
     for case in cases:
         draw_plan(case)
     return cases

@@ -113,7 +113,8 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     torch.manual_seed(case.seed)
     of_backbone, of_reward = pair(case.backbone, case.reward)
     with device:
-        backbone, reward = of_backbone.build(), of_reward.build()
+        backbone, sampler = of_backbone.at(case.steps)
+        reward = of_reward.build()
     backbone.denoiser.train(switches.train_mode)
     for network in frozen_networks(of_backbone, backbone):
         network.requires_grad_(False).eval()
@@ -137,7 +138,7 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
         plan,
         backbone,
         reward,
-        case.sampler(),
+        sampler,
         batch,
         backbone.initial_state(batch, generator),
         Updater(optimizer, check_finite=with_data),

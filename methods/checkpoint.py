@@ -10,6 +10,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import safe_open
@@ -19,12 +20,13 @@ from torch import Tensor, nn
 from methods.errors import InputError
 from methods.files import write_atomically
 from methods.interface import Backbone
+from methods.registry import BACKBONES
 
 WRAPPERS = ("state_dict", "model_avg", "model")
 """Keys under which torch files have a state dict: a checkpoint's of training, an average of weights before these."""
 
-MLD_OTHERS = ("t2m_", "text_encoder.", "reward_model.")
-"""What a published MLD checkpoint holds beside the backbone: the evaluator, a text encoder, EasyTune's reward."""
+BESIDE = ("t2m_", "text_encoder.", "clip_model.", "reward_model.")
+"""What a published checkpoint holds beside the backbone: the evaluator, a text encoder, EasyTune's reward."""
 
 
 class CheckpointError(InputError):
@@ -173,18 +175,28 @@ def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def load(
-    module: nn.Module, path: Path | str, prefix: str = "", others: tuple[str, ...] = (), fixed: tuple[str, ...] = ()
-) -> None:
+def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[str, ...] = ()) -> None:
     """Loads the weights of `module` from the keys of a checkpoint that begin with `prefix`.
 
-    Every weight must be there in its shape, and nothing else, except keys that begin with one of `others`. Those that
-    end in one of `fixed`, which no training changes, are left as they are.
-    CheckpointError names what is missing, unexpected or of another shape; the module is unchanged then.
+    Every weight must be there in its shape, and nothing else, except keys that begin with one of `others`.
+    CheckpointError names what is missing, unexpected or of another shape, and which backbone the file looks like; the
+    module is unchanged then.
     """
-    state = {key.removeprefix(prefix): value for key, value in read(path).items() if key.startswith(prefix)}
-    own = {key: value for key, value in module.state_dict().items() if not key.endswith(fixed)}
-    read_keys = (key for key in state if not key.endswith(fixed) and (key in own or not key.startswith(others)))
+    _fill(module, read(path), path, prefix, others)
+
+
+def _fill(
+    module: nn.Module,
+    content: Mapping[str, Tensor],
+    path: Path | str,
+    prefix: str = "",
+    others: tuple[str, ...] = (),
+    fixed: frozenset[str] = frozenset(),
+) -> None:
+    """`fixed`: keys that are left as they are, whether the file has them or not."""
+    state = {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
+    own = {key: value for key, value in module.state_dict().items() if key not in fixed}
+    read_keys = (key for key in state if key not in fixed and (key in own or not key.startswith(others)))
     found = {key: state[key] for key in read_keys}
     problems = {
         "missing": [key for key in own if key not in found],
@@ -197,19 +209,41 @@ def load(
     }
     if any(problems.values()):
         listed = "; ".join(f"{what}: {_listed(keys)}" for what, keys in problems.items() if keys)
-        raise CheckpointError(f"{path} does not fit {type(module).__name__}: {listed}")
+        another = looks_like(content, module)
+        hint = f"; it looks like backbone {another!r}: build that one" if another else ""
+        raise CheckpointError(f"{path} does not fit {type(module).__name__}: {listed}{hint}")
     module.load_state_dict(found, strict=not fixed)
 
 
-def load_mld(backbone: nn.Module, path: Path | str) -> None:
-    """Loads a published MLD checkpoint (`vae.*`, `denoiser.*`; its evaluator and text encoder are left out)."""
-    load(backbone, path, others=MLD_OTHERS)
+def looks_like(state: Mapping[str, Tensor], module: nn.Module) -> str | None:
+    """Name of the registered backbone that weights look most like, by names and shapes, if more than like `module`;
+    None where they share less than half with any."""
+    found = _layout({key: value for key, value in state.items() if not key.startswith(BESIDE)})
+
+    def likeness(network: object) -> float:
+        own = _layout(network.state_dict()) if isinstance(network, nn.Module) else set()
+        return len(own & found) / len(own | found)
+
+    with torch.device("meta"):  # nothing but names and shapes is made
+        backbones = {name: entry.build() for name, entry in BACKBONES.items()}
+    likenesses = {name: max(likeness(known), likeness(known.denoiser)) for name, known in backbones.items()}
+    best = max(likenesses, key=likenesses.__getitem__)
+    return best if likenesses[best] > max(likeness(module), 0.5) else None
 
 
-def load_mdm(backbone: Backbone, path: Path | str) -> None:
-    """Loads a published MDM checkpoint (the denoiser's keys without prefix; CLIP, and the fixed positions, are left
-    out), of a run with averaged weights these."""
-    load(backbone.denoiser, path, others=("clip_model.",), fixed=(".pe",))
+def _layout(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size]]:
+    return {(key, value.shape) for key, value in state.items()}
+
+
+def load_backbone(backbone: Backbone, path: Path | str) -> None:
+    """Loads a published checkpoint into a backbone of the same layout: its networks by name (`vae.*`, `denoiser.*`), or
+    without a prefix where the denoiser is all there is, as MDM's are. What else is in it is left out (BESIDE), and so
+    are buffers, which no training changes: MDM's fixed positions. CheckpointError as `load`."""
+    content = read(path)
+    bare = len(backbone.networks()) == 1 and not any(key.startswith("denoiser.") for key in content)
+    module = backbone.denoiser if bare else cast(nn.Module, backbone)
+    fixed = frozenset(name for name, _ in module.named_buffers(remove_duplicate=False))
+    _fill(module, content, path, others=BESIDE, fixed=fixed)
 
 
 def load_spm(reward: nn.Module, path: Path | str) -> None:

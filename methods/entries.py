@@ -33,6 +33,13 @@ class BackboneEntry:
     steps: int = 50
     """Denoising steps that it is published with."""
 
+    def at(self, steps: int) -> tuple[Backbone, Sampler]:
+        """One with random weights and the sampler of so many steps, which it is told if it has an attribute `steps`."""
+        backbone, sampler = self.build(), self.sampler(steps)
+        if hasattr(backbone, "steps"):
+            backbone.steps = steps
+        return backbone, sampler
+
 
 @dataclass(frozen=True)
 class RewardEntry:

@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import TypeVar
 
 from methods.alignprop import AlignProp
-from methods.backbones import flow, mdm, mld
+from methods.backbones import flow, mdm, mld, motionlcm
 from methods.draft import DRaFT, DRaFTLV
 from methods.drtune import DRTune
 from methods.easytune import EasyTune
@@ -34,6 +34,14 @@ METHODS: dict[str, type] = {
 BACKBONES: dict[str, BackboneEntry] = {
     "mld": mld.entry(mld.MldConfig(), reward="spm"),
     "mld-tiny": mld.entry(mld.TINY, reward="spm-tiny"),
+    "mld-original": mld.entry(mld.ORIGINAL, reward="spm"),
+    "mld-original-tiny": mld.entry(mld.ORIGINAL_TINY, reward="spm-tiny"),
+    "mldpp": mld.entry(mld.PLUS, reward="spm"),
+    "mldpp-tiny": mld.entry(mld.PLUS_TINY, reward="spm-tiny"),
+    "motionlcm": motionlcm.entry(motionlcm.V1, reward="spm"),
+    "motionlcm-tiny": motionlcm.entry(motionlcm.TINY, reward="spm-tiny"),
+    "motionlcm-v2": motionlcm.entry_v2(motionlcm.V2, reward="spm"),
+    "motionlcm-v2-tiny": motionlcm.entry_v2(motionlcm.V2_TINY, reward="spm-tiny"),
     "mdm": mdm.entry(mdm.MdmConfig(), reward="spm"),
     "mdm-tiny": mdm.entry(mdm.TINY, reward="spm-tiny"),
     "flow": flow.entry(mdm.MdmConfig(), reward="spm"),

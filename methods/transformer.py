@@ -177,14 +177,32 @@ def timestep_features(timestep: Tensor, width: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-class TimestepEmbedding(nn.Module):
-    """`[B]` timesteps to `[B, width]`: sinusoidal features of size `features`, then a two-layer SiLU network."""
+def guidance_features(scale: float, width: int, device: torch.device | None = None) -> Tensor:
+    """Sinusoidal features of a guidance scale: `[1, width]`, sines first, of 1000 (scale - 1), as latent consistency
+    models have them (Luo et al. 2023, arXiv 2310.04378)."""
+    half = width // 2
+    exponent = -math.log(10000) / (half - 1) * torch.arange(half, device=device, dtype=torch.float32)
+    # Angles reach thousands: where machines round an exponential of float32 differently, a feature differs by 5e-4.
+    angle = 1000 * (scale - 1) * exponent.double().exp().float()
+    return torch.cat([angle.sin(), angle.cos()])[None]
 
-    def __init__(self, features: int, width: int):
+
+class TimestepEmbedding(nn.Module):
+    """`[B]` timesteps to `[B, width]`: sinusoidal features of size `features`, then a two-layer SiLU network.
+
+    `guidance`: size of the features of a guidance scale, projected and added to the timestep's; 0 for none.
+    """
+
+    def __init__(self, features: int, width: int, guidance: int = 0):
         super().__init__()
         self.linear_1 = nn.Linear(features, width)
+        if guidance:
+            self.cond_proj = nn.Linear(guidance, features, bias=False)
         self.linear_2 = nn.Linear(width, width)
 
-    def forward(self, timestep: Tensor) -> Tensor:
+    def forward(self, timestep: Tensor, guidance: float | None = None) -> Tensor:
         features = timestep_features(timestep, self.linear_1.in_features).to(self.linear_1.weight.dtype)
+        if guidance is not None:
+            scale = guidance_features(guidance, self.cond_proj.in_features, timestep.device)
+            features = features + self.cond_proj(scale.to(features.dtype))
         return self.linear_2(F.silu(self.linear_1(features)))

@@ -127,7 +127,7 @@ def kinds(base, tmp_path_factory) -> dict[str, list[Kind]]:
             kind(
                 "mld.safetensors",
                 lambda path: checkpoint.save(backbone, path),
-                weights(backbone, checkpoint.load_mld),
+                weights(backbone, checkpoint.load_backbone),
             ),
             kind("data.safetensors", lambda path: checkpoint.save_tensors(made[0], path, "clips", made[1]), clips),
         ],
@@ -135,7 +135,7 @@ def kinds(base, tmp_path_factory) -> dict[str, list[Kind]]:
             kind(
                 "mld.ckpt",
                 lambda path: torch.save({"state_dict": backbone.state_dict()}, path),
-                weights(backbone, checkpoint.load_mld),
+                weights(backbone, checkpoint.load_backbone),
             ),
             kind(
                 "spm.pt",

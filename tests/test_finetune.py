@@ -23,7 +23,7 @@ from bench.alignment.prompts import training_prompts
 from bench.world import load as load_world
 from methods import Batch, ddim
 from methods.backbones import mld
-from methods.checkpoint import load, load_mld, read
+from methods.checkpoint import load, load_backbone, read
 from methods.errors import InputError
 from methods.finetune import CHECKPOINT, FinetuneConfig, FinetuneError, Run, finetune, linear_warm_up
 
@@ -358,7 +358,7 @@ def test_the_result_is_in_the_published_layout(tmp_path):
     run = finetune(config, backbone, Still(), ddim(STEPS), lambda *_: batch)
     denoiser, published, told = run.save(tmp_path)
     other = mld.Mld(mld.TINY)
-    load_mld(other, published)
+    load_backbone(other, published)
     for name, value in backbone.state_dict().items():
         assert torch.equal(other.state_dict()[name], value)
     load(other.denoiser, denoiser)

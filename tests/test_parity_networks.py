@@ -1,18 +1,22 @@
-"""The MLD networks and the text-motion reward compute what the published implementations compute."""
+"""The latent backbones' networks and the text-motion reward compute what the published implementations compute."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
 from parity.vectors import deviation, filled, given, length_mask, load, randn
+from torch import nn
 from torch.nn import functional as F
 
-from methods.backbones import mdm
+from methods.backbones import mdm, mld, motionlcm
 from methods.backbones.mdm import Mdm, MdmConfig, MdmDenoiser
 from methods.backbones.mld import TINY, Mld, MldConfig, MldDenoiser, MldVae
+from methods.errors import InputError
 from methods.interface import Batch
+from methods.registry import BACKBONES
 from methods.rewards.spm import Spm, sample
-from methods.transformer import ATTENTION_KERNELS, set_attention_kernel
+from methods.transformer import ATTENTION_KERNELS, guidance_features, set_attention_kernel
 
 CASES = ["c0", "c1", "c2"]
 both_kernels = pytest.mark.parametrize("kernel", ATTENTION_KERNELS)
@@ -24,14 +28,24 @@ TIED = (
 )
 
 
-@pytest.fixture(scope="module")
-def denoiser():
-    return filled(lambda: MldDenoiser(MldConfig()))
+DENOISERS = {
+    "mld_denoiser_1x256": MldConfig(),
+    "mldpp_denoiser_16x32": mld.PLUS,
+    "motionlcm_denoiser_1x256": motionlcm.V1,
+    "motionlcm_v2_denoiser_16x32": motionlcm.V2,
+}
+VAES = {"mld_vae_1x256": MldConfig(), "mldpp_vae_16x32": mld.PLUS}
+"""Of each set of vectors, the network's sizes."""
 
 
-@pytest.fixture(scope="module")
-def vae():
-    return filled(lambda: MldVae(MldConfig()))
+@cache
+def denoiser(config: MldConfig) -> nn.Module:
+    return filled(lambda: MldDenoiser(config))
+
+
+@cache
+def vae(config: MldConfig) -> nn.Module:
+    return filled(lambda: MldVae(config))
 
 
 @pytest.fixture(scope="module")
@@ -48,24 +62,24 @@ def spm():
     return filled(Spm, TIED)
 
 
-@pytest.mark.parametrize(
-    ("fixture", "name"),
-    [
-        ("denoiser", "mld_denoiser_1x256"),
-        ("vae", "mld_vae_1x256"),
-        ("mdm_denoiser", "mdm_trans_enc_512"),
-        ("spm", "spm"),
-    ],
-)
-def test_weights_are_those_of_the_published_modules(request, fixture, name):
+def check_weights(network: nn.Module, check: dict, filled: int) -> None:
     """The state-dict names and shapes are the published ones: they decide every number that the rule fills in."""
-    state = request.getfixturevalue(fixture).state_dict()
-    expected = load(name).meaning["weights"]
+    state = network.state_dict()
     values = torch.cat([value.flatten().double() for value in state.values()])
-    assert len(state) == expected["filled"] + len(expected["own_value"])
-    assert len(values) == expected["check"]["n"]
-    assert values.sum().item() == pytest.approx(expected["check"]["sum"], rel=1e-8)
-    assert values.abs().sum().item() == pytest.approx(expected["check"]["abs_sum"], rel=1e-8)
+    assert len(state) == filled
+    assert len(values) == check["n"]
+    assert values.sum().item() == pytest.approx(check["sum"], rel=1e-8)
+    assert values.abs().sum().item() == pytest.approx(check["abs_sum"], rel=1e-8)
+
+
+@pytest.mark.parametrize("name", [*DENOISERS, *VAES, "mdm_trans_enc_512", "spm"])
+def test_weights_are_those_of_the_published_modules(request, name):
+    if fixture := {"mdm_trans_enc_512": "mdm_denoiser", "spm": "spm"}.get(name):
+        network = request.getfixturevalue(fixture)
+    else:
+        network = denoiser(DENOISERS[name]) if name in DENOISERS else vae(VAES[name])
+    expected = load(name).meaning["weights"]
+    check_weights(network, expected["check"], expected["filled"] + len(expected["own_value"]))
 
 
 def test_tied_keys_are_those_of_the_published_reward():
@@ -74,35 +88,73 @@ def test_tied_keys_are_those_of_the_published_reward():
 
 @both_kernels
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", DENOISERS)
 @torch.no_grad()
-def test_denoiser(denoiser, case, kernel):
-    """One timestep for all or one each, one text token or several."""
-    set_attention_kernel(denoiser, kernel)
-    vectors = load("mld_denoiser_1x256")
+def test_denoiser(name, case, kernel):
+    """One timestep for all or one each, one text token or several; the guidance scale, where it is embedded."""
+    network = denoiser(DENOISERS[name])
+    set_attention_kernel(network, kernel)
+    vectors = load(name)
     inputs = {name: given(spec) for name, spec in vectors.cases[case]["inputs"].items()}
-    timestep = inputs["timestep"].expand(len(inputs["sample"]))
-    out = denoiser(inputs["sample"], timestep, inputs["encoder_hidden_states"])
-    assert vectors.cases[case]["outputs"] == ["out"]
-    assert deviation(out, vectors.output(case, "out"), vectors.meaning["tolerance"]) <= 1
+    sample, guidance = inputs["sample"], inputs.get("guidance_scale")
+    timestep, text = inputs["timestep"].expand(len(sample)), inputs["encoder_hidden_states"]
+    scale = () if guidance is None else (guidance.item(),)
+    got = {"out": network(sample, timestep, text, *scale)}
+    if scale:
+        got["timestep_cond"] = guidance_features(*scale, width=motionlcm.FEATURES).expand(len(sample), -1)
+    assert sorted(got) == sorted(vectors.cases[case]["outputs"])
+    for name, value in got.items():
+        assert deviation(value, vectors.output(case, name), vectors.meaning["tolerance"]) <= 1, name
 
 
 @both_kernels
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", VAES)
 @torch.no_grad()
-def test_vae(vae, case, kernel):
+def test_vae(name, case, kernel):
     """Posterior, its sample with the given noise, and motions decoded from two latents; padded frames included."""
-    set_attention_kernel(vae, kernel)
-    vectors = load("mld_vae_1x256")
+    network = vae(VAES[name])
+    set_attention_kernel(network, kernel)
+    vectors = load(name)
     inputs = {name: given(spec) for name, spec in vectors.cases[case]["inputs"].items()}
     mask = inputs["mask"]
-    mean, std = vae.encode(inputs["features"], mask)
+    mean, std = network.encode(inputs["features"], mask)
     latent = mean + std * inputs["eps"].transpose(0, 1)  # published latents are token-first, [n, B, d]
     got = {
         "mu": mean.transpose(0, 1),
         "std": std.transpose(0, 1),
         "latent": latent,
-        "decoded_from_z": vae.decode(inputs["z_decode"], mask),
-        "decoded_from_latent": vae.decode(latent, mask),
+        "decoded_from_z": network.decode(inputs["z_decode"], mask),
+        "decoded_from_latent": network.decode(latent, mask),
+    }
+    assert sorted(got) == sorted(vectors.cases[case]["outputs"])
+    for name, value in got.items():
+        assert deviation(value, vectors.output(case, name), vectors.meaning["tolerance"]) <= 1, name
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_the_authors_own_mld(case):
+    """Its latents are token-first everywhere, `[1, B, d]`; its table of positions is filled, and never read."""
+    vectors = load("mld_original_1x256")
+    networks = {"vae": vae(mld.ORIGINAL), "denoiser": denoiser(mld.ORIGINAL)}
+    for name, network in networks.items():
+        weights = vectors.meaning["weights"]
+        check_weights(network, weights[f"check_{name}"], weights[name]["filled"])
+        set_attention_kernel(network, "explicit")
+    inputs = vectors.cases[case]["inputs"]
+    features, z, sample, text, timestep = (
+        given(inputs[name]) for name in ("features", "z_decode", "sample", "text", "timestep")
+    )
+    mask = length_mask(inputs["lengths"], features.shape[1])
+    mean, std = networks["vae"].encode(features, mask)
+    latent = mean + std * randn(inputs["eps"], (1, *mean.shape[::2])).transpose(0, 1)
+    got = {
+        "mu": mean.transpose(0, 1),
+        "std": std.transpose(0, 1),
+        "latent": latent.transpose(0, 1),
+        "decoded_from_z": networks["vae"].decode(z.transpose(0, 1), mask),
+        "denoiser_out": networks["denoiser"](sample, timestep.expand(len(sample)), text),
     }
     assert sorted(got) == sorted(vectors.cases[case]["outputs"])
     for name, value in got.items():
@@ -291,3 +343,30 @@ def test_guided_prediction_decoding_and_initial_state():
     assert torch.equal(motion.abs().sum(-1) > 0, batch.frame_mask)
     assert mld.networks()["denoiser"] is mld.denoiser
     assert {name.split(".")[0] for name in mld.state_dict()} == {"vae", "denoiser"}
+
+
+@pytest.mark.parametrize(
+    ("name", "scales"),
+    [("motionlcm-tiny", {1: 7.5, 2: 7.5, 4: 7.5}), ("motionlcm-v2-tiny", {1: 8.0, 2: 12.5, 4: 13.5})],
+)
+@torch.no_grad()
+def test_motionlcm_is_told_the_guidance_of_its_steps(name, scales):
+    """In one call, which never sees the empty prompt; version 2 has no other number of steps."""
+    entry = BACKBONES[name]
+    batch = Batch(
+        text=torch.randn(3, *entry.text),
+        null_text=torch.full((1, *entry.text), torch.nan),
+        tokens=torch.zeros(3, 1, 1),
+        token_mask=torch.ones(3, 1, dtype=torch.bool),
+        frame_mask=length_mask([8, 5, 1], 8),
+    )
+    for steps, scale in scales.items():
+        backbone, sampler = entry.at(steps)
+        backbone.denoiser.eval()
+        x, timestep = backbone.initial_state(batch), sampler[0].timestep
+        told = backbone.denoiser(x, torch.full((3,), timestep), batch.text, scale)
+        assert torch.equal(backbone.predict(x, timestep, batch), told)
+        assert not torch.allclose(told, backbone.denoiser(x, torch.full((3,), timestep), batch.text, scale + 1))
+    if name == "motionlcm-v2-tiny":
+        with pytest.raises(InputError, match="1, 2, 4"):
+            entry.at(3)

@@ -29,7 +29,7 @@ from bench.report.figures.plans import cells
 from bench.units import GIB
 
 ROOT = Path(__file__).parent.parent
-FIGURES = {"peaks", "base", "steps", "split", "timeline", "plans", "step_time"}
+FIGURES = {"peaks", "base", "backbones", "steps", "split", "timeline", "plans", "step_time"}
 
 
 def sample() -> list[Record]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_backbones import TINY
 from test_plans import QUICK, drawn
 from test_simulated import METHODS, bytes_of, tiny
 from toys import FRAMES, Recorder, ToyReward, run, toy, toy_batch
@@ -36,9 +37,9 @@ LEVERS = [
 LENGTHS = (7, 3, 5, 1, 6)
 
 
-def ragged(method: str, spec: str, eta: float | None = 0.0, backbone: str = "mld-tiny") -> Run:
-    """A run in float64 of five motions of different lengths; dropout in the denoiser as the profile says. eta: of DDIM
-    (None: the backbone's own sampler)."""
+def ragged(method: str, spec: str, eta: float | None = None, backbone: str = "mld-tiny") -> Run:
+    """A run in float64 of five motions of different lengths, by the backbone's sampler, or by DDIM with this eta;
+    dropout in the denoiser as the profile says."""
     case = Case(method, backbone=backbone, steps=4, batch=len(LENGTHS), frames=max(LENGTHS), profile=spec)
     made = build(case, "cpu")
     for network in made.networks().values():
@@ -86,6 +87,17 @@ def test_every_method_has_the_plain_rollouts_loss_and_gradient(method, eta):
             scored, found = results(ragged(method, spec, eta))
             assert_same(scored, rewards)
             assert_same(found, gradients)
+
+
+@pytest.mark.parametrize("backbone", TINY)
+def test_every_method_has_the_same_gradient_on_every_backbone(backbone):
+    """The recipe against the plain rollout, with dropout in the denoiser."""
+    for method in METHODS:
+        rewards, gradients = results(ragged(method, PLAIN, backbone=backbone))
+        assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6, method
+        scored, found = results(ragged(method, "lean+score=2", backbone=backbone))
+        assert_same(scored, rewards)
+        assert_same(found, gradients)
 
 
 @QUICK
