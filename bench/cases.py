@@ -59,8 +59,8 @@ class Case:
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if not least <= value <= most:
-                told = f"at least {least}" if value < least and name in ("batch", "seed") else f"{least} to {most}"
-                raise InputError(f"{name} must be {told}, not {value}")
+                allowed = f"at least {least}" if value < least and name in ("batch", "seed") else f"{least} to {most}"
+                raise InputError(f"{name} must be {allowed}, not {value}")
         profile(self.profile)
         object.__setattr__(self, "method", spec(self.resolve()))  # one spelling, so that ids are stable
 
