@@ -20,6 +20,7 @@ from methods import (
     Score,
     Step,
     Updater,
+    easytune,
     lora,
     rollout,
     sample,
@@ -109,6 +110,12 @@ def draw_plan(case: Case) -> Plan:
     if not isinstance(plan, Plan):
         raise InputError(f"{case.method} makes no plan of {case.steps} steps: it returns a {type(plan).__name__}")
     return plan
+
+
+def caveat(case: Case) -> str:
+    """What the theory has against a case that can be planned, in a sentence; empty where it has nothing."""
+    said = easytune.caveat(draw_plan(case), case.sampler())
+    return f"{case.method} on {case.backbone}: {said}" if said else ""
 
 
 def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run:

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.cases import Case
+from bench.meters import simulated
 from bench.plan import draws, frontier, headroom, size
 from bench.plan.axes import Axis
+from bench.plan.forecast import fit
 from bench.plan.headroom import Budget
 from bench.plan.memory import Memory
 from bench.plan.search import Confirmation, largest
@@ -117,6 +120,16 @@ def test_a_random_method_is_planned_for_the_draw_that_holds_the_most():
     assert draws.held(draws.worst(case)) == 6
     for fixed in ("draft", "refl:m=2", "drtune:k=2"):
         assert not draws.is_random(fixed, 6)
+
+
+@pytest.mark.parametrize("backbone", ["mld-tiny", "mdm-tiny"])
+def test_the_law_holds_where_calls_grow_with_the_frames_and_where_they_do_not(backbone):
+    """More calls and more frames than any probe has, both at once."""
+    case = Case("draft", backbone, steps=4, batch=64, frames=60)
+    laws = fit(case, SimpleNamespace(reading=simulated.measure))
+    peaks = simulated.measure(replace(case, method="draft:k=3", frames=120, batch=256)).phases
+    for phase, law in laws.items():
+        assert law(3, 256, 120) == pytest.approx(peaks[phase], rel=0.01), phase
 
 
 def test_k_is_an_axis_only_where_it_changes_the_calls_held():

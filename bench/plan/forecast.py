@@ -1,12 +1,13 @@
 """The law behind a peak, from a few small simulations.
 
 The peak of each phase is, wherever activations dominate, fixed bytes (weights, optimiser state) and bytes a sample;
-those are affine in the denoiser calls held and quadratic in the frames (explicit attention in decode and reward). It
-does not depend on the denoising steps beyond the calls that they hold, so all probes run at the fewest steps. Where
-motions are scored in pieces, frames count for the motions of one piece alone, and in a batch of many pieces scoring
-needs less than the denoiser's backward: the larger of the two is the peak. The law is fitted once, on DRaFT; what
-another method has beyond it (a copy of the denoiser, a state) is read from one probe of that method. What the allocator
-reserves beyond the peak follows no law: the forecast takes the larger share of the two probes that are nearest in size.
+those are affine in the denoiser calls held and quadratic in the frames (explicit attention in decode and reward, and of
+a model of raw motion in the denoiser: a further call grows by the frames as the rollout with one does). It does not
+depend on the denoising steps beyond the calls that they hold, so all probes run at the fewest steps. Where motions are
+scored in pieces, frames count for the motions of one piece alone, and in a batch of many pieces scoring needs less than
+the denoiser's backward: the larger of the two is the peak. The law is fitted once, on DRaFT; what another method has
+beyond it (a copy of the denoiser, a state) is read from one probe of that method. What the allocator reserves beyond
+the peak follows no law: the forecast takes the larger share of the two probes that are nearest in size.
 """
 
 import math
@@ -55,8 +56,8 @@ class Law:
     denoising: Line
     """With two calls held, in a batch of many pieces (with one, autograd stops at the weights: 2% less under `lean`);
     nothing where the batch is one."""
-    call: float
-    """Bytes a sample that each further held call adds."""
+    call: tuple[float, ...]
+    """Bytes a sample that each further held call adds, then a frame and a squared frame."""
     linear: float
     square: float
     """Bytes of each motion that is scored at once, a frame and a squared frame."""
@@ -65,8 +66,9 @@ class Law:
 
     def __call__(self, held: int, batch: int, frames: int) -> float:
         scored = scored_at_once(self.piece, batch) * (frames * self.linear + frames**2 * self.square)
-        scoring = self.scoring(batch) + scored + batch * (held - 1) * self.call
-        return max(scoring, self.denoising(batch) + batch * max(held - 2, 0) * self.call)
+        call = sum(part * frames**power for power, part in enumerate(self.call))
+        scoring = self.scoring(batch) + scored + batch * (held - 1) * call
+        return max(scoring, self.denoising(batch) + batch * max(held - 2, 0) * call)
 
 
 def scored_at_once(piece: int, batch: int) -> int:
@@ -146,8 +148,8 @@ def fit(case: Case, simulator: Simulator) -> dict[str, Law]:
     scales = {scale: simulator.reading(probe).phases for scale, probe in _reference_probes(case).items()}
     piece, frames, few = profile(case.profile).score, case.frames, _batches(case)[0][0]
     *batches, called, near, far = scales.items()
-    laws = {}
-    for phase in PHASES:
+    laws: dict[str, Law] = {}
+    for phase in PHASES:  # the rollout first, whose growth is that of a call
         base = batches[0][1][phase]
         # Through the two other frame counts: linear d + square d² is what each adds a motion.
         (d, y), (e, z) = (
@@ -158,10 +160,14 @@ def fit(case: Case, simulator: Simulator) -> dict[str, Law]:
         motion = frames * linear + frames**2 * square
         scoring = [(n, at[phase] - scored_at_once(piece, n) * motion) for (_, n, _), at in batches[:2]]
         denoising = [(n, float(at[phase])) for (_, n, _), at in batches[2:]]
+        line, call = Line.through(*scoring), (called[1][phase] - base) / few
+        if not laws:
+            parts = (1.0, 0.0, 0.0) if piece else (line.sample, linear, square)
+            whole = sum(part * frames**power for power, part in enumerate(parts))
         laws[phase] = Law(
-            scoring=Line.through(*scoring),
+            scoring=line,
             denoising=Line.through(*denoising) if denoising else Line(),
-            call=(called[1][phase] - base) / few,
+            call=tuple(call * part / whole for part in parts),
             linear=linear,
             square=square,
             piece=piece,

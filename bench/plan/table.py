@@ -11,6 +11,7 @@ from bench.plan.frontier import Curve
 from bench.plan.headroom import Budget
 from bench.plan.planner import Answer
 from bench.plan.search import Limit
+from bench.setup import caveat
 from bench.units import GIB, gib
 from methods.rollout import PHASES
 
@@ -29,6 +30,7 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
             "",
             *_aligned([head, *(_row(answer, unit) for answer in answers)], words=(0, len(head) - 2, len(head) - 1)),
             "",
+            *filter(None, (caveat(answer.case) for answer in answers)),
             *_headroom(budget, case),
             "",
             _provenance(case, quick, simulations),
