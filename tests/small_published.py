@@ -1,12 +1,10 @@
 """A published world in miniature: published names, layouts and file formats, random weights, procedural clips.
 
-Importing it registers a backbone, a reward and TMR that read HumanML3D's 263 features and are small otherwise; the
-evaluator has its published size.
+Its backbone, reward and TMR are those of small_models, which has to be imported; the evaluator has its published size.
 """
 
 import json
 import pickle
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from bench.motion.evaluator import Evaluator
 from bench.motion.glove import KINDS
 from bench.world import procedural
 from bench.world.content import SEED, clip_features
-from methods import BACKBONES, register_backbone, register_reward
+from methods import BACKBONES, REWARDS
 from methods.backbones import mld
 from methods.rewards import spm, tmr
 
@@ -26,11 +24,6 @@ SENTENCE, TOKEN = mld.TINY.text_width, spm.TINY.token_width
 """Widths of the text encoder that backbone and reward share."""
 LENGTHS = {"long": 230, "short": 30}
 """Of two clips that the published loaders leave out."""
-
-if "mld-small" not in BACKBONES:
-    register_reward("spm-small", spm.entry(replace(spm.TINY, features=263), sentences=SENTENCE))
-    register_reward("tmr-small", tmr.entry(replace(tmr.TINY, features=263)))
-    register_backbone("mld-small", mld.entry(replace(mld.TINY, features=263), reward="spm-small"))
 
 
 class MadeUp:
@@ -58,7 +51,9 @@ def write(folder: Path, monkeypatch, clips: int = 40) -> Path:
     """The folder, complete; captions are encoded already, by MadeUp."""
     torch.manual_seed(0)
     data(folder / "HumanML3D", clips)
-    backbone, reward = BACKBONES["mld-small"].build(), spm.Spm(replace(spm.TINY, features=263))
+    backbone, reward, judge = (
+        entry.build() for entry in (BACKBONES["mld-small"], REWARDS["spm-small"], REWARDS["tmr-small"])
+    )
     # As EasyTune saves a fine-tuned MLD: the reward and the evaluator beside it.
     others = {f"reward_model.{key}": value for key, value in reward.state_dict().items()}
     others["t2m_textencoder.hidden"] = torch.zeros(2, 1, 512)
@@ -68,7 +63,6 @@ def write(folder: Path, monkeypatch, clips: int = 40) -> Path:
     (folder / "t2m").mkdir()
     torch.save({**networks, "epoch": 5}, folder / "t2m" / "finest.tar")
     glove(folder / "glove")
-    judge = tmr.Tmr(replace(tmr.TINY, features=263))
     (folder / "last_weights").mkdir()
     for name, network in judge.named_children():
         torch.save(network.state_dict(), folder / "last_weights" / f"{name}.pt")
