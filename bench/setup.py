@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.cases import Case
 from bench.profiles import Profile, profile
-from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, rollout, sample, trajectory
+from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, easytune, rollout, sample, trajectory
 from methods.entries import BackboneEntry, example_batch
 from methods.errors import InputError, one_sentence
 from methods.memory import Piece, Savings
@@ -95,6 +95,12 @@ def draw_plan(case: Case) -> Plan:
     if not isinstance(plan, Plan):
         raise InputError(f"{case.method} makes no plan of {case.steps} steps: it returns a {type(plan).__name__}")
     return plan
+
+
+def caveat(case: Case) -> str:
+    """What the theory has against a case that can be planned, in a sentence; empty where it has nothing."""
+    said = easytune.caveat(draw_plan(case), case.sampler())
+    return f"{case.method} on {case.backbone}: {said}" if said else ""
 
 
 def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run:
