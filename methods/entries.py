@@ -34,10 +34,10 @@ class BackboneEntry:
     """Denoising steps that it is published with."""
 
     def at(self, steps: int) -> tuple[Backbone, Sampler]:
-        """One with random weights and the sampler of so many steps, which it is told if it has an attribute `steps`."""
+        """One with random weights, told the number of steps where it asks for it, and the sampler of so many."""
         backbone, sampler = self.build(), self.sampler(steps)
-        if hasattr(backbone, "steps"):
-            backbone.steps = steps
+        if hasattr(backbone, "denoising_steps"):
+            backbone.denoising_steps = steps
         return backbone, sampler
 
 

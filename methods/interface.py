@@ -53,7 +53,7 @@ class Batch:
 class Backbone(Protocol):
     """A pre-trained text-to-motion diffusion model.
 
-    What it may have beside: `steps`, set to the number of denoising steps, where its guidance depends on them.
+    What it may have beside: `denoising_steps`, set to how many its sampler takes, where its guidance depends on them.
     """
 
     denoiser: nn.Module
