@@ -10,7 +10,7 @@ from methods.finetune import Draw
 def training_prompts(world: World, count: int = 1024) -> Draw:
     """Batches of prompts drawn, with replacement, from the first `count` of the training split, on the world's device.
 
-    They are not made ahead of need: one takes 1 ms of the CPU, and a trajectory of the embedded world 800.
+    None is made ahead of need: one of 16 takes 0.7 ms of a core, and a trajectory of the embedded world a second.
     """
     prompts = world.prompts("train", count)
 
