@@ -9,19 +9,23 @@ from pathlib import Path
 import pytest
 import torch
 from alignment_worlds import untrained_world
+from msgspec import structs
 from pretended_cuda import BYTES, CUDA, NAME, pretended
+from test_alignment_benchmark import row
 from test_finetune import start, untimed, weights
 
-from bench import devices
+from bench import devices, records, tables
 from bench.alignment import budget, finetune, pretrain, rewards
-from bench.alignment.benchmark import SIZES
+from bench.alignment.benchmark import SIZES, AlignmentCase
 from bench.alignment.benchmark.jobs import MEASURED, Base, CountMemory, Real, Shown, Train
 from bench.alignment.prompts import training_prompts
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.rewards import __main__ as rewards_command
-from bench.alignment.studies import base_model
+from bench.alignment.studies import StudyCase, base_model
+from bench.claims import compare
 from bench.lane import Desk
 from bench.meters.cuda import AllocatorPeaks
+from bench.records.make import to_json
 from bench.world import World, data, training
 from bench.world.content import Embedded
 from bench.world.model import WorldReward
@@ -103,8 +107,28 @@ class TestOnTheCpuNothingChanged:
             for point, known in zip(untimed(run)["trajectories"], before["trajectories"], strict=True):
                 assert point == pytest.approx(known, rel=1e-9)
 
-    def test_keys_and_ids_name_no_device(self):
+    def test_ids_and_keys_name_no_device_but_a_gpu(self):
         assert devices.decides("cpu") == []
+        assert AlignmentCase("draft", "full").id == "draft-embedded-T20-B16-full"
+        assert AlignmentCase("draft", "full", device="cuda").id == "draft-embedded-T20-B16-full-cuda"
+        assert [StudyCase("chain", device=device).id for device in ("cpu", "cuda")] == ["chain", "chain-cuda"]
+
+
+def test_rows_of_a_gpu_name_it_and_stand_apart(tmp_path):
+    """In the table of the command, and wherever likes are compared; a CPU's are as before, to the byte."""
+    on_cpu = row("easytune")
+    case = structs.replace(on_cpu.case, device="cuda", id=f"{on_cpu.case.id}-cuda")
+    where = structs.replace(on_cpu.environment, device="NVIDIA H100", cuda="13.0")
+    on_gpu = structs.replace(on_cpu, case=case, environment=where)
+    assert "device" not in to_json(on_cpu)["case"]
+    assert records.decode(to_json(on_gpu)) == on_gpu
+    assert (on_cpu.case.meter, on_gpu.case.meter) == ("host", "cuda")
+    assert compare.like_sets([on_cpu, on_gpu]) == [[on_gpu], [on_cpu]]
+    assert [compare.place(record) for record in (on_cpu, on_gpu)] == ["CPU", "NVIDIA H100"]
+    (title, _), (title_of_gpu, _) = (tables.for_terminal([record])[0] for record in (on_cpu, on_gpu))
+    assert title == "alignment, embedded motion (test prompts, 95% intervals over seeds by Student's t)"
+    assert "(on NVIDIA H100, test prompts" in title_of_gpu
+    assert len(records.merge([[on_cpu], [on_gpu]])) == 2
 
 
 @without_cuda

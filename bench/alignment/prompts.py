@@ -11,7 +11,7 @@ def training_prompts(world: AnyWorld, count: int | None = None) -> Draw:
     """Batches of prompts drawn, with replacement, from the first `count` of the training split (None: as many as
     the world says), on the world's device.
 
-    They are not made ahead of need: one takes 1 ms of the CPU, and a trajectory of the embedded world 800.
+    None is made ahead of need: one of 16 takes 0.7 ms of a core, and a trajectory of the embedded world a second.
     """
     prompts = world.prompts("train", count or world.training_prompts)
 
