@@ -74,9 +74,9 @@ class Place(TorchFunctionMode):
         return out
 
     def common(self, name: str, tensors: list[Tensor]) -> torch.device:
-        """Where the inputs are; a number of the CPU may go with anything, and an index of the CPU."""
+        """Where the inputs are; a number of the CPU may go with anything, and an index of the CPU with the GPU's."""
         places = [self.of(tensor) for tensor in tensors if tensor.dim() or self.of(tensor) == CUDA]
-        if name in BETWEEN or name == "__getitem__":
+        if name in BETWEEN or (name == "__getitem__" and self.of(tensors[0]) == CUDA):
             return self.of(tensors[0])
         if len(set(places)) > 1:
             raise RuntimeError(f"Expected all tensors to be on the same device, but found two, in {name}")

@@ -138,7 +138,7 @@ class TestEverythingIsOnTheDevice:
         there = torch.ones(2, device="cuda")
         for mixed in (
             lambda: there + torch.ones(2),
-            lambda: torch.ones(2)[torch.zeros(2, dtype=torch.long, device="cuda")] + torch.ones(2)[there.long()],
+            lambda: torch.ones(2)[there.long()],
             lambda: torch.stack([there, torch.ones(2)]),
             lambda: torch.nn.Linear(2, 2)(there),
             lambda: torch.randn(2, generator=torch.Generator(), device="cuda"),
@@ -201,10 +201,8 @@ class TestEverythingIsOnTheDevice:
         with pretended():
             there = done("cuda")
             memory = CountMemory(*known, "refl:m=1", device="cuda").run(None)
-        assert there[0] == pytest.approx(base, rel=1e-3)
-        assert there[1] == pytest.approx(real, rel=1e-3)
-        assert there[2] == shown
-        assert there[3].final == pytest.approx(trained.final, rel=1e-2)
+        assert there[:3] == [base, real, shown]  # computed by the same kernels, so to the bit
+        assert there[3].final == pytest.approx(trained.final, rel=1e-2, abs=1e-3)  # the optimiser's are others
         assert memory.what == MEASURED.format(device=NAME)
         assert memory.peak == 6 * 2**20
 

@@ -22,7 +22,7 @@ from bench.motion.metrics import FOLLOWED
 from bench.units import gib
 from methods import METHODS, Sampler, Savings, Score, parse
 from methods.errors import InputError
-from methods.finetune import FinetuneConfig, finetune
+from methods.finetune import CHECKPOINT, FinetuneConfig, finetune
 from methods.rollout import unobserved
 
 STEPS = 20
@@ -68,7 +68,8 @@ def _run(options: argparse.Namespace) -> int:
     base.to(devices.CPU)
     longest = functools.partial(budget.longest, base)
     advice = budget.advice(config, base.backbone, base.reward, sampler, longest, device)
-    raise InputError(f"out of memory at batch {config.batch}: {advice}; the checkpoint in {options.out} stays")
+    kept = f"; the checkpoint in {options.out} stays" if (options.out / CHECKPOINT).is_file() else ""
+    raise InputError(f"out of memory at batch {config.batch}: {advice}{kept}")
 
 
 def _train(

@@ -56,7 +56,11 @@ def do_claims_hold(records: Records) -> Question:
     if not judged:
         return Question("question_claims", asks, "Verdicts", command=claims.command("--matrix published"))
     whole = Counter(verdict.outcome for verdict in judged if not verdict.here)
-    counts = [f"{whole[outcome]} {words}" for outcome, words in _PLURAL.items() if whole[outcome]]
+    counts = [
+        f"{whole[outcome]} {outcome if whole[outcome] == 1 else words}"
+        for outcome, words in _PLURAL.items()
+        if whole[outcome]
+    ]
     smaller = len(judged) - whole.total()
     answer = f"At the published scale {', '.join(counts) or 'none was judged'}"
     if smaller:
