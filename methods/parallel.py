@@ -121,6 +121,12 @@ class Share:
         return of_share
 
 
+def of_rank(device: torch.device) -> torch.device:
+    """Where torchrun's rank of this process works, if `device` is what it was started with: of GPUs its own."""
+    number = os.environ.get("LOCAL_RANK")
+    return device if number is None or device.type != "cuda" else torch.device(device.type, int(number))
+
+
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
     """The ranks that torchrun started, over NCCL on GPUs and Gloo elsewhere; one alone where there was no torchrun."""
@@ -128,7 +134,10 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if size == 1:
         yield Ranks(device=device)
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    backend = "gloo"
+    if device.type == "cuda":
+        backend = "nccl"
+        torch.cuda.set_device(device)
     torch.distributed.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Ranks(torch.distributed.get_rank(), size, device)

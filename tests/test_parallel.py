@@ -6,11 +6,11 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import ranks
 import torch
+from alignment_worlds import untrained_world
 
 from bench.cases import Case
 from bench.memory import measure
@@ -19,11 +19,9 @@ from methods import BACKBONES
 from methods.parallel import RankError, Ranks, Share
 
 
-def torchrun(count: int, folder: Path, *asked: str) -> subprocess.CompletedProcess:
+def torchrun(count: int, *program: object) -> subprocess.CompletedProcess:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    return subprocess.run(
-        [*launcher, Path(ranks.__file__), folder, *asked], capture_output=True, text=True, timeout=120, check=False
-    )
+    return subprocess.run([*launcher, *map(str, program)], capture_output=True, text=True, timeout=240, check=False)
 
 
 @functools.cache
@@ -35,7 +33,7 @@ def alone(method: str) -> dict:
 @pytest.mark.parametrize("count", [2, 4])
 def test_ranks_end_where_one_does(count, tmp_path):
     """Random plans, an SDE, shares of unequal size; to rounding, in float64."""
-    done = torchrun(count, tmp_path)
+    done = torchrun(count, ranks.__file__, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     made = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(count)]
     for method in ranks.METHODS:
@@ -48,7 +46,7 @@ def test_ranks_end_where_one_does(count, tmp_path):
 
 @pytest.mark.slow
 def test_a_rank_that_dies_ends_the_run_and_others_go_on_from_the_checkpoint(tmp_path):
-    done = torchrun(2, tmp_path / "run", "--die")
+    done = torchrun(2, ranks.__file__, tmp_path / "run", "--die")
     assert done.returncode != 0
     assert "lost another one" in done.stdout + done.stderr
     went_on = ranks.run("draft", folder=tmp_path / "run", trajectories=6)  # on one rank
@@ -59,7 +57,7 @@ def test_a_rank_that_dies_ends_the_run_and_others_go_on_from_the_checkpoint(tmp_
 
 @pytest.mark.slow
 def test_ranks_that_were_given_otherwise_are_refused_by_name(tmp_path):
-    done = torchrun(2, tmp_path, "--disagree")
+    done = torchrun(2, ranks.__file__, tmp_path, "--disagree")
     assert done.returncode != 0
     assert re.search(r"rank 1 was started with another seed than rank 0 \(1, not 0\)", done.stdout)
 
@@ -95,7 +93,7 @@ def live(case: Case) -> Reading:
 
 @pytest.mark.slow
 def test_a_simulated_rank_needs_what_a_real_one_does_to_the_byte(tmp_path):
-    done = torchrun(2, tmp_path, "--bytes")
+    done = torchrun(2, ranks.__file__, tmp_path, "--bytes")
     assert done.returncode == 0, done.stdout + done.stderr
     simulated = live(replace(ranks.ALIKE, ranks=2))
     for rank in range(2):
@@ -116,3 +114,16 @@ def test_ranks_add_one_tensor_of_all_gradients():
     assert two.phases["rollout"] == one.phases["rollout"]
     assert replace(ranks.ALIKE, ranks=2).id.endswith("2ranks-simulated")
     assert "rank" not in ranks.ALIKE.id
+
+
+@pytest.mark.slow
+def test_the_command_runs_under_torchrun_and_the_first_rank_alone_speaks_and_writes(tmp_path):
+    untrained_world().save(tmp_path / "world.safetensors")
+    asked = ["--world", tmp_path / "world.safetensors", "--out", tmp_path / "run", "--method", "draft", "--steps", "4"]
+    sizes = ["--batch", "3", "--trajectories", "2", "--prompts", "32"]
+    done = torchrun(2, "-m", "bench.alignment.finetune", *asked, *sizes)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("wrote") == 1
+    assert done.stdout.count("trajectory 2 of 2") == 1
+    curve = json.loads((tmp_path / "run" / "curve.json").read_text())
+    assert [point["samples"] for point in curve["trajectories"]] == [3, 6]

@@ -2,8 +2,10 @@
 on after a kill."""
 
 import argparse
+import contextlib
 import copy
 import functools
+import os
 import random
 import sys
 from collections.abc import Sequence
@@ -20,9 +22,10 @@ from bench.command import carry_out, import_modules
 from bench.memory import out_of_memory
 from bench.motion.metrics import FOLLOWED
 from bench.units import gib
-from methods import METHODS, Sampler, Savings, Score, parse
+from methods import METHODS, Sampler, Savings, Score, parallel, parse
 from methods.errors import InputError
 from methods.finetune import CHECKPOINT, FinetuneConfig, finetune
+from methods.parallel import Ranks
 from methods.rollout import unobserved
 
 STEPS = 20
@@ -35,10 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    device = parallel.of_rank(devices.parse(options.device))
+    with parallel.joined(device) as ranks, contextlib.ExitStack() as quiet:
+        if not ranks.first:
+            quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
+        return _of_rank(options, device, ranks)
+
+
+def _of_rank(options: argparse.Namespace, device: torch.device, ranks: Ranks) -> int:
     import_modules(options.modules)
     settings = {name.name for name in fields(FinetuneConfig)} - {"savings"}
     config = FinetuneConfig(**{name: getattr(options, name) for name in settings})
-    device = devices.parse(options.device)
     memory = budget.parse_budget(options.memory, device) if options.memory else None
     if options.test < 0:
         raise InputError(f"--test must be 0 repeats or more, not {options.test}")
@@ -57,10 +67,10 @@ def _run(options: argparse.Namespace) -> int:
             rewards.noise_aware(options.reward)  # refused, by name, where it was never shown a noisy motion
 
     if memory is not None:
-        config = replace(config, savings=_levers(memory, config, base, sampler))
+        config = replace(config, savings=_levers(memory, config, base, sampler, ranks))
 
     try:
-        return _train(options, config, base, sampler, device)
+        return _train(options, config, base, sampler, device, ranks)
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -73,7 +83,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _train(
-    options: argparse.Namespace, config: FinetuneConfig, base: world.AnyWorld, sampler: Sampler, device: torch.device
+    options: argparse.Namespace,
+    config: FinetuneConfig,
+    base: world.AnyWorld,
+    sampler: Sampler,
+    device: torch.device,
+    ranks: Ranks,
 ) -> int:
     """The run itself, on the device."""
     allocated = budget.Allocated(device) if device.type == "cuda" else None
@@ -111,7 +126,10 @@ def _train(
         measure_at=range(0, config.trajectories, options.measure_every),
         on_trajectory=progress,
         phases=allocated.observe if allocated else unobserved,
+        ranks=ranks,
     )
+    if not ranks.first:
+        return 0
     measured: dict[str, object] = {}
     if allocated:
         peak, reserved = max(allocated.phase_peaks.values(), default=0), allocated.reserved
@@ -127,9 +145,9 @@ def _train(
     return 0
 
 
-def _levers(memory: int, config: FinetuneConfig, base: world.AnyWorld, sampler: Sampler) -> Savings:
+def _levers(memory: int, config: FinetuneConfig, base: world.AnyWorld, sampler: Sampler, ranks: Ranks) -> Savings:
     """Those under which an update with the longest motions fits; printed with what it then needs."""
-    batch = budget.longest(base, config.batch)
+    batch = budget.longest(base, -(-config.batch // ranks.size))  # of the rank with most prompts
     choice = budget.choose(memory, config, base.backbone, base.reward, sampler, batch)
     levers = choice.savings
     scored = f"{levers.score or 'all'} motions scored at once"
