@@ -19,7 +19,9 @@ def judge_backbones(records: Sequence[Record]) -> Verdict:
 
     It cannot hold: whether it aligns better is open until published weights are fine-tuned.
     """
-    numbers, origins, missing = {}, {}, ""
+    numbers: dict[str, dict[str, float]] = {}
+    origins: dict[str, None] = {}
+    missing = ""
     for backbone in BACKBONES:
         try:
             selected = find(records, [case for case in cases.backbones() if case.backbone == backbone], MemoryRecord)
