@@ -14,7 +14,7 @@ NAMES = {
 }
 BACKBONES = {
     "mld": "MLD",
-    "mld-original": "MLD, own layout",
+    "mld-original": "MLD (original)",
     "mldpp": "MLD++",
     "motionlcm": "MotionLCM",
     "motionlcm-v2": "MotionLCM-V2",

@@ -124,12 +124,12 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     device = torch.device(device)
     plan = draw_plan(case)
     switches = profile(case.profile)
+    sampler = case.sampler()
     # Networks of a meta or CUDA run are made there, not copied there: no second set of weights is ever alive.
     torch.manual_seed(case.seed)
     of_backbone, of_reward = pair(case.backbone, case.reward)
     with device:
-        backbone, sampler = of_backbone.at(case.steps)
-        reward = of_reward.build()
+        backbone, reward = of_backbone.at(case.steps), of_reward.build()
     backbone.denoiser.train(switches.train_mode)
     if switches.lora:
         lora.adapt(backbone.denoiser, switches.lora)

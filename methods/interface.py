@@ -88,7 +88,8 @@ class Reward(Protocol):
 
     def __call__(self, motion: Tensor, batch: Batch, timestep: float | None = None) -> Tensor:
         """`[B, F, D]` motion features to `[B]` rewards, higher is better. `timestep` is given when the motion is noisy
-        (a noise-aware reward), None when it is clean or a one-step prediction."""
+        (a noise-aware reward), None when it is clean or a one-step prediction. It is the sampler's own: a reward that
+        was trained on another schedule would take the motion for more or less noisy than it is."""
         ...
 
     def networks(self) -> dict[str, nn.Module]:

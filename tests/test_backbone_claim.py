@@ -77,7 +77,7 @@ class TestSection:
     def test_the_extremes_are_said_with_their_numbers(self):
         section = backbones(counted(cases.backbones()))
         many, few = ((FLOOR + held * CALL) / (FLOOR + CALL) for held in (50, 4))
-        assert f"from {few:.2f} (MotionLCM, T = 4) to {many:.2f} (MLD, T = 50)" in section.see
+        assert f"peak over EasyTune's: {few:.2f} (MotionLCM) to {many:.2f} (MLD)" in section.see
         section.figure()
 
     def test_ratios_are_to_easytune_on_the_same_backbone(self):

@@ -361,12 +361,12 @@ def test_motionlcm_is_told_the_guidance_of_its_steps(name, scales):
         frame_mask=length_mask([8, 5, 1], 8),
     )
     for steps, scale in scales.items():
-        backbone, sampler = entry.at(steps)
+        backbone = entry.at(steps)
         backbone.denoiser.eval()
-        x, timestep = backbone.initial_state(batch), sampler[0].timestep
+        x, timestep = backbone.initial_state(batch), entry.sampler(steps)[0].timestep
         told = backbone.denoiser(x, torch.full((3,), timestep), batch.text, scale)
         assert torch.equal(backbone.predict(x, timestep, batch), told)
         assert not torch.allclose(told, backbone.denoiser(x, torch.full((3,), timestep), batch.text, scale + 1))
     if name == "motionlcm-v2-tiny":
         with pytest.raises(InputError, match="1, 2, 4"):
-            entry.at(3)
+            entry.sampler(3)

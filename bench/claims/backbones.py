@@ -19,7 +19,7 @@ def judge_backbones(records: Sequence[Record]) -> Verdict:
 
     It cannot hold: whether it aligns better is open until published weights are fine-tuned.
     """
-    numbers: dict[str, dict] = {}
+    numbers: dict[str, dict[str, float]] = {}
     origins: dict[str, None] = {}
     missing = ""
     for backbone in BACKBONES:

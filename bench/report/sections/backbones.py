@@ -10,7 +10,7 @@ from bench import claims
 from bench.claims.backbones import FLOPS, MEMORY, advantage
 from bench.claims.measured import flops_of_a_step, held, peak
 from bench.claims.published import TOLERANCE
-from bench.labels import backbone_label
+from bench.labels import NAMES, backbone_label
 from bench.records import MemoryRecord
 from bench.report import rows as pick
 from bench.report import style
@@ -24,31 +24,27 @@ def backbones(records: Records) -> Section:
     title, found = "Every method on every backbone", pick.backbones(records)
     if not found:
         return Section("backbones", title, command=claims.command("--matrix backbones"))
-    figures = {_name(rows): advantage({row.case.method: row for row in rows}) for rows in found}
+    figures = {
+        backbone_label(rows[0].case.backbone): advantage({row.case.method: row for row in rows}) for rows in found
+    }
     return Section("backbones", title, _see(figures), lambda: _figure(found, figures), _table(found))
-
-
-def _name(rows: Sequence[MemoryRecord]) -> str:
-    return f"{backbone_label(rows[0].case.backbone)}, T = {rows[0].case.steps}"
 
 
 def _see(figures: dict[str, dict[str, float]]) -> str:
     """Where the ratios are largest and smallest, and what they come of."""
     said = []
-    for what, ratio in (("peak memory", MEMORY), ("FLOPs an optimiser step", FLOPS)):
+    for what, ratio in (("peak", MEMORY), ("FLOPs an optimiser step", FLOPS)):
         of = {name: row[ratio] for name, row in figures.items() if ratio in row}
-        if len(of) > 1:
-            most, least = max(of, key=of.__getitem__), min(of, key=of.__getitem__)
-            nothing = [name for name in of if of[name] <= 1 + TOLERANCE]
+        if of:
+            least, most = min(of, key=of.__getitem__), max(of, key=of.__getitem__)
+            none = [name for name in of if of[name] <= 1 + TOLERANCE]
             said.append(
-                f"DRaFT's {what} over EasyTune's is from {of[least]:.2f} ({least}) to {of[most]:.2f} ({most})"
-                + (f"; within {TOLERANCE:.0%} of each other or less on {'; '.join(nothing)}." if nothing else ".")
+                f"DRaFT's {what} over EasyTune's: {of[least]:.2f} ({least}) to {of[most]:.2f} ({most})"
+                + (f", no more than {TOLERANCE:.0%} above it on {', '.join(none)}." if none else ".")
             )
     calls = {name: row["GiB a held call"] for name, row in figures.items() if "GiB a held call" in row}
-    said.append(
-        "A held denoiser call takes " + ", ".join(f"{style.short(gib)} GiB ({n})" for n, gib in calls.items()) + "."
-    )
-    return " ".join(said)
+    held_calls = ", ".join(f"{style.short(gib)} GiB ({name})" for name, gib in calls.items())
+    return " ".join([*said, f"A held denoiser call takes {held_calls}."])
 
 
 def _table(found: Sequence[Sequence[MemoryRecord]]) -> pd.DataFrame:
@@ -72,39 +68,43 @@ def _table(found: Sequence[Sequence[MemoryRecord]]) -> pd.DataFrame:
 
 
 def _figure(found: Sequence[Sequence[MemoryRecord]], figures: dict[str, dict[str, float]]) -> Figure:
-    """Left every method's peak on each backbone, right DRaFT's figures over EasyTune's; both logarithmic."""
-    figure = style.canvas(style.HEAD + 0.75 + 0.42 * len(found))
-    peaks, ratios = figure.subplots(1, 2, sharey=True, width_ratios=(1.7, 1))
-    style.margins(figure, 1.95, 0.35, 0.6, wspace=0.08)
-    methods: dict[str, Line2D] = {}
+    """Left every method's peak on each backbone, right DRaFT's figures over EasyTune's."""
+    figure = style.canvas(style.HEAD + 0.75 + 0.45 * len(found))
+    peaks, ratios = figure.subplots(1, 2, sharey=True, width_ratios=(1.6, 1))
+    style.margins(figure, 1.85, 0.5, 0.6, wspace=0.1)
+    handles: dict[str, Line2D] = {}
     for y, rows in enumerate(found):
         sizes = [peak(row) / GIB for row in rows]
         peaks.plot([min(sizes), max(sizes)], [y, y], color=style.FAINT, linewidth=2.5, zorder=1)
         for row, gib in zip(rows, sizes, strict=True):
-            family = pick.family(row.case)
-            look = {"color": style.colour(family), "marker": "o", "markersize": 7, "linestyle": ""}
-            (mark,) = peaks.plot(gib, y, alpha=0.9, **look)
-            methods.setdefault(family, mark).set_label(row.case.label.partition("-")[0].partition(",")[0])
-    for what, marker in ((MEMORY, "s"), (FLOPS, "D")):
-        of = [(row[what], y) for y, row in enumerate(figures.values()) if what in row]
-        if of:
-            filled = INK if what == MEMORY else "white"
-            ratios.plot(*zip(*of, strict=True), marker, color=INK, markerfacecolor=filled, markersize=6)
+            name = pick.family(row.case)
+            (mark,) = peaks.plot(gib, y, "o", color=style.colour(name), markersize=7.5, alpha=0.85)
+            handles.setdefault(name, mark).set_label(NAMES.get(name, name))
+    for ratio, what, marker, face, aside in RATIOS:
+        of = [(row[ratio], y + aside) for y, row in enumerate(figures.values()) if ratio in row]
         for value, y in of:
-            style.note(ratios, f"{value:.2f}", (value, y), (0, 8 if what == MEMORY else -8), ha="center", fontsize=7.5)
+            (mark,) = ratios.plot(value, y, marker, color=INK, markerfacecolor=face, markersize=5.5)
+            handles.setdefault(what, mark).set_label(what)
+            style.note(ratios, f"{value:.2f}", (value, y), (7, 0), fontsize=8)
     ratios.axvline(1, color=SOFT, linewidth=1)
     for axes, label in ((peaks, "peak of one update, GiB"), (ratios, "DRaFT's over EasyTune's")):
         axes.set_xscale("log")
+        limits = axes.get_xlim()
+        ticks = [digit * 10**power for power in range(-3, 6) for digit in (1, 2, 5)]
+        shown = [tick for tick in ticks if limits[0] <= tick <= limits[1]]
+        axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
         axes.minorticks_off()
+        axes.set_xlim(limits)
         axes.grid(axis="x")
         axes.set_xlabel(f"{label} (logarithmic)")
         style.bare(axes, "left")
-    peaks.set_yticks(range(len(found)), figures)
+    steps = [rows[0].case.steps for rows in found]
+    peaks.set_yticks(range(len(found)), [f"{name}, T = {total}" for name, total in zip(figures, steps, strict=True)])
     peaks.set_ylim(len(found) - 0.5, -0.5)
-    kinds = [
-        Line2D([], [], marker=marker, color=INK, markerfacecolor=face, linestyle="", label=label)
-        for marker, face, label in (("s", INK, "peak"), ("D", "white", "FLOPs an optimiser step"))
-    ]
-    legend(figure, [*methods.values(), *kinds])
+    legend(figure, list(handles.values()), columns=len(handles))
     style.title(figure, headline("Every method on every backbone", found[0][0]), size(found[0][0]))
     return figure
+
+
+RATIOS = ((MEMORY, "peak", "s", INK, -0.18), (FLOPS, "FLOPs an optimiser step", "D", "white", 0.18))
+"""Of the right panel: figure, name, marker, its face, how far from the backbone's line."""
