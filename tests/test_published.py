@@ -277,7 +277,7 @@ def test_the_digest_is_of_every_file(folder):
     """And of nothing else: where the folder is does not matter."""
     before = world.digest(f"published:{folder}")
     moved = folder.rename(folder.with_name("moved"))
-    assert world.name_of(f"published:{moved}") == "HumanML3D-mld-small"
+    assert world.name_of(f"published:{moved}") == "published:HumanML3D-mld-small"
     path = moved / "last_weights" / "text_encoder.pt"
     state = torch.load(path)
     torch.save({key: value + 1 for key, value in state.items()}, path)
@@ -343,7 +343,7 @@ def test_one_command_goes_from_the_folder_to_the_table_also_after_kills(whole, t
     assert results(tmp_path / "killed") == results(tmp_path / "untouched")
     assert "trajectory 1 of 3" not in again
     assert "base: repeat 1 of 2" not in again
-    table = said[said.index("World: HumanML3D-mld-small (test split, 2 repeats") :]
+    table = said[said.index("World: published:HumanML3D-mld-small (test split, 2 repeats") :]
     assert table == again[again.index("World: ") :]
     for shown in (
         "real motion",

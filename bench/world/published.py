@@ -183,7 +183,7 @@ def name_of(path: Path | str) -> str:
         manifest = Folder(path).manifest
     except DataError:
         return "unknown"
-    return f"{Path(manifest.data).name}-{manifest.backbone.name}"
+    return f"{KIND}:{Path(manifest.data).name}-{manifest.backbone.name}"
 
 
 def inputs(path: Path | str) -> dict[str, str | None]:
