@@ -1,14 +1,17 @@
 """What is measured: a case is one method under one setting, read by one meter; a matrix is a named list of cases."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bench import labels
 from bench.meters import METERS
 from bench.profiles import LEVERS, profile
-from methods.errors import InputError
+from methods.errors import InputError, one_sentence
 from methods.interface import Method
 from methods.registry import BACKBONES, look_up, pair, parse, spec
+from methods.samplers import Sampler
 
 if TYPE_CHECKING:
     from bench.records.types import MethodCase
@@ -51,19 +54,23 @@ class Case:
             object.__setattr__(self, "reward", "")
         if self.steps is None:
             object.__setattr__(self, "steps", BACKBONES[self.backbone].steps)
-        BACKBONES[self.backbone].sampler(self.steps)  # InputError for a number of steps that it cannot take
+        self.sampler()  # InputError for a number of steps that it cannot take
         limits = {"frames": (1, most_frames), "batch": (1, MOST_BATCH), "seed": (0, MOST_SEED)}
         for name, (least, most) in limits.items():
             value = getattr(self, name)
             if not least <= value <= most:
-                told = f"at least {least}" if value < least and name in ("batch", "seed") else f"{least} to {most}"
-                raise InputError(f"{name} must be {told}, not {value}")
+                allowed = f"at least {least}" if value < least and name in ("batch", "seed") else f"{least} to {most}"
+                raise InputError(f"{name} must be {allowed}, not {value}")
         profile(self.profile)
         object.__setattr__(self, "method", spec(self.resolve()))  # one spelling, so that ids are stable
 
     def resolve(self) -> Method:
         """The method itself; InputError for a spec that is not one."""
         return parse(self.method)
+
+    def sampler(self) -> Sampler:
+        """The backbone's, of so many steps; InputError where it cannot take them, or, anybody's, fails to."""
+        return _sampler(self.backbone, BACKBONES[self.backbone].sampler, self.steps)
 
     @property
     def most_frames(self) -> int:
@@ -74,6 +81,19 @@ class Case:
     def id(self) -> str:
         """Readable and stable: the same case has the same id in every run and on every machine."""
         return case_id(self)
+
+
+@functools.cache
+def _sampler(backbone: str, of_steps: Callable[[int], Sampler], steps: int) -> Sampler:
+    try:
+        made = of_steps(steps)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"backbone {backbone!r} cannot take {steps} steps: {one_sentence(error)}") from None
+    if len(made) != steps:
+        raise InputError(f"backbone {backbone!r} cannot take {steps} steps: its sampler makes {len(made)} of them")
+    return made
 
 
 def case_id(case: "Case | MethodCase") -> str:
@@ -119,9 +139,6 @@ VARIANTS = (
 )
 """What the table leaves out: EasyTune's chain ablation (24.21 GB in the paper), and methods whose plan is random."""
 
-PUBLISHED_BACKBONES = ("mld", "mld-original", "mldpp", "motionlcm", "motionlcm-v2")
-"""Of which weights are published; the others are tiny, or somebody's own."""
-
 SWEEP_STEPS = (10, 20, 30, 40, 50)
 TRAINED_STEPS = (1, 5, 20, 40)
 
@@ -135,16 +152,12 @@ def at(method: str, total: int) -> str:
     """A method of the published table at so many steps: DRTune trains a fifth of them, as 10 of 50; ReFL one of the
     last ten, or of all where there are fewer."""
     fitted = {"drtune": f"drtune:k={max(1, total // 5)}", "refl": f"refl:m={min(10, total)}"}
-    return fitted.get(method, method)
+    return spec(parse(fitted.get(method, method)))
 
 
 def backbones() -> list[Case]:
     """Claim C10: the published table on every published backbone, at the steps that each is published with."""
-    return [
-        Case(at(method, BACKBONES[name].steps), backbone=name)
-        for name in PUBLISHED_BACKBONES
-        for method in TABLE
-    ]
+    return [Case(at(method, BACKBONES[name].steps), backbone=name) for name in labels.BACKBONES for method in TABLE]
 
 
 def frozen() -> list[Case]:
@@ -154,12 +167,7 @@ def frozen() -> list[Case]:
 
 def steps() -> list[Case]:
     """Claim C5: memory against denoising steps."""
-    return [
-        Case(at(method, total), steps=total)
-        for method in TABLE
-        if method != "refl"
-        for total in SWEEP_STEPS
-    ]
+    return [Case(at(method, total), steps=total) for method in TABLE if method != "refl" for total in SWEEP_STEPS]
 
 
 def trained() -> list[Case]:
@@ -188,7 +196,7 @@ def levers() -> list[Case]:
 
 def default() -> list[Case]:
     """Everything that the report's verdicts need."""
-    matrices = (published, frozen, steps, trained, variants)
+    matrices = (published, frozen, steps, trained, variants, backbones)
     return list(dict.fromkeys(case for matrix in matrices for case in matrix()))
 
 

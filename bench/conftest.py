@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import options
+from bench.cases import Case
 from bench.command import TERMINATED, Terminated, ignore_signals, terminated_in_order
 from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.meters import allocator
 from bench.records import MemoryRecord, Record
+from bench.setup import caveat
 from methods.errors import InputError
 
 if TYPE_CHECKING:
@@ -260,6 +262,9 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter", config:
     state = config.stash[STATE]
     if state.records:
         _write_tables(config, state.records)
+        said = (caveat(case) for case in state.cases.memory if isinstance(case, Case))
+        for line in dict.fromkeys(filter(None, said)):
+            terminalreporter.write_line(line)
     if state.gate_report:
         terminalreporter.section("memory gate")
         for line in state.gate_report:

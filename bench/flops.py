@@ -23,7 +23,9 @@ from methods import Savings, Score, Step, rollout, trajectory
 def count(case: Case) -> int:
     """FLOPs of one update of a case: one trajectory with all its optimiser steps. Precision changes none."""
     plan, switches = draw_plan(case), profile(case.profile)
-    scale = replace(case, method="draft:k=1", steps=2, seed=0, profile=f"{case.profile}+precision=fp32")
+    # What decides none of the parts below is the same for all cases, so that each part is counted once.
+    alike = f"{case.profile}+precision=fp32+score=0+recompute=false+kept=0"
+    scale = replace(case, method="draft:k=1", steps=2, seed=0, profile=alike)
     without_graph = len(plan.steps) - plan.recorded + sum(switches.savings.recomputed(plan))
     total = without_graph * _call(scale, False) + plan.recorded * _call(scale, True) + _prompts(scale)
     batch = _run(scale).batch

@@ -1,4 +1,4 @@
-"""Methods as the papers write them."""
+"""Methods and backbones as the papers write them."""
 
 from dataclasses import fields
 
@@ -12,6 +12,19 @@ NAMES = {
     "refl": "ReFL",
     "easytune": "EasyTune",
 }
+BACKBONES = {
+    "mld": "MLD",
+    "mld-original": "MLD, own layout",
+    "mldpp": "MLD++",
+    "motionlcm": "MotionLCM",
+    "motionlcm-v2": "MotionLCM-V2",
+    "mdm": "MDM",
+}
+"""Those of which weights are published; the others are tiny, or somebody's own."""
+
+
+def backbone_label(name: str) -> str:
+    return BACKBONES.get(name, name.upper())
 
 
 def method_label(spec: str, steps: int) -> str:

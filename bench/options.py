@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench import step_time
-from bench.cases import MATRICES, TABLE, Case, matrix
+from bench.cases import MATRICES, TABLE, Case, at, matrix
 from bench.gate import paired
 from bench.lane import Kept, Lane
 from bench.memory import MemoryRuns
@@ -284,7 +284,7 @@ def memory_cases(config: pytest.Config) -> list[Case]:
     name = config.getoption("matrix")
     # A setting chosen by hand replaces the matrix's; methods chosen by hand stand alone unless a matrix is named.
     of_matrix = [] if "method" in chosen and not name else matrix(name or "default")
-    bases = [partial(replace, case) for case in of_matrix] or [Case]
+    bases = [partial(replace, case) for case in of_matrix] or [partial(Case)]
     combinations = [dict(zip(chosen, values, strict=True)) for values in itertools.product(*chosen.values())]
     cases = list(dict.fromkeys(base(**combination) for base in bases for combination in combinations))
     for case in cases:
@@ -308,7 +308,8 @@ def timed_cases(config: pytest.Config) -> list[Case]:
         step_time.default_scale(quick=config.getoption("matrix") == "quick", backbone=backbone),
         **{name: value for name, value in scale.items() if value is not None},
     )
-    cases = [replace(base, method=method) for method in config.getoption("method") or TABLE]
+    methods = config.getoption("method") or [at(method, base.steps) for method in TABLE]
+    cases = [replace(base, method=method) for method in methods]
     for case in cases:
         draw_plan(case)
     return cases

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bench.cases import Case
 from bench.profiles import Profile, profile
-from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, rollout, sample, trajectory
+from methods import Backbone, Batch, Plan, Reward, Sampler, Score, Step, Updater, easytune, rollout, sample, trajectory
 from methods.entries import BackboneEntry, example_batch
 from methods.errors import InputError, one_sentence
 from methods.memory import Piece, Savings
@@ -97,6 +97,12 @@ def draw_plan(case: Case) -> Plan:
     return plan
 
 
+def caveat(case: Case) -> str:
+    """What the theory has against a case that can be planned, in a sentence; empty where it has nothing."""
+    said = easytune.caveat(draw_plan(case), case.sampler())
+    return f"{case.method} on {case.backbone}: {said}" if said else ""
+
+
 def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run:
     """Backbone, reward, inputs and optimiser of a case on `device`; `with_data` false where tensors hold none (meta and
     fake ones), so that nothing may look at a value."""
@@ -106,9 +112,9 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     # Networks of a meta or CUDA run are made there, not copied there: no second set of weights is ever alive.
     torch.manual_seed(case.seed)
     of_backbone, of_reward = pair(case.backbone, case.reward)
-    sampler = of_backbone.sampler(case.steps)
     with device:
-        backbone, reward = of_backbone.build(), of_reward.build()
+        backbone, sampler = of_backbone.at(case.steps)
+        reward = of_reward.build()
     backbone.denoiser.train(switches.train_mode)
     for network in frozen_networks(of_backbone, backbone):
         network.requires_grad_(False).eval()

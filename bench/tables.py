@@ -159,7 +159,8 @@ def interval(value: Interval, form: str = ".3f") -> str:
 
 
 def _case(case: MethodCase) -> dict:
-    return {"method": case.method, "profile": case.profile, "T": case.steps, "B": case.batch, "F": case.frames}
+    names = {"method": case.method, "backbone": case.backbone, "profile": case.profile}
+    return {**names, "T": case.steps, "B": case.batch, "F": case.frames}
 
 
 def text(frame: pd.DataFrame) -> str:

@@ -10,6 +10,7 @@ import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors import safe_open
@@ -18,9 +19,13 @@ from torch import Tensor, nn
 
 from methods.errors import InputError
 from methods.files import write_atomically
+from methods.interface import Backbone
 from methods.registry import BACKBONES
 
-BESIDE = ("t2m_", "text_encoder.", "reward_model.")
+WRAPPERS = ("state_dict", "model_avg", "model")
+"""Keys under which torch files have a state dict: a checkpoint's of training, an average of weights before these."""
+
+BESIDE = ("t2m_", "text_encoder.", "clip_model.", "reward_model.")
 """What a published checkpoint holds beside the backbone: the evaluator, a text encoder, EasyTune's reward."""
 
 
@@ -29,7 +34,7 @@ class CheckpointError(InputError):
 
 
 def read(path: Path | str) -> dict[str, Tensor]:
-    """The state dict of a `.safetensors` file or of a torch file (plain, or under its key `state_dict`).
+    """The state dict of a `.safetensors` file or of a torch file (plain, or under one of WRAPPERS).
 
     CheckpointError for a file that is missing, cut off, damaged, holds pickled objects other than tensors, or is no
     state dict.
@@ -40,8 +45,10 @@ def read(path: Path | str) -> dict[str, Tensor]:
 
 
 def state_dict(content: object, path: Path | str) -> dict[str, Tensor]:
-    """That of what a torch file holds: plain, or under its key `state_dict`. CheckpointError if it is none."""
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    """That of what a torch file holds: plain, or under one of WRAPPERS. CheckpointError if it is none."""
+    of = content if isinstance(content, dict) else {}
+    wrapped = [of[key] for key in WRAPPERS if isinstance(of.get(key), dict)]
+    state = wrapped[0] if wrapped else content
     if not isinstance(state, dict) or not state or not all(map(_plain, state.values())):
         raise CheckpointError(f"{path} holds no state dict: save model.state_dict() with safetensors")
     return {str(name): value for name, value in state.items()}
@@ -175,10 +182,22 @@ def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[st
     CheckpointError names what is missing, unexpected or of another shape, and which backbone the file looks like; the
     module is unchanged then.
     """
-    content = read(path)
+    _fill(module, read(path), path, prefix, others)
+
+
+def _fill(
+    module: nn.Module,
+    content: Mapping[str, Tensor],
+    path: Path | str,
+    prefix: str = "",
+    others: tuple[str, ...] = (),
+    fixed: frozenset[str] = frozenset(),
+) -> None:
+    """`fixed`: keys that are left as they are, whether the file has them or not."""
     state = {key.removeprefix(prefix): value for key, value in content.items() if key.startswith(prefix)}
-    own = module.state_dict()
-    found = {key: value for key, value in state.items() if key in own or not key.startswith(others or ("\0",))}
+    own = {key: value for key, value in module.state_dict().items() if key not in fixed}
+    read_keys = (key for key in state if key not in fixed and (key in own or not key.startswith(others)))
+    found = {key: state[key] for key in read_keys}
     problems = {
         "missing": [key for key in own if key not in found],
         "unexpected": [key for key in found if key not in own],
@@ -193,21 +212,21 @@ def load(module: nn.Module, path: Path | str, prefix: str = "", others: tuple[st
         another = looks_like(content, module)
         hint = f"; it looks like backbone {another!r}: build that one" if another else ""
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: {listed}{hint}")
-    module.load_state_dict(found)
+    module.load_state_dict(found, strict=not fixed)
 
 
 def looks_like(state: Mapping[str, Tensor], module: nn.Module) -> str | None:
-    """Name of the registered backbone that weights look most like, by names and shapes, if more than like `module`; None
-    where they share less than half with any."""
+    """Name of the registered backbone that weights look most like, by names and shapes, if more than like `module`;
+    None where they share less than half with any."""
     found = _layout({key: value for key, value in state.items() if not key.startswith(BESIDE)})
 
-    def likeness(network: nn.Module) -> float:
-        own = _layout(network.state_dict())
+    def likeness(network: object) -> float:
+        own = _layout(network.state_dict()) if isinstance(network, nn.Module) else set()
         return len(own & found) / len(own | found)
 
     with torch.device("meta"):  # nothing but names and shapes is made
         backbones = {name: entry.build() for name, entry in BACKBONES.items()}
-    likenesses = {name: likeness(known) for name, known in backbones.items() if isinstance(known, nn.Module)}
+    likenesses = {name: max(likeness(known), likeness(known.denoiser)) for name, known in backbones.items()}
     best = max(likenesses, key=likenesses.__getitem__)
     return best if likenesses[best] > max(likeness(module), 0.5) else None
 
@@ -216,10 +235,15 @@ def _layout(state: Mapping[str, Tensor]) -> set[tuple[str, torch.Size]]:
     return {(key, value.shape) for key, value in state.items()}
 
 
-def load_backbone(backbone: nn.Module, path: Path | str) -> None:
-    """Loads a published checkpoint of a latent backbone (`vae.*`, `denoiser.*`) into one of the same layout; the
-    evaluator, text encoder and reward in it are left out. CheckpointError as `load`."""
-    load(backbone, path, others=BESIDE)
+def load_backbone(backbone: Backbone, path: Path | str) -> None:
+    """Loads a published checkpoint into a backbone of the same layout: its networks by name (`vae.*`, `denoiser.*`), or
+    without a prefix where the denoiser is all there is, as MDM's are. What else is in it is left out (BESIDE), and so
+    are buffers, which no training changes: MDM's fixed positions. CheckpointError as `load`."""
+    content = read(path)
+    bare = len(backbone.networks()) == 1 and not any(key.startswith("denoiser.") for key in content)
+    module = backbone.denoiser if bare else cast(nn.Module, backbone)
+    fixed = frozenset(name for name, _ in module.named_buffers(remove_duplicate=False))
+    _fill(module, content, path, others=BESIDE, fixed=fixed)
 
 
 def load_spm(reward: nn.Module, path: Path | str) -> None:

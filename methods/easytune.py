@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from methods.errors import InputError
 from methods.plan import Plan, Score, Step, trajectory
+from methods.samplers import Sampler
 
 MODES = ("step", "chain", "chain-released")
 SCORES = {"x0-hat": Score.X0_HAT, "noisy": Score.NOISY}
@@ -55,3 +56,15 @@ class EasyTune:
         )
         before = (Step(i) for i in range(first))
         return trajectory(steps, (*before, *optimised), delayed=self.mode == "chain-released")
+
+
+def caveat(plan: Plan, sampler: Sampler) -> str:
+    """What EasyTune's theory has against a plan on a sampler, in a sentence; empty where it has nothing.
+
+    On an ODE the one-step prediction of every step may be scored, since the rest of the trajectory follows from it. An
+    SDE still adds noise that the prediction does not have: there the noisy state is scored. Methods that score one
+    prediction (ReFL, DRTune) are defined on either.
+    """
+    if sampler.stochastic and sum(step.score is Score.X0_HAT for step in plan.steps) > 1:
+        return "x̂_0 of every step is scored, which assumes an ODE, but the sampler draws noise: use score=noisy"
+    return ""

@@ -33,6 +33,13 @@ class BackboneEntry:
     steps: int = 50
     """Denoising steps that it is published with."""
 
+    def at(self, steps: int) -> tuple[Backbone, Sampler]:
+        """One with random weights, told the number of steps where it asks for it, and the sampler of so many."""
+        backbone, sampler = self.build(), self.sampler(steps)
+        if hasattr(backbone, "denoising_steps"):
+            backbone.denoising_steps = steps
+        return backbone, sampler
+
 
 @dataclass(frozen=True)
 class RewardEntry:

@@ -1,4 +1,4 @@
-"""The one base of every error that is the user's to mend, and how any error is told in one line."""
+"""The one base of every error that is the user's to mend, and how any error is written as one line."""
 
 
 class InputError(ValueError):

@@ -38,7 +38,7 @@ def write_atomically(path: Path | str, content: bytes | str | Callable[[Path], o
                 new.unlink(missing_ok=True)
         if isinstance(error, OSError) or _said_by_the_disk(error):
             raise InputError(
-                f"cannot write {path}: {_reason(error)}; free some space, or choose another place"
+                f"cannot write {path}: {_reason(error)}; free some space, or choose another path"
             ) from None
         raise
 
@@ -67,7 +67,7 @@ def check_writable(path: Path | str) -> None:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another path") from None
 
 
 @contextlib.contextmanager
@@ -90,7 +90,7 @@ def locked(path: Path | str) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.close()
-                raise InputError(f"another run is writing to {path}: wait for it, or choose another place") from None
+                raise InputError(f"another run is writing to {path}: wait for it, or choose another path") from None
             with contextlib.suppress(FileNotFoundError):  # of a run that ended just now, and removed it
                 held = os.path.samestat(os.fstat(file.fileno()), lock.stat())
             if not held:

@@ -51,7 +51,10 @@ class Batch:
 
 
 class Backbone(Protocol):
-    """A pre-trained text-to-motion diffusion model."""
+    """A pre-trained text-to-motion diffusion model.
+
+    What it may have beside: `denoising_steps`, set to how many its sampler takes, where its guidance depends on them.
+    """
 
     denoiser: nn.Module
     """What is fine-tuned."""

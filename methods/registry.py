@@ -11,7 +11,7 @@ from dataclasses import fields
 from typing import TypeVar
 
 from methods.alignprop import AlignProp
-from methods.backbones import mld, motionlcm
+from methods.backbones import flow, mdm, mld, motionlcm
 from methods.draft import DRaFT, DRaFTLV
 from methods.drtune import DRTune
 from methods.easytune import EasyTune
@@ -43,6 +43,10 @@ BACKBONES: dict[str, BackboneEntry] = {
     "motionlcm-tiny": motionlcm.entry(motionlcm.TINY, reward="spm-tiny"),
     "motionlcm-v2": motionlcm.entry_v2(motionlcm.V2, reward="spm"),
     "motionlcm-v2-tiny": motionlcm.entry_v2(motionlcm.V2_TINY, reward="spm-tiny"),
+    "mdm": mdm.entry(mdm.MdmConfig(), reward="spm"),
+    "mdm-tiny": mdm.entry(mdm.TINY, reward="spm-tiny"),
+    "flow": flow.entry(mdm.MdmConfig(), reward="spm"),
+    "flow-tiny": flow.entry(mdm.TINY, reward="spm-tiny"),
 }
 REWARDS: dict[str, RewardEntry] = {
     "spm": spm.entry(spm.SpmConfig(), sentences=mld.MldConfig.text_width),

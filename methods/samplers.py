@@ -160,7 +160,6 @@ def diffusion(
     return Sampler(tuple(table))
 
 
-@cache
 def ddim(steps: int, eta: float = 0.0, prediction_type: str = "epsilon") -> Sampler:
     """DDIM as MLD uses it: leading spacing with an offset of 1, and ᾱ_0 of the schedule (not 1) after the last step.
 
@@ -171,7 +170,6 @@ def ddim(steps: int, eta: float = 0.0, prediction_type: str = "epsilon") -> Samp
     return diffusion(timesteps, _ALPHAS_CUMPROD, _ALPHAS_CUMPROD[0], eta, prediction_type)
 
 
-@cache
 def ddpm(steps: int, eta: float = 1.0, prediction_type: str = "sample") -> Sampler:
     """The ancestral sampler as MDM uses it (SpacedDiffusion), on the cosine schedule; with `eta` = 0, DDIM on it.
 
@@ -223,7 +221,6 @@ def lcm(steps: int, timesteps: Mapping[int, Sequence[int]] | None = None, predic
     return Sampler(tuple(table))
 
 
-@cache
 def flow(steps: int, shift: float = 1.0) -> Sampler:
     """Euler steps along the velocity v = ε - x_0 of flow matching, x_t = (1 - σ) x_0 + σ ε (Lipman et al. 2023), from
     σ = 1 to 0 (diffusers' FlowMatchEulerDiscreteScheduler). `shift` above 1 spends more steps where there is much

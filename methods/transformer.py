@@ -181,8 +181,9 @@ def guidance_features(scale: float, width: int, device: torch.device | None = No
     """Sinusoidal features of a guidance scale: `[1, width]`, sines first, of 1000 (scale - 1), as latent consistency
     models have them (Luo et al. 2023, arXiv 2310.04378)."""
     half = width // 2
-    frequency = torch.exp(-math.log(10000) / (half - 1) * torch.arange(half, device=device, dtype=torch.float32))
-    angle = 1000 * (scale - 1) * frequency
+    exponent = -math.log(10000) / (half - 1) * torch.arange(half, device=device, dtype=torch.float32)
+    # Angles reach thousands: where machines round an exponential of float32 differently, a feature differs by 5e-4.
+    angle = 1000 * (scale - 1) * exponent.double().exp().float()
     return torch.cat([angle.sin(), angle.cos()])[None]
 
 

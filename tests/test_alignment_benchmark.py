@@ -42,33 +42,33 @@ def curve(*rewards: float, every: int = 2, seconds: float = 1.5) -> list[Point]:
 
 class TestReading:
     def test_time_to_a_reward_is_linear_between_points(self):
-        own = curve(0.1, 0.3, 0.2, 0.6)
-        assert reading.reach(own, 0.2, "trajectories") == pytest.approx(1)
-        assert reading.reach(own, 0.3, "trajectories") == pytest.approx(2)  # the first time, though it falls again
-        assert reading.reach(own, 0.5, "cpu_seconds") == pytest.approx((4 + 2 * 0.75) * 1.5)
-        assert reading.reach(own, 0.1, "trajectories") == 0
-        assert reading.reach(own, 0.61, "trajectories") is None
+        points = curve(0.1, 0.3, 0.2, 0.6)
+        assert reading.reach(points, 0.2, "trajectories") == pytest.approx(1)
+        assert reading.reach(points, 0.3, "trajectories") == pytest.approx(2)  # the first time, though it falls again
+        assert reading.reach(points, 0.5, "cpu_seconds") == pytest.approx((4 + 2 * 0.75) * 1.5)
+        assert reading.reach(points, 0.1, "trajectories") == 0
+        assert reading.reach(points, 0.61, "trajectories") is None
 
     def test_what_is_never_reached_is_said(self):
-        found = to_reach([curve(0.1, 0.2), curve(0.1, 0.4)], peak=5, target=0.31)
-        assert (found.trajectories, found.seconds, found.peak_bytes) == (None, None, None)
-        assert found.note == "never reached in 2 trajectories: 0.300 at best"
+        reached = to_reach([curve(0.1, 0.2), curve(0.1, 0.4)], peak=5, target=0.31)
+        assert (reached.trajectories, reached.seconds, reached.peak_bytes) == (None, None, None)
+        assert reached.note == "never reached in 2 trajectories: 0.300 at best"
         assert "draft was not run" in to_reach([curve(0.1, 0.2)], peak=5, target=None).note
 
     def test_what_is_reached_has_its_costs(self):
-        found = to_reach([curve(0.1, 0.2), curve(0.1, 0.4)], peak=5, target=0.2)
-        assert (found.trajectories, found.seconds, found.peak_bytes) == (
+        reached = to_reach([curve(0.1, 0.2), curve(0.1, 0.4)], peak=5, target=0.2)
+        assert (reached.trajectories, reached.seconds, reached.peak_bytes) == (
             pytest.approx(1),
             pytest.approx(1.5),
             5,
         )
-        assert found.note is None
+        assert reached.note is None
 
     def test_equal_time_is_read_off_the_curve_and_not_beyond_it(self):
-        own = curve(0.1, 0.3, 0.7)
-        assert reading.value_at(own, "cpu_seconds", 4.5, "reward") == pytest.approx(0.5)
-        assert reading.value_at(own, "cpu_seconds", 6.0, "reward") == pytest.approx(0.7)
-        assert reading.value_at(own, "cpu_seconds", 6.1, "reward") is None
+        points = curve(0.1, 0.3, 0.7)
+        assert reading.value_at(points, "cpu_seconds", 4.5, "reward") == pytest.approx(0.5)
+        assert reading.value_at(points, "cpu_seconds", 6.0, "reward") == pytest.approx(0.7)
+        assert reading.value_at(points, "cpu_seconds", 6.1, "reward") is None
 
     def test_the_lowest_mm_dist_chooses_the_rate_and_an_edge_is_said(self):
         grid = (1e-5, 1e-4, 1e-3)
@@ -102,9 +102,9 @@ class TestReading:
 
     def test_intervals_over_seeds_are_students(self):
         values = [0.5, 0.6, 0.75]
-        found = reading.over_seeds(values)
-        assert found.mean == pytest.approx(statistics.fmean(values))
-        assert found.half_width == pytest.approx(4.303 * statistics.stdev(values) / math.sqrt(3))
+        reached = reading.over_seeds(values)
+        assert reached.mean == pytest.approx(statistics.fmean(values))
+        assert reached.half_width == pytest.approx(4.303 * statistics.stdev(values) / math.sqrt(3))
         assert reading.over_seeds([0.5]) == Interval(0.5, None)
         assert reading.over_seeds([0.5, None]) == Interval(None, None)
 
@@ -177,32 +177,32 @@ def test_an_edited_row_is_refused(tmp_path):
 
 class TestMeasuring:
     def test_the_same_arguments_give_the_same_numbers_and_nothing_is_left_changed(self):
-        own = untrained_world()
-        own.reward.train()
+        points = untrained_world()
+        points.reward.train()
         torch.manual_seed(7)
         before = torch.get_rng_state()
-        first = evaluate(own, "test", 32, repeats=2, steps=2)
+        first = evaluate(points, "test", 32, repeats=2, steps=2)
         assert torch.equal(torch.get_rng_state(), before)
-        assert own.reward.training
+        assert points.reward.training
         torch.manual_seed(8)
-        assert evaluate(own, "test", 32, repeats=2, steps=2) == first
-        assert evaluate(own, "test", 32, repeats=2, steps=2, seed=1) != first
+        assert evaluate(points, "test", 32, repeats=2, steps=2) == first
+        assert evaluate(points, "test", 32, repeats=2, steps=2, seed=1) != first
         assert set(first) == set(METRICS)
 
     def test_another_denoiser_is_measured_in_place_of_the_worlds(self):
-        own = untrained_world()
-        kept = own.backbone.denoiser
+        points = untrained_world()
+        kept = points.backbone.denoiser
         other = untrained_world().backbone.denoiser
         with torch.no_grad():
             for weight in other.parameters():
                 weight.add_(0.1)
-        assert evaluate(own, "val", 32, 1, steps=2, denoiser=other) != evaluate(own, "val", 32, 1, steps=2)
-        assert own.backbone.denoiser is kept
+        assert evaluate(points, "val", 32, 1, steps=2, denoiser=other) != evaluate(points, "val", 32, 1, steps=2)
+        assert points.backbone.denoiser is kept
 
     def test_real_motions_have_no_multimodality(self):
-        found = evaluate_real(untrained_world(), "val", 32)
-        assert math.isnan(found["multimodality"].mean)
-        assert all(math.isfinite(found[name].mean) for name in METRICS if name != "multimodality")
+        reached = evaluate_real(untrained_world(), "val", 32)
+        assert math.isnan(reached["multimodality"].mean)
+        assert all(math.isfinite(reached[name].mean) for name in METRICS if name != "multimodality")
 
     def test_no_repeats(self):
         with pytest.raises(InputError, match="repeats must be at least 1, not 0"):
@@ -265,15 +265,15 @@ def whole(weights, tmp_path_factory) -> tuple[list[AlignmentRecord], str]:
 def test_the_command_at_a_tiny_size(whole):
     """Its table and records; methods share the base, the real data and the reward that is to be reached."""
     (draft, refl), printed = whole
-    own = draft.alignment
-    assert [point.trajectories for point in own.curves[0]] == [0, 1, 2]
-    assert own.to_reach.reward == pytest.approx(reading.mean_curve(own.curves)[-1].metrics["reward"])
-    assert {rate.lr for rate in own.selection} == set(SIZES["tiny"].grid)
-    assert own.at_edge  # both of two
+    points = draft.alignment
+    assert [point.trajectories for point in points.curves[0]] == [0, 1, 2]
+    assert points.to_reach.reward == pytest.approx(reading.mean_curve(points.curves)[-1].metrics["reward"])
+    assert {rate.lr for rate in points.selection} == set(SIZES["tiny"].grid)
+    assert points.at_edge  # both of two
     assert "of the grid)" in printed
-    assert refl.alignment.bases == own.bases
-    assert refl.alignment.to_reach.reward == own.to_reach.reward
-    for one, other in zip(refl.alignment.motions, own.motions, strict=True):
+    assert refl.alignment.bases == points.bases
+    assert refl.alignment.to_reach.reward == points.to_reach.reward
+    for one, other in zip(refl.alignment.motions, points.motions, strict=True):
         assert one == structs.replace(other, tuned=one.tuned)
 
 

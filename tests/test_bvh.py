@@ -40,13 +40,13 @@ def write(path: Path, *frames: str, header: str = HEADER, count: int | None = No
 
 
 def positions(path: Path) -> dict[str, np.ndarray]:
-    found = bvh.read(path)
-    place = bvh.positions(found.parents, *bvh.transforms(found))
-    return {name: place[:, joint] for joint, name in enumerate(found.names)}
+    result = bvh.read(path)
+    world = bvh.positions(result.parents, *bvh.transforms(result))
+    return {name: world[:, joint] for joint, name in enumerate(result.names)}
 
 
 def test_positions_by_hand(tmp_path):
-    found = positions(
+    result = positions(
         write(
             tmp_path / "a.bvh",
             "1 2 3 0 0 0 0 0 0",
@@ -55,8 +55,8 @@ def test_positions_by_hand(tmp_path):
             "0 0 0 0 0 0 90 0 0",  # the arm about y: its end at +z turns to +x
         )
     )
-    assert found["Arm"] == pytest.approx(np.array([[1, 4, 3], [-1, 2, 3], [0, 0, 2], [0, 2, 0]]), abs=1e-12)
-    assert found["Arm_end"] == pytest.approx(np.array([[1, 4, 4], [-1, 2, 4], [1, 0, 2], [1, 2, 0]]), abs=1e-12)
+    assert result["Arm"] == pytest.approx(np.array([[1, 4, 3], [-1, 2, 3], [0, 0, 2], [0, 2, 0]]), abs=1e-12)
+    assert result["Arm_end"] == pytest.approx(np.array([[1, 4, 4], [-1, 2, 4], [1, 0, 2], [1, 2, 0]]), abs=1e-12)
 
 
 def test_order_of_channels_counts(tmp_path):
@@ -70,21 +70,21 @@ def test_order_of_channels_counts(tmp_path):
 
 def test_position_channels_stand_for_the_offset(tmp_path):
     header = HEADER.replace("CHANNELS 3 Yrotation", "CHANNELS 6 Xposition Yposition Zposition Yrotation")
-    found = positions(write(tmp_path / "a.bvh", "0 0 0 0 0 0 5 6 7 0 0 0", header=header))
-    assert found["Arm"].tolist() == [[5, 6, 7]]
+    result = positions(write(tmp_path / "a.bvh", "0 0 0 0 0 0 5 6 7 0 0 0", header=header))
+    assert result["Arm"].tolist() == [[5, 6, 7]]
 
 
 def test_resampling_keeps_bones_and_takes_whole_frames_as_they_are(tmp_path):
     frames = [f"{n} 0 0 0 0 0 {40 * n} 0 0" for n in range(7)]
-    found = bvh.read(write(tmp_path / "a.bvh", *frames, seconds="0.0333333"))
-    rotation, translation = bvh.resample(*bvh.transforms(found), found.fps)
-    assert len(rotation) == bvh.resampled(7, found.fps) == 5  # 0.2 s from the first frame to the last
-    place = bvh.positions(found.parents, rotation, translation)
-    end = place[:, 2] - place[:, 1]
+    result = bvh.read(write(tmp_path / "a.bvh", *frames, seconds="0.0333333"))
+    rotation, translation = bvh.resample(*bvh.transforms(result), result.fps)
+    assert len(rotation) == bvh.resampled(7, result.fps) == 5  # 0.2 s from the first frame to the last
+    world = bvh.positions(result.parents, rotation, translation)
+    end = world[:, 2] - world[:, 1]
     assert np.linalg.norm(end, axis=-1) == pytest.approx(np.ones(5))
     angles = np.degrees(np.unwrap(np.arctan2(end[:, 0], end[:, 2])))
     assert angles == pytest.approx([0, 60, 120, 180, 240], abs=1e-3)
-    assert place[:, 0, 0] == pytest.approx([0, 1.5, 3, 4.5, 6], abs=1e-3)
+    assert world[:, 0, 0] == pytest.approx([0, 1.5, 3, 4.5, 6], abs=1e-3)
 
 
 @pytest.mark.parametrize(("mark", "end"), [("", "\r\n"), ("", "\r"), ("\ufeff", "\n"), ("", "\n\n"), ("\n", "\n \n")])
@@ -227,25 +227,25 @@ def figure(path: Path, outline: str, frames: int = 3, seconds: str = "0.05") -> 
 
 
 def test_bandai_names_and_units(tmp_path):
-    found = bvh.joints(bvh.read(figure(tmp_path / "a.bvh", BANDAI)))
-    assert found.shape == (3, 22, 3)
-    assert found.dtype == np.float32
-    head, left_wrist, right_wrist, left_foot = (found[0, joint] for joint in (15, 20, 21, 10))
+    result = bvh.joints(bvh.read(figure(tmp_path / "a.bvh", BANDAI)))
+    assert result.shape == (3, 22, 3)
+    assert result.dtype == np.float32
+    head, left_wrist, right_wrist, left_foot = (result[0, joint] for joint in (15, 20, 21, 10))
     assert left_foot == pytest.approx([0.07, 0.0, 0.12], abs=1e-6)  # the floor is put under the lowest joint
     assert head == pytest.approx([0, 0.90 + 0.16 + 0.10 + 0.16 + 0.08, 0], abs=1e-6)
     assert left_wrist == pytest.approx([0.57, 0.90 + 0.26 + 0.12, 0], abs=1e-6)
     assert right_wrist == pytest.approx([-0.57, 0.90 + 0.26 + 0.12, 0], abs=1e-6)
-    assert found[0, 3] == pytest.approx([0, 0.90 + 0.85 * 0.16, 0], abs=1e-6)
+    assert result[0, 3] == pytest.approx([0, 0.90 + 0.85 * 0.16, 0], abs=1e-6)
 
 
 def test_cgspeed_gets_its_thorax_and_forearms_back(tmp_path):
     unit = 0.0254 / 0.45
-    found = bvh.joints(bvh.read(figure(tmp_path / "a.bvh", MOTIONBUILDER))) / unit
-    pelvis = found[0, 0]
-    assert found[0, 6] - pelvis == pytest.approx([0, 4, 0], abs=1e-5)
-    assert found[0, 16] - pelvis == pytest.approx([3, 4 + 2 + 1.5, 0], abs=1e-5)  # 2: the upper back's length again
-    assert found[0, 20] - found[0, 18] == pytest.approx([4.5, 0, 0], abs=1e-5)
-    assert found[0, 15] - pelvis == pytest.approx([0, 4 + 2 + 3.2 + 1, 0], abs=1e-5)
+    result = bvh.joints(bvh.read(figure(tmp_path / "a.bvh", MOTIONBUILDER))) / unit
+    pelvis = result[0, 0]
+    assert result[0, 6] - pelvis == pytest.approx([0, 4, 0], abs=1e-5)
+    assert result[0, 16] - pelvis == pytest.approx([3, 4 + 2 + 1.5, 0], abs=1e-5)  # 2: the upper back's length again
+    assert result[0, 20] - result[0, 18] == pytest.approx([4.5, 0, 0], abs=1e-5)
+    assert result[0, 15] - pelvis == pytest.approx([0, 4 + 2 + 3.2 + 1, 0], abs=1e-5)
 
 
 def swinging(path: Path, *first: str, count: int = 25) -> Path:
@@ -260,17 +260,17 @@ def swinging(path: Path, *first: str, count: int = 25) -> Path:
     return write(path, *(first or ()), *rows, header=header, seconds="0.00833333")
 
 
-def zeros(path: Path, place: str = "0 16 0") -> str:
-    return " ".join([place, *["0"] * (len(swinging(path).read_text().splitlines()[-1].split()) - 3)])
+def zeros(path: Path, world: str = "0 16 0") -> str:
+    return " ".join([world, *["0"] * (len(swinging(path).read_text().splitlines()[-1].split()) - 3)])
 
 
 class TestTPose:
     """CMU's MotionBuilder release puts a frame of zero rotations before every motion."""
 
     @pytest.mark.parametrize("place", ["0 16 0", "0 0 0"])
-    def test_it_is_dropped(self, place, tmp_path):
+    def test_it_is_dropped(self, world, tmp_path):
         plain = bvh.joints(bvh.read(swinging(tmp_path / "plain.bvh")))
-        pose = zeros(tmp_path / "x.bvh", place)
+        pose = zeros(tmp_path / "x.bvh", world)
         posed = bvh.read(swinging(tmp_path / "posed.bvh", pose))
         assert len(posed.values) == 26
         assert np.array_equal(bvh.joints(posed), plain)
@@ -362,8 +362,8 @@ def test_real_files_agree_with_the_arrays(part, raw):
             if own & {row.get("source_id"), f"{row.get('trial')} {row.get('form')}"}:
                 wanted = arrays["joints"][arrays["offsets"][n] : arrays["offsets"][n + 1]]
                 start = row.get("start_frame", 0)
-                found = bvh.joints(bvh.read(path))[start : start + len(wanted)]
-                shift = (wanted[0, 0] - found[0, 0]) * [1, 0, 1]
-                assert np.linalg.norm(found + shift - wanted, axis=-1).mean(axis=0).max() < 0.01, path.name
+                result = bvh.joints(bvh.read(path))[start : start + len(wanted)]
+                shift = (wanted[0, 0] - result[0, 0]) * [1, 0, 1]
+                assert np.linalg.norm(result + shift - wanted, axis=-1).mean(axis=0).max() < 0.01, path.name
                 compared += 1
     assert compared >= 3

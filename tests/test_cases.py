@@ -5,7 +5,7 @@ import pytest
 from bench.cases import MATRICES, Case, matrix
 from bench.memory import measure
 from bench.profiles import Profile, profile
-from bench.setup import draw_plan
+from bench.setup import caveat, draw_plan
 from methods.errors import InputError
 
 
@@ -62,6 +62,27 @@ def test_bad_input_is_one_sentence_with_the_known_values(make, words):
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["easytune", "easytune:mode=chain", "easytune:mode=chain-released"])
+def test_scoring_the_prediction_of_every_step_of_an_sde_is_said_to_be_beyond_the_theory(method):
+    said = caveat(Case(method, "mdm"))
+    assert said.startswith(f"{method} on mdm: x̂_0 of every step is scored")
+    assert said.endswith("use score=noisy")
+    for backbone in ("mld", "flow"):
+        assert caveat(Case(method, backbone)) == ""
+
+
+def test_nothing_is_said_of_the_noisy_state_nor_of_methods_that_score_once():
+    for method in ("easytune:score=noisy", "draft", "draft-lv", "alignprop", "drtune", "refl"):
+        assert caveat(Case(method, "mdm")) == ""
+
+
+def test_the_published_numbers_of_steps_of_a_backbone():
+    assert Case(backbone="mdm").id == "easytune-mdm-T50-B256-F196-paper-simulated"
+    assert draw_plan(Case("draft", "mdm", 1000)).held == 1000
+    with pytest.raises(InputError, match=r"^steps must be 1 to 1000, not 1001$"):
+        Case(backbone="mdm", steps=1001)
 
 
 def test_profiles_are_switches():

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import save_file
 
 from methods import checkpoint
-from methods.backbones import mld
+from methods.backbones import mdm, mld
 from methods.checkpoint import CheckpointError
+from methods.registry import BACKBONES
 from methods.rewards import spm
 
 
@@ -42,6 +43,42 @@ def test_a_published_file_loads_without_its_evaluator(backbone, tmp_path):
     assert all(torch.equal(value, state[key]) for key, value in backbone.state_dict().items())
 
 
+LAYOUTS = ["mld-tiny", "mld-original-tiny", "mldpp-tiny", "motionlcm-tiny", "motionlcm-v2-tiny", "mdm-tiny"]
+
+
+@pytest.fixture(scope="module")
+def networks():
+    torch.manual_seed(0)
+    return {name: BACKBONES[name].build() for name in LAYOUTS}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_published_layout_loads_and_another_is_named(networks, tmp_path, name):
+    """As saved: under `state_dict`, with the evaluator beside it; MDM's denoiser without a prefix. Weights, not the
+    fixed positions."""
+    state = other_weights(networks[name])
+    saved = {key.removeprefix("denoiser."): value for key, value in state.items()} if name == "mdm-tiny" else state
+    torch.save({"state_dict": {**saved, "t2m_moveencoder.x": torch.zeros(2)}}, tmp_path / "published.ckpt")
+    fresh = BACKBONES[name].build()
+    checkpoint.load_backbone(fresh, tmp_path / "published.ckpt")
+    assert all(torch.equal(value, state[key]) for key, value in fresh.named_parameters())
+    for other in LAYOUTS:
+        if other != name:
+            message = refused(checkpoint.load_backbone, networks[other], tmp_path / "published.ckpt")
+            assert message.endswith(f"it looks like backbone '{name}': build that one")
+
+
+def test_a_denoiser_without_its_decoder_is_refused(backbone, tmp_path):
+    checkpoint.save(backbone.denoiser, tmp_path / "denoiser.safetensors")
+    assert "missing: vae." in refused(checkpoint.load_backbone, backbone, tmp_path / "denoiser.safetensors")
+
+
+def test_a_backbone_that_is_loaded_as_a_reward_is_named(backbone, tmp_path):
+    checkpoint.save(backbone, tmp_path / "mld.safetensors")
+    message = refused(checkpoint.load_spm, spm.Spm(spm.TINY), tmp_path / "mld.safetensors")
+    assert message.endswith("it looks like backbone 'mld-tiny': build that one")
+
+
 def test_the_reward_loads_from_its_own_file_and_from_inside_a_fine_tuned_one(tmp_path):
     reward = spm.Spm(spm.TINY)
     state = other_weights(reward)
@@ -52,6 +89,23 @@ def test_the_reward_loads_from_its_own_file_and_from_inside_a_fine_tuned_one(tmp
     assert torch.equal(reward.final_layer.weight, state["final_layer.weight"])
     checkpoint.load_spm(reward, tmp_path / "mld.ckpt")
     assert torch.equal(reward.final_layer.weight, 2 * state["final_layer.weight"])
+
+
+@pytest.mark.parametrize("wrapper", [None, "model_avg"])
+def test_a_published_mdm_loads_plain_and_averaged_with_its_own_positions(wrapper, tmp_path):
+    """Positions of another length are those of an older release; CLIP is no part of the backbone."""
+    backbone = mdm.Mdm(mdm.TINY)
+    positions = backbone.denoiser.sequence_pos_encoder.pe.clone()
+    state = other_weights(backbone.denoiser)
+    for key in [key for key in state if key.endswith(".pe")]:
+        state[key] = torch.zeros(7, 1, 16)
+    content = {**state, "clip_model.visual.proj": torch.zeros(2)}
+    if wrapper:
+        content = {"model": {key: 0 * value for key, value in content.items()}, wrapper: content}
+    torch.save(content, tmp_path / "model000750000.pt")
+    checkpoint.load_backbone(backbone, tmp_path / "model000750000.pt")
+    for key, value in backbone.denoiser.state_dict().items():
+        assert torch.equal(value, positions if key.endswith(".pe") else state[key]), key
 
 
 def test_what_is_saved_loads_again(backbone, tmp_path):
@@ -71,7 +125,7 @@ def test_missing_unexpected_and_misshapen_keys_are_named(backbone, tmp_path):
     message = refused(checkpoint.load_backbone, backbone, tmp_path / "odd.safetensors")
     assert "missing: vae.final_layer.bias" in message
     assert "unexpected: denoiser.surprise" in message
-    assert "of another shape: vae.skel_embedding.bias (3,) instead of (16,)" in message
+    assert message.endswith("of another shape: vae.skel_embedding.bias (3,) instead of (16,)"), "like no other backbone"
 
 
 class Hostile:

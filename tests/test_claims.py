@@ -123,19 +123,19 @@ def test_the_published_share_follows_from_the_published_table():
 
 
 def test_c1_is_computed_over_every_base_and_the_matching_base_is_solved():
-    found = verdict(published_pair(30 * GIB, 20 * GIB), "C1")
-    share = dict(zip(found.numbers["base"], found.numbers["share"], strict=True))
+    judged = verdict(published_pair(30 * GIB, 20 * GIB), "C1")
+    share = dict(zip(judged.numbers["base"], judged.numbers["share"], strict=True))
     assert share["parameters"] == pytest.approx((20 - 0.25) / (30 - 0.25))
     assert share["resident"] == pytest.approx(19.5 / 29.5)
     assert share["sampling"] == pytest.approx(19 / 29)
     assert share["published 15.21 GiB"] == pytest.approx((20 - 15.21) / (30 - 15.21))
     base = 15.21 * GB / GIB
     assert share["published 15.21 GB"] == pytest.approx((20 - base) / (30 - base))
-    solved = found.numbers.iloc[-1]
+    solved = judged.numbers.iloc[-1]
     assert solved["share"] == pytest.approx(published.PUBLISHED_SHARE)
     assert (20 - solved["GiB"]) / (30 - solved["GiB"]) == pytest.approx(published.PUBLISHED_SHARE)
-    assert found.outcome is Outcome.IN_PART  # 32.4% over 15.21 GiB lies within a tenth of 31.16%, 65% does not
-    assert found.provenance == "simulated, torch 2.13.0"
+    assert judged.outcome is Outcome.IN_PART  # 32.4% over 15.21 GiB lies within a tenth of 31.16%, 65% does not
+    assert judged.provenance == "simulated, torch 2.13.0"
 
 
 def test_c1_does_not_hold_where_no_base_gives_the_share():
@@ -145,9 +145,9 @@ def test_c1_does_not_hold_where_no_base_gives_the_share():
 def test_c1_shows_the_frozen_profile_beside_the_judged_one():
     paper = published_pair(30 * GIB, 20 * GIB)
     frozen = [row(Case(m, profile="frozen"), peak=p) for m, p in (("draft", 25 * GIB), ("easytune", 15 * GIB))]
-    found = verdict([*paper, *frozen], "C1")
-    assert found.numbers["share, reward frozen"][2] == pytest.approx(14 / 24)
-    assert found.numbers["share"][2] == pytest.approx(19 / 29)
+    judged = verdict([*paper, *frozen], "C1")
+    assert judged.numbers["share, reward frozen"][2] == pytest.approx(14 / 24)
+    assert judged.numbers["share"][2] == pytest.approx(19 / 29)
     other = [row(Case(m, profile="frozen"), torch="2.12.0") for m in ("draft", "easytune")]
     assert "share, reward frozen" not in verdict([*paper, *other], "C1").numbers
 
@@ -172,13 +172,13 @@ def table(scale: float, unit: int, chain: float | None = None) -> list[MemoryRec
     ],
 )
 def test_c2_compares_every_row_in_both_units(scale, unit, chain, outcome):
-    found = verdict(table(scale, unit, chain), "C2")
-    assert found.outcome is outcome
-    assert len(found.numbers) == 7
+    judged = verdict(table(scale, unit, chain), "C2")
+    assert judged.outcome is outcome
+    assert len(judged.numbers) == 7
     name = "GB" if unit == GB else "GiB"
-    assert found.numbers[f"ours / published {name}"][0] == pytest.approx(scale, rel=1e-6)
-    assert found.numbers["ours / published GB"][0] == pytest.approx(
-        found.numbers["ours / published GiB"][0] * GIB / GB, rel=1e-6
+    assert judged.numbers[f"ours / published {name}"][0] == pytest.approx(scale, rel=1e-6)
+    assert judged.numbers["ours / published GB"][0] == pytest.approx(
+        judged.numbers["ours / published GiB"][0] * GIB / GB, rel=1e-6
     )
 
 
@@ -206,9 +206,9 @@ def test_c2_shows_what_nvidia_smi_would_where_it_was_read():
     ],
 )
 def test_c11_needs_the_saving_and_the_peak(saved, peak, outcome):
-    found = verdict(published_pair(int(peak + saved), int(peak)), "C11")
-    assert found.outcome is outcome
-    calls = found.numbers[found.numbers["figure"] == "saved a held call"].iloc[0]
+    judged = verdict(published_pair(int(peak + saved), int(peak)), "C11")
+    assert judged.outcome is outcome
+    calls = judged.numbers[judged.numbers["figure"] == "saved a held call"].iloc[0]
     assert calls["published"] == pytest.approx(15.22 / 49)
 
 
@@ -216,12 +216,12 @@ def test_c11_needs_the_saving_and_the_peak(saved, peak, outcome):
 
 
 def test_c5_holds_to_the_byte_and_says_that_held_calls_count():
-    found = verdict(rows(cases.default()), "C5")
-    assert found.outcome is Outcome.HOLDS
-    assert "linear to the byte" in found.finding
-    assert "flat to the byte" in found.finding
-    assert "rows that hold 10 at T = 10, 20, 50 have the same peak" in found.finding
-    numbers = found.numbers.set_index("method")
+    judged = verdict(rows(cases.default()), "C5")
+    assert judged.outcome is Outcome.HOLDS
+    assert "linear to the byte" in judged.finding
+    assert "flat to the byte" in judged.finding
+    assert "rows that hold 10 at T = 10, 20, 50 have the same peak" in judged.finding
+    numbers = judged.numbers.set_index("method")
     assert numbers.loc["draft", "GiB a step"] == pytest.approx(CALL / GIB)
     assert numbers.loc["alignprop", "GiB a step"] == pytest.approx(CALL / GIB / 2)
     assert numbers.loc["drtune", "GiB a step"] == pytest.approx(CALL / GIB / 5)
@@ -234,17 +234,17 @@ def test_c5_allows_a_hair_and_no_more(extra, outcome):
     records = rows(cases.steps())
     bent = next(n for n, r in enumerate(records) if (r.case.method, r.case.steps) == ("draft", 30))
     records[bent] = raised(records[bent], extra)
-    found = verdict(records, "C5")
-    assert found.outcome is outcome
-    assert "linear to the byte" not in found.finding
-    assert found.numbers["strays, bytes"][0] == extra
+    judged = verdict(records, "C5")
+    assert judged.outcome is outcome
+    assert "linear to the byte" not in judged.finding
+    assert judged.numbers["strays, bytes"][0] == extra
 
 
 def test_c5_sees_an_easytune_that_grows():
     records = [raised(r, r.case.steps * 2**26 * (r.case.method == "easytune")) for r in rows(cases.steps())]
-    found = verdict(records, "C5")
-    assert found.outcome is Outcome.IN_PART
-    assert "EasyTune is not flat" in found.finding
+    judged = verdict(records, "C5")
+    assert judged.outcome is Outcome.IN_PART
+    assert "EasyTune is not flat" in judged.finding
 
 
 def test_c5_says_so_when_equally_many_held_calls_cost_unequally():
@@ -254,11 +254,11 @@ def test_c5_says_so_when_equally_many_held_calls_cost_unequally():
 
 def test_c12_compares_drtunes_slope_with_drafts():
     records = rows([*cases.trained(), Case("drtune"), Case("draft"), Case("draft:k=1")])
-    found = verdict(records, "C12")
-    assert found.outcome is Outcome.HOLDS
-    assert "0.2500 GiB a trained step (a line to the byte over 5 values of K at T = 50)" in found.finding
-    assert "DRaFT's by 0.2500 GiB a held call" in found.finding
-    assert "saves nothing" in found.finding
+    judged = verdict(records, "C12")
+    assert judged.outcome is Outcome.HOLDS
+    assert "0.2500 GiB a trained step (a line to the byte over 5 values of K at T = 50)" in judged.finding
+    assert "DRaFT's by 0.2500 GiB a held call" in judged.finding
+    assert "saves nothing" in judged.finding
     level = [read(record, peak=20 * GIB) for record in records]
     assert verdict(level, "C12").outcome is Outcome.FAILS
 
@@ -267,16 +267,16 @@ def test_c12_compares_drtunes_slope_with_drafts():
 
 
 def test_c3_on_a_cpu_says_the_direction_and_that_it_cannot_settle_the_factor():
-    found = verdict([timed("draft", [4.0, 2.0, 2.0]), timed("easytune", [20.0, 20.0, 20.0])], "C3")
-    assert found.outcome is Outcome.IN_PART  # faster per optimiser step (2 s against 0.4), slower per update
-    assert "5.0× faster per optimiser step and 10.0× slower per update" in found.finding
-    assert "cannot settle" in found.finding
-    assert "a CPU (a CPU, 2 cores) at batch 2" in found.finding
-    assert found.provenance.startswith("CPU")
-    per_step = found.numbers.iloc[0]
+    judged = verdict([timed("draft", [4.0, 2.0, 2.0]), timed("easytune", [20.0, 20.0, 20.0])], "C3")
+    assert judged.outcome is Outcome.IN_PART  # faster per optimiser step (2 s against 0.4), slower per update
+    assert "5.0× faster per optimiser step and 10.0× slower per update" in judged.finding
+    assert "cannot settle" in judged.finding
+    assert "a CPU (a CPU, 2 cores) at batch 2" in judged.finding
+    assert judged.provenance.startswith("CPU")
+    per_step = judged.numbers.iloc[0]
     assert per_step["times faster"] == pytest.approx(5)
     assert (per_step["least over rounds"], per_step["most over rounds"]) == pytest.approx((5, 10))
-    assert "not judged" in found.numbers["per"].iloc[2]
+    assert "not judged" in judged.numbers["per"].iloc[2]
 
 
 @pytest.mark.parametrize(
@@ -288,10 +288,10 @@ def test_c3_on_a_gpu_at_the_published_batch_needs_the_factor(draft, easytune, ou
     records = [timed("draft", [draft], **gpu), timed("easytune", [easytune], **gpu)]
     # The CPU's rows say the contrary, and do not count.
     records += [timed("draft", [1.0]), timed("easytune", [1000.0])]
-    found = verdict(records, "C3")
-    assert found.outcome is outcome
-    assert "cannot settle" not in found.finding
-    assert found.provenance == "measured on a GPU, torch 2.13.0"
+    judged = verdict(records, "C3")
+    assert judged.outcome is outcome
+    assert "cannot settle" not in judged.finding
+    assert judged.provenance == "measured on a GPU, torch 2.13.0"
 
 
 @pytest.mark.parametrize("setting", [{"batch": 64, "meter": "cuda"}, {"batch": 256}, {}])
@@ -304,8 +304,8 @@ def test_c3_is_settled_only_by_a_gpu_at_the_published_batch(setting):
 
 
 def test_c3_never_holds_outright_on_a_cpu():
-    found = verdict([timed("draft", [1000.0]), timed("easytune", [1.0])], "C3")
-    assert found.outcome is Outcome.IN_PART
+    judged = verdict([timed("draft", [1000.0]), timed("easytune", [1.0])], "C3")
+    assert judged.outcome is Outcome.IN_PART
 
 
 # Like with like.
@@ -316,9 +316,9 @@ def test_measured_rows_are_preferred_and_never_mixed_with_simulated_ones():
     measured = [
         row(Case(m, meter="cuda"), peak=p, device="a GPU") for m, p in (("draft", 33 * GIB), ("easytune", 22 * GIB))
     ]
-    found = verdict([*simulated, *measured], "C11")
-    assert found.provenance == "measured on a GPU, torch 2.13.0"
-    assert found.numbers["ours, GiB"][0] == pytest.approx(11)
+    judged = verdict([*simulated, *measured], "C11")
+    assert judged.provenance == "measured on a GPU, torch 2.13.0"
+    assert judged.numbers["ours, GiB"][0] == pytest.approx(11)
     half = verdict([*simulated, measured[1]], "C11")
     assert half.numbers["ours, GiB"][0] == pytest.approx(10)
     assert "simulated" in half.provenance
@@ -337,10 +337,10 @@ def test_unlike_rows_are_refused_and_the_field_is_named(change, words):
         row(Case("draft", meter="cuda"), device="a GPU"),
         row(Case("easytune", meter="cuda"), **{"device": "a GPU", **change}),
     ]
-    found = verdict(records, "C11")
-    assert found.outcome is Outcome.NOT_JUDGED
-    assert words in found.finding
-    assert found.finding.startswith("Refused")
+    judged = verdict(records, "C11")
+    assert judged.outcome is Outcome.NOT_JUDGED
+    assert words in judged.finding
+    assert judged.finding.startswith("Refused")
 
 
 def test_rows_of_unlike_settings_are_refused():
@@ -374,9 +374,9 @@ def test_rows_of_two_commits_are_judged_and_the_verdict_says_so():
 def test_a_verdict_names_the_row_that_is_missing_or_did_not_fit():
     assert "easytune-mld-T50-B256-F196-paper-simulated" in verdict([row(Case("draft"))], "C11").finding
     records = [row(Case("draft"), status="oom"), row(Case("easytune"))]
-    found = verdict(records, "C11")
-    assert found.outcome is Outcome.NOT_JUDGED
-    assert "draft-mld-T50-B256-F196-paper-simulated (oom: it did not fit)" in found.finding
+    judged = verdict(records, "C11")
+    assert judged.outcome is Outcome.NOT_JUDGED
+    assert "draft-mld-T50-B256-F196-paper-simulated (oom: it did not fit)" in judged.finding
 
 
 def test_without_records_every_claim_is_listed_as_not_judged_with_what_is_missing():

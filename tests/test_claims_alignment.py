@@ -140,17 +140,17 @@ def test_rows_of_two_places_or_worlds_are_never_compared():
     elsewhere = {"environment": Environment(device="another CPU", torch="2.13.0")}
     of_another_world = {"settings": structs.replace(SETTINGS, world="f00d")}
     for unlike in (elsewhere, of_another_world):
-        own = structs.replace(row("easytune", 1.0), **unlike)
+        ours = structs.replace(row("easytune", 1.0), **unlike)
         with pytest.raises(NotJudgedError, match="of one size, device and world"):
-            aligned([*BASELINES, own])
-        mixed = [structs.replace(row("draft", 2.0), **unlike), *BASELINES, row("easytune", 1.0), own]
+            aligned([*BASELINES, ours])
+        mixed = [structs.replace(row("draft", 2.0), **unlike), *BASELINES, row("easytune", 1.0), ours]
         assert aligned(mixed) == {r.case.method: r for r in (*BASELINES, row("easytune", 1.0))}
         assert list(aligned(mixed).values()) == pick.aligned(mixed)
 
 
 def test_c3_is_also_read_as_time_to_a_reward():
-    found = time_to_reward([*BASELINES, row("easytune", 1.0, seconds=4.0)])
-    assert found["times faster"] == pytest.approx(2.5)
+    result = time_to_reward([*BASELINES, row("easytune", 1.0, seconds=4.0)])
+    assert result["times faster"] == pytest.approx(2.5)
     assert time_to_reward([*BASELINES, row("easytune", 1.0, seconds=None)])["times faster"] is None
     assert time_to_reward([]) is None
 
@@ -170,10 +170,10 @@ def test_the_report_draws_alignment_and_says_who_was_hacked():
 
 
 def test_curves_have_the_seeds_interval_as_a_band():
-    own = row("easytune", 1.0)
-    for seed, run in enumerate(own.alignment.curves):
-        own.alignment.curves[seed] = [run[0], moved(run[1], reward=0.7 + seed / 10)]
-    rows = [*BASELINES, own]
+    ours = row("easytune", 1.0)
+    for seed, run in enumerate(ours.alignment.curves):
+        ours.alignment.curves[seed] = [run[0], moved(run[1], reward=0.7 + seed / 10)]
+    rows = [*BASELINES, ours]
     bands = [band.get_paths()[0].vertices for band in figures.curves(rows).axes[0].collections]
     assert len(bands) == len(rows)
     at_the_end = bands[-1][bands[-1][:, 0] == 2, 1]
@@ -184,33 +184,33 @@ def test_curves_have_the_seeds_interval_as_a_band():
 def test_equal_time_ends_with_the_first_run_and_equal_trajectories_with_all():
     slow, fast = row("draft", 2.0, seconds=20.0), row("easytune", 1.0, seconds=5.0)
     fast.alignment.curves[1] = [moved(point, cpu_seconds=2 * point.trajectories) for point in fast.alignment.curves[1]]
-    found = tables.at_equal_cost([slow, fast]).set_index(["at", "method"])
-    assert found.loc[("2 trajectories", "draft"), "reward"] == "0.700 ± 0.000"
-    assert found.loc[("4 s", "draft"), "trajectories"] == pytest.approx(0.4)  # a fifth of its 20 s
-    assert found.loc[("4 s", "draft"), "FID"] == "1.900 ± 0.000"
-    assert found.loc[("4 s", "easytune"), "trajectories"] == pytest.approx((1.6 + 2 + 1.6) / 3)
+    result = tables.at_equal_cost([slow, fast]).set_index(["at", "method"])
+    assert result.loc[("2 trajectories", "draft"), "reward"] == "0.700 ± 0.000"
+    assert result.loc[("4 s", "draft"), "trajectories"] == pytest.approx(0.4)  # a fifth of its 20 s
+    assert result.loc[("4 s", "draft"), "FID"] == "1.900 ± 0.000"
+    assert result.loc[("4 s", "easytune"), "trajectories"] == pytest.approx((1.6 + 2 + 1.6) / 3)
     assert sections.equal([slow, fast]).table is not None
 
 
 def test_changes_stand_beside_the_published_ones_in_percent_of_their_own_base():
-    own = row("easytune:score=noisy", 1.0)
-    base, gain = own.alignment.base, own.alignment.gain
-    own = changed(own, base=base | {"fid": Interval(4.0, 0.5)}, gain=gain | {"fid": Interval(-1.0, 0.2)})
-    found = beside_published([*BASELINES, row("draft:k=10", 2.0), row("easytune", 1.0), own]).set_index("method")
-    assert found.loc["easytune:score=noisy", "FID, here, %"] == "-25.0 ± 5.0"
-    assert found.loc["easytune:score=noisy", "FID, paper, %"] == "-70.7"  # 0.132 of 0.450
-    assert found.loc["easytune:score=noisy", "R@1, paper, %"] == "+15.3"  # 0.581 of 0.504
-    assert found.loc["easytune", "R@1, paper, %"] == "+12.7"  # 0.568 of 0.504
-    assert found.loc["easytune", "FID, paper, %"] == ""  # not given for the one-step prediction
-    assert found.loc["drtune:k=4", "MM-Dist, paper, %"] == "-8.4"  # 2.795 of 3.052
-    assert found.loc["draft:k=10", "FID, paper, %"] == ""  # the paper has DRaFT-50 alone
+    ours = row("easytune:score=noisy", 1.0)
+    base, gain = ours.alignment.base, ours.alignment.gain
+    ours = changed(ours, base=base | {"fid": Interval(4.0, 0.5)}, gain=gain | {"fid": Interval(-1.0, 0.2)})
+    result = beside_published([*BASELINES, row("draft:k=10", 2.0), row("easytune", 1.0), ours]).set_index("method")
+    assert result.loc["easytune:score=noisy", "FID, here, %"] == "-25.0 ± 5.0"
+    assert result.loc["easytune:score=noisy", "FID, paper, %"] == "-70.7"  # 0.132 of 0.450
+    assert result.loc["easytune:score=noisy", "R@1, paper, %"] == "+15.3"  # 0.581 of 0.504
+    assert result.loc["easytune", "R@1, paper, %"] == "+12.7"  # 0.568 of 0.504
+    assert result.loc["easytune", "FID, paper, %"] == ""  # not given for the one-step prediction
+    assert result.loc["drtune:k=4", "MM-Dist, paper, %"] == "-8.4"  # 2.795 of 3.052
+    assert result.loc["draft:k=10", "FID, paper, %"] == ""  # the paper has DRaFT-50 alone
 
 
 def test_rows_of_real_motion_stand_in_a_section_of_their_own():
     real = [row(method, 3.0, world="cmu") for method in ("draft:k=10", "easytune")]
     embedded = [*BASELINES, row("easytune", 1.0)]
     assert pick.aligned([*real, *embedded]) == embedded
-    assert set(aligned([*real, *embedded])) == {own.case.method for own in embedded}
+    assert set(aligned([*real, *embedded])) == {ours.case.method for ours in embedded}
     section = sections.real_motion([*real, *embedded])
     assert set(section.table["motion"]) == {"cmu"}
     assert {"draft:k=10", "easytune", "base", "real data"} == set(section.table["method"])
@@ -225,10 +225,10 @@ def test_rows_of_two_sizes_are_never_shown_together():
     quick = [row(method, 9.0, size="quick") for method in ("draft", "refl", "easytune", "drtune:k=4", "alignprop")]
     quick = [
         changed(
-            structs.replace(own, settings=structs.replace(SETTINGS, trajectories=1)),
-            curves=[[run[0], moved(run[1], trajectories=1)] for run in own.alignment.curves],
+            structs.replace(ours, settings=structs.replace(SETTINGS, trajectories=1)),
+            curves=[[run[0], moved(run[1], trajectories=1)] for run in ours.alignment.curves],
         )
-        for own in quick
+        for ours in quick
     ]
     full = [*BASELINES, row("easytune", 1.0)]
     failed = structs.replace(row("refl", 1.0), status="failed", reason="no rate trains it", alignment=None)
@@ -255,4 +255,4 @@ def test_an_interval_is_told_in_one_way(mean, half_width, form, text):
 def test_rows_come_in_the_methods_order_whatever_ran_first():
     names = ["draft", "draft:k=10", "drtune:k=4", "refl", "easytune", "easytune:score=noisy"]
     ran = [row(name, 1.0) for name in reversed(names)]
-    assert [own.case.method for own in pick.aligned(ran)] == names
+    assert [ours.case.method for ours in pick.aligned(ran)] == names

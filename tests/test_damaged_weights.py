@@ -73,9 +73,9 @@ def kinds(base, tmp_path_factory) -> dict[str, list[Kind]]:
 
     def weights(module: torch.nn.Module, load: Callable) -> Callable[[Path], object]:
         def loaded(path: Path) -> object:
-            own = copy.deepcopy(module)
-            load(own, path)
-            return own.state_dict()
+            healthy = copy.deepcopy(module)
+            load(healthy, path)
+            return healthy.state_dict()
 
         return loaded
 
@@ -178,7 +178,7 @@ def changed(value: object, rng: random.Random) -> object:
         key = rng.choice(list(value))
         if rng.random() < 0.6:
             return {**value, key: changed(value[key], rng)}
-        rest = {name: own for name, own in value.items() if name != key}
+        rest = {name: healthy for name, healthy in value.items() if name != key}
         return rng.choice((rest, {**rest, "other": value[key]}, {**value, key: rng.choice(ODD)}))
     if isinstance(value, list) and value and rng.random() < 0.7:
         at = rng.randrange(len(value))
@@ -218,7 +218,7 @@ def remade_torch(content: bytes, rng: random.Random, path: Path) -> bytes:
 
 def equal(one: object, other: object) -> bool:
     if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(own, other[name]) for name, own in one.items())
+        return one.keys() == other.keys() and all(equal(healthy, other[name]) for name, healthy in one.items())
     if isinstance(one, tuple):
         return len(one) == len(other) and all(map(equal, one, other))
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other

@@ -52,6 +52,10 @@ class Problem:
         generator = torch.Generator().manual_seed(99)
         self.noises = [torch.randn(self.x.shape, generator=generator, dtype=self.x.dtype) for _ in range(self.steps)]
 
+    @property
+    def sampler(self) -> Sampler:
+        return ddim(self.steps, self.eta)
+
     def copies(self, theta: Theta | None = None) -> list[Theta]:
         """θ_0..θ_{T-1}, equal in value and independent."""
         theta = theta or self.theta
@@ -100,8 +104,7 @@ class Problem:
         """The code under test on the same problem: its Outcome, and an Updater that kept the gradients."""
         updater = Recorder(torch.optim.SGD(self.backbone.denoiser.parameters(), lr=lr), clip=clip)
         generator = generator or torch.Generator().manual_seed(99)
-        sampler = ddim(self.steps, self.eta)
-        outcome = run(plan, self.backbone, sampler, self.reward, self.batch, self.x, updater, generator)
+        outcome = run(plan, self.backbone, self.sampler, self.reward, self.batch, self.x, updater, generator)
         return outcome, updater
 
     def gradients(self, plan: Plan) -> Theta:
@@ -400,7 +403,7 @@ def test_sample_is_the_same_chain_without_gradients(eta):
     problem = Problem(eta=eta)
     motion = sample(
         problem.backbone,
-        ddim(STEPS, eta),
+        problem.sampler,
         problem.batch,
         problem.x,
         generator=torch.Generator().manual_seed(99),

@@ -51,7 +51,7 @@ def test_what_cannot_be_written_is_refused_ahead(tmp_path):
     (tmp_path / "file").write_text("")
     for path, said in (
         (tmp_path, "it is a folder"),
-        (tmp_path / "file" / "inside", "choose another place"),
+        (tmp_path / "file" / "inside", "choose another path"),
         (Path(os.devnull), "no regular file"),
     ):
         with pytest.raises(InputError, match=said):

@@ -154,8 +154,8 @@ def test_each_outcome_has_its_words_and_exit_status(edit, methods, status, words
     gate = Gate(path, update=False)
     rows = [clean(Case(method, **TINY)) for method in methods]
     failed = [row for row in rows if gate.check(row) is not None]
-    lines, found = gate.finish(rows, whole=True)
-    assert found == status
+    lines, exit_status = gate.finish(rows, whole=True)
+    assert exit_status == status
     assert gate.failed == len(failed)
     for word in words:
         assert word in "\n".join(lines)

@@ -108,22 +108,22 @@ def test_r_precision_of_independent_embeddings_is_chance(seed):
     """k in 32, within six standard errors."""
     rng = np.random.default_rng(seed)
     count = 3200
-    found = r_precision(rng.normal(size=(count, 8)), rng.normal(size=(count, 8)), pools(count, rng))
+    result = r_precision(rng.normal(size=(count, 8)), rng.normal(size=(count, 8)), pools(count, rng))
     chance = np.arange(1, 4) / 32
-    assert (np.abs(found - chance) < 6 * np.sqrt(chance * (1 - chance) / count)).all()
+    assert (np.abs(result - chance) < 6 * np.sqrt(chance * (1 - chance) / count)).all()
 
 
 def test_r_precision_of_a_generator_that_makes_one_motion_is_chance():
     rng = np.random.default_rng(0)
-    found = r_precision(rng.normal(size=(64, 512)), np.repeat(rng.normal(size=(1, 512)), 64, axis=0), pools(64))
-    assert found.tolist() == [1 / 32, 2 / 32, 3 / 32]
+    result = r_precision(rng.normal(size=(64, 512)), np.repeat(rng.normal(size=(1, 512)), 64, axis=0), pools(64))
+    assert result.tolist() == [1 / 32, 2 / 32, 3 / 32]
 
 
 def test_r_precision_by_hand():
     """On a line, texts at 0, 1, ..., 31 and each one's motion 1.4 further: those of the two texts before are nearer."""
     texts = np.arange(32.0)[:, None]
-    found = r_precision(texts, texts + 1.4, pools(32))
-    assert found.tolist() == [1 / 32, 2 / 32, 32 / 32]
+    result = r_precision(texts, texts + 1.4, pools(32))
+    assert result.tolist() == [1 / 32, 2 / 32, 32 / 32]
 
 
 def test_equal_captions_are_equal():

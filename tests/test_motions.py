@@ -52,10 +52,10 @@ class TestPacking:
 
 class TestChoice:
     def test_each_kind_has_the_first_test_prompt_whose_real_motion_is_of_it(self, own):
-        found = motions.chosen(own)
-        assert list(found) == list(KINDS)
+        picked = motions.chosen(own)
+        assert list(picked) == list(KINDS)
         every = [motions.kind(own.content.example(n).features()) for n in own.clips["test"][:64].tolist()]
-        assert found == {kind: every.index(kind) for kind in KINDS}
+        assert picked == {kind: every.index(kind) for kind in KINDS}
 
     @pytest.mark.parametrize(
         ("meaning", "kind"), [("kick left 1", "place"), ("walk forward", "way"), ("turn around", "turn")]

@@ -66,9 +66,9 @@ def test_released_spl(case, share, mined):
     """One batch with failures, whose published loss is 11.18, and one without, where it is 0."""
     values = inputs(SPM, case)
     motion = values["m_latent"]
-    found = preference(cosines(share * motion + values["t_noise"], motion), SplConfig(variant="released"))
-    published(SPM, case, "ft_loss", found.loss)
-    assert (int(found.mined), int(found.skipped)) == (mined, 16 - mined)
+    result = preference(cosines(share * motion + values["t_noise"], motion), SplConfig(variant="released"))
+    published(SPM, case, "ft_loss", result.loss)
+    assert (int(result.mined), int(result.skipped)) == (mined, 16 - mined)
 
 
 def test_timesteps_are_drawn_from_the_published_range():

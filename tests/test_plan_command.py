@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import flops
 from bench.cases import Case
 from bench.memory import measure
 from bench.meters import Reading
 from bench.plan import __main__ as command
-from bench.plan import axes, check, draws, levers, size
-from bench.plan.forecast import foretell, probes
+from bench.plan import axes, check, draws, frontier, levers, size
+from bench.plan.forecast import predict, probes
 from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
 from bench.plan.simulator import Simulator
@@ -73,7 +74,7 @@ def reserved(case):
 
 @pytest.mark.parametrize("mebibytes", [9])
 def test_every_answer_fits_and_the_next_does_not(simulator, mebibytes, monkeypatch):
-    monkeypatch.setattr(levers, "SWITCHES", ())
+    monkeypatch.setattr(levers, "candidates", lambda spec: [])
     budget = mebibytes * MIB
     for answer in plan(simulator, budget, *METHODS):
         assert answer.fits == (reserved(answer.case) <= budget)
@@ -119,24 +120,26 @@ def test_freezing_the_reward_is_the_first_lever(simulator, batch_alone):
     assert answer.lever.simulated_steps == 2
 
 
-def test_switches_that_the_profile_has_are_not_tried():
+def test_profiles_are_tried_from_what_changes_least_and_without_what_is_set():
     assert levers.candidates("paper") == [
         "paper+reward_frozen=true",
         "paper+attention=fused",
-        "paper+precision=bf16",
+        "paper+score=8",
         "paper+reward_frozen=true+attention=fused",
-        "paper+reward_frozen=true+attention=fused+precision=bf16",
+        "paper+reward_frozen=true+attention=fused+score=8",
+        "lean",
+        "lean+precision=bf16",
     ]
-    assert levers.candidates("frozen") == [
-        "frozen+attention=fused",
-        "frozen+precision=bf16",
-        "frozen+attention=fused+precision=bf16",
+    assert levers.candidates("frozen+score=4+train_mode=false") == [
+        "frozen+score=4+train_mode=false+attention=fused",
+        "lean+train_mode=false",
+        "lean+train_mode=false+precision=bf16",
     ]
-    assert levers.candidates("frozen+attention=fused+precision=bf16") == []
+    assert levers.candidates("lean+precision=bf16") == []
 
 
 def test_two_switches_together_where_neither_is_enough(simulator, batch_alone, monkeypatch):
-    monkeypatch.setattr(levers, "SWITCHES", levers.SWITCHES[:2])  # bf16 takes long
+    monkeypatch.setattr(levers, "SWITCHES", levers.SWITCHES[:2])
     both = "frozen+attention=fused"
     asked = replace(ASKED, batch=64)
     budget = int(1.15 * reserved(replace(asked, profile=both)))
@@ -144,8 +147,27 @@ def test_two_switches_together_where_neither_is_enough(simulator, batch_alone, m
     assert answer.lever.text == "--profile paper+reward_frozen=true+attention=fused"
 
 
+def test_lean_is_the_lever_where_no_exact_one_is_enough(simulator, batch_alone):
+    asked = replace(ASKED, method="draft", batch=64, steps=10)
+    budget = int(1.05 * reserved(replace(asked, profile="lean")))
+    assert budget < reserved(replace(asked, profile="frozen+attention=fused+score=8"))
+    (answer,) = plan(simulator, budget, "draft", asked=asked)
+    assert answer.lever.text == "--profile lean"
+    assert answer.lever.reserved == reserved(replace(asked, profile="lean"))
+
+
+def test_a_profile_that_cannot_be_simulated_is_no_lever(simulator, batch_alone, monkeypatch):
+    """As `lean` under a reward that encodes no prompts."""
+    record = simulator._runs.record
+    failed = lambda case: make.memory(case, "failed", "why") if "score=2" in case.profile else record(case)  # noqa: E731
+    monkeypatch.setattr(simulator._runs, "record", failed)
+    monkeypatch.setattr(levers, "candidates", lambda spec: ["paper+score=2", "frozen"])
+    (answer,) = plan(simulator, int(1.05 * reserved(replace(ASKED, profile="frozen", steps=2))), "easytune")
+    assert answer.lever.text == "--profile frozen"
+
+
 def test_fewer_steps_held_and_then_a_smaller_batch_are_the_last_levers(simulator, monkeypatch):
-    monkeypatch.setattr(levers, "SWITCHES", ())
+    monkeypatch.setattr(levers, "candidates", lambda spec: [])
     budget = reserved(replace(ASKED, method="draft:k=2"))
     draft, easytune = plan(simulator, budget, "draft", "easytune:mode=chain")
     assert draft.lever.text == "--method draft:k=2"
@@ -154,7 +176,7 @@ def test_fewer_steps_held_and_then_a_smaller_batch_are_the_last_levers(simulator
 
 
 def test_a_budget_that_holds_nothing_names_one_that_does(simulator, monkeypatch):
-    monkeypatch.setattr(levers, "SWITCHES", ())
+    monkeypatch.setattr(levers, "candidates", lambda spec: [])
     with pytest.raises(InputError, match="holds no method even at batch 1") as refused:
         plan(simulator, MIB // 10, "draft", "easytune", asked=replace(ASKED, batch=1))
     named = re.search(r"would do is (\w+), for ([\w-]+)", str(refused.value))
@@ -163,7 +185,7 @@ def test_a_budget_that_holds_nothing_names_one_that_does(simulator, monkeypatch)
 
 
 def test_a_method_that_fits_nowhere_is_a_row_that_says_what_it_needs(simulator, batch_alone, monkeypatch):
-    monkeypatch.setattr(levers, "SWITCHES", ())
+    monkeypatch.setattr(levers, "candidates", lambda spec: [])
     one = replace(ASKED, batch=1, steps=30, frames=499)
     budget = reserved(replace(one, method="refl:m=2"))
     refl, chain = plan(simulator, budget, "refl:m=2", "alignprop:truncation=bernoulli,p=1.0", asked=one)
@@ -173,21 +195,51 @@ def test_a_method_that_fits_nowhere_is_a_row_that_says_what_it_needs(simulator, 
     assert chain.least == reserved(chain.case) > budget
 
 
-def test_the_forecast_is_the_simulation_at_the_published_size(simulator):
+@pytest.mark.parametrize("profile", ["paper", "lean"])
+def test_the_forecast_is_the_simulation_at_the_published_size(simulator, profile):
+    """Under `lean` in few pieces, where scoring makes the peak, and in many, where the denoiser does."""
     points = [
-        Case("draft:k=5", steps=6, batch=300, frames=150),
-        Case("easytune", steps=3, batch=40, frames=250),
+        Case("draft:k=5", steps=6, batch=300 if profile == "paper" else 3000, frames=150, profile=profile),
+        Case("easytune", steps=3, batch=40, frames=250, profile=profile),
     ]
     asked = [replace(case, frames=196) for case in points]
     simulator.read([*probes(asked), *points])
     for case, at_196 in zip(points, asked, strict=True):
         reading = simulator.reading(case)
-        forecast = foretell(at_196, simulator)
+        forecast = predict(at_196, simulator)
         predicted = forecast.of(case)
-        assert predicted.peak == pytest.approx(reading.peak, rel=0.005)
+        assert predicted.peak == pytest.approx(reading.peak, rel=0.005 if profile == "paper" else 0.02)
         assert predicted.reserved == pytest.approx(reading.reserved, rel=0.04)
         for phase, peak in predicted.phases.items():
-            assert peak == pytest.approx(reading.phases[phase], rel=0.02)
+            assert peak == pytest.approx(reading.phases[phase], rel=0.02 if profile == "paper" else 0.1)
+
+
+def test_a_frontier_is_simulated_and_pieces_cost_no_flops(main, tmp_path):
+    files = tmp_path / "frontier.json", tmp_path / "frontier.png"
+    asked = [*SCALE[:-2], "--frontier", "--method", "draft", "--method", "easytune"]
+    assert main([*asked, "--json", str(files[0]), "--figure", str(files[1])]) == 0
+    curves = json.loads(files[0].read_text())["curves"]
+    assert [curve["method"] for curve in curves] == ["draft", "easytune"]
+    for curve in curves:
+        plain, *_, last = points = curve["points"]
+        assert plain["case"]["profile"] == "paper"
+        assert (last["savings"]["score"], last["savings"]["recompute"]) == (1, True)
+        peaks = [point["peak"] for point in points]
+        assert peaks == sorted(set(peaks), reverse=True)
+        updates = draw_plan(replace(ASKED, method=curve["method"])).updates
+        for point in points:
+            case = replace(ASKED, method=curve["method"], profile=point["case"]["profile"])
+            assert (point["peak"], point["reserved"]) == (measure(case).reading.peak, reserved(case))
+            assert point["flops_per_optimiser_step"] == flops.count(case) / updates
+            more = point["flops_per_optimiser_step"] > plain["flops_per_optimiser_step"]
+            assert more == point["savings"]["recompute"]
+    assert files[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_frontier_of_a_profile_that_pulls_levers_begins_without_them(simulator):
+    (curve,) = frontier.curves(requested(["draft"], replace(ASKED, profile="lean")), simulator)
+    assert curve.points[0].case.profile == "lean+score=0+recompute=false"
+    assert curve.points[-1].case.profile == "lean+score=1"
 
 
 def test_the_same_plan_at_the_same_scale_is_simulated_once(simulator):
@@ -282,6 +334,7 @@ BAD = [
     (["--budget", "1GiB", "--import", "no_such_module"], "--import no_such_module"),
     (["--budget", "1GiB", "--json", "no/such/folder/plan.json"], "cannot write no/such/folder/plan.json"),
     (["--budget", "1GiB", "--figure", "tests"], "cannot write tests: it is a folder"),
+    (["--frontier"], "--quick, --check and --headroom go with --budget"),
     (["--budget", "auto"], "--budget auto needs a GPU"),
     (["--budget", "1GiB", "--check"], "--check needs a GPU"),
 ]
@@ -344,6 +397,6 @@ def test_a_card_is_read_and_the_answers_are_held_against_it(main, capsys, monkey
 
 def test_a_process_over_the_budget_refutes_the_plan():
     record = on_card(ASKED, MIB, 0, 3 * MIB)
-    found = check._check(ASKED, MIB, record, Budget(2 * MIB))
-    assert not found.good
-    assert "over 2.00 MiB" in check.text([found], Budget(2 * MIB))
+    checked = check._check(ASKED, MIB, record, Budget(2 * MIB))
+    assert not checked.good
+    assert "over 2.00 MiB" in check.text([checked], Budget(2 * MIB))

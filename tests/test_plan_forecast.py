@@ -1,18 +1,23 @@
 """The planner's arithmetic: sizes, the law behind a peak, and the search for a limit."""
 
 from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.cases import Case
-from bench.plan import draws, headroom, size
+from bench.meters import simulated
+from bench.plan import draws, frontier, headroom, size
 from bench.plan.axes import Axis
+from bench.plan.forecast import fit
 from bench.plan.headroom import Budget
 from bench.plan.memory import Memory
 from bench.plan.search import Confirmation, largest
 from methods.errors import InputError
+from methods.memory import Savings
 
 
 @given(st.integers(1, 10**6), st.sampled_from(["KiB", "MiB", "GiB", "TiB", "KB", "MB", "GB", "TB"]), st.booleans())
@@ -78,21 +83,35 @@ def test_confirmation_ends_at_a_limit_from_any_guess(fixed, slope, square, jumps
         return Memory({"reward": peak}, round(peak * (1 + jumps * (n * 7919 % 13) / 13)))
 
     case = Case()
-    search = Confirmation(Axis("batch", 500, asked, lambda n: replace(case, batch=n)), Budget(budget, ()), guess)
+    axis = Axis("batch", 500, asked, lambda n: replace(case, batch=n))
+    search = Confirmation(axis, Budget(budget, ()), guess, [asked])
     rounds = 0
     while wanted := search.wanted():
-        search.known |= {n: memory(n) for n in wanted}
+        for n, case_of_n in wanted.items():
+            search.learn(n, case_of_n, memory(n))
         search.settle()
         rounds += 1
         assert rounds < 200
     limit = search.limit()
     assert limit.memory == (memory(limit.value) if limit.value else None)
-    assert limit.memory is None or limit.memory.reserved <= budget
+    assert limit.memory is None or (limit.memory.reserved <= budget and limit.value in search.whole)
     assert limit.beyond == (None if limit.most else memory(limit.value + 1))
     assert limit.beyond is None or limit.beyond.reserved > budget
     assert (limit.value >= asked) == (memory(asked).reserved <= budget)
     if not jumps:
         assert limit.value == largest(lambda n: memory(n).reserved <= budget, 500)
+
+
+@given(st.integers(1, 3000), st.integers(2, 4), st.integers(1, 60))
+def test_choices_begin_with_the_whole_and_end_with_everything_saved(motions, parts, held):
+    sizes = frontier.piece_sizes(motions, parts)
+    assert sizes[0] == 0
+    assert all(one <= -(-before // parts) for before, one in pairwise([motions, *sizes[1:]]))
+    assert sizes[-1] == (1 if motions > 1 else 0)
+    of = frontier.choices(sizes, range(held - 1, -1, -1))
+    assert of[0] == Savings()
+    assert of[-1] == Savings(sizes[-1], recompute=True)
+    assert len(set(of)) == len(of) == len(sizes) + held
 
 
 def test_a_random_method_is_planned_for_the_draw_that_holds_the_most():
@@ -103,9 +122,19 @@ def test_a_random_method_is_planned_for_the_draw_that_holds_the_most():
         assert not draws.is_random(fixed, 6)
 
 
+@pytest.mark.parametrize("backbone", ["mld-tiny", "mdm-tiny"])
+def test_the_law_holds_where_calls_grow_with_the_frames_and_where_they_do_not(backbone):
+    """More calls and more frames than any probe has, both at once."""
+    case = Case("draft", backbone, steps=4, batch=64, frames=60)
+    laws = fit(case, SimpleNamespace(reading=simulated.measure))
+    peaks = simulated.measure(replace(case, method="draft:k=3", frames=120, batch=256)).phases
+    for phase, law in laws.items():
+        assert law(3, 256, 120) == pytest.approx(peaks[phase], rel=0.01), phase
+
+
 def test_k_is_an_axis_only_where_it_changes_the_calls_held():
-    found = {method: draws.has_k(method, 6) for method in ("draft", "alignprop:truncation=fixed", "drtune:k=2")}
-    assert all(found.values())
+    has_k = {method: draws.has_k(method, 6) for method in ("draft", "alignprop:truncation=fixed", "drtune:k=2")}
+    assert all(has_k.values())
     assert not any(draws.has_k(method, 6) for method in ("alignprop", "refl:m=2", "easytune", "draft-lv"))
 
 
@@ -114,4 +143,5 @@ def test_stand_ins_hold_as_many_calls_in_fewer_steps():
     assert draws.stand_in(Case("refl")).steps == 10
     assert draws.stand_in(Case("drtune")).steps == 10
     assert draws.stand_in(Case("draft")).steps == 50
+    assert draws.stand_in(Case("alignprop:truncation=fixed")).steps == 25
     assert draws.held(draws.surrogate(Case("draft"))) == 2

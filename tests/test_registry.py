@@ -1,5 +1,6 @@
 """Backbones and rewards by name: what a case takes them for, what is refused, and those of a third party."""
 
+import importlib
 import json
 import math
 import os
@@ -12,6 +13,7 @@ import pytest
 import torch
 from bench_command import ROOT, bench
 from msgspec import structs
+from test_commands import readme_example
 
 from bench import compare, records, setup
 from bench.cases import Case
@@ -24,7 +26,7 @@ from bench.records import MemoryRecord, decode
 from bench.records.make import to_json
 from bench.report import rows as pick
 from bench.reward_cases import RewardCase
-from methods import Step, registry, trajectory
+from methods import Step, ddim, lcm, registry, trajectory
 from methods.entries import RewardEntry, example_batch
 from methods.errors import InputError
 from methods.refl import refl_steps
@@ -268,6 +270,28 @@ def test_a_file_of_a_third_party_is_measured_timed_and_simulated(tmp_path):
     assert timed.timing.per_update.median > 0
 
 
+def test_the_readmes_model_of_diffusers_is_sampled_as_by_diffusers_and_measured(tmp_path, monkeypatch):
+    pytest.importorskip("diffusers")
+    (tmp_path / "diffusers_model.py").write_text(readme_example("# diffusers_model.py"))
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("diffusers_model")
+    case = Case("easytune", "unet", steps=3, batch=2, frames=8, profile="frozen+train_mode=false", meter="host")
+    run = setup.build(case, "cpu")
+    scheduler = module.DDIMScheduler(prediction_type="v_prediction", clip_sample=False)
+    scheduler.set_timesteps(3)
+    x = run.x
+    with torch.no_grad():
+        for timestep in scheduler.timesteps:
+            out = run.backbone.denoiser(x, timestep, run.batch.text).sample
+            x = scheduler.step(out, timestep, x).prev_sample
+    torch.testing.assert_close(run.sample(), x[..., 0].transpose(1, 2), rtol=1e-4, atol=1e-4)
+    rows = [measure(replace(case, meter=meter)) for meter in ("simulated", "host")]
+    assert [row.status for row in rows] == ["ok", "ok"]
+    assert rows[0].reading.parameters == rows[1].reading.parameters
+    with pytest.raises(InputError, match=r"^backbone 'unet' cannot take 1001 steps: [^\n]*1000[^\n]*$"):
+        replace(case, steps=1001)
+
+
 def test_a_file_of_a_third_party_is_planned_up_to_its_longest_motion(tmp_path):
     """240 frames, which is less than the planner's usual probes have."""
     file = tmp_path / "plan.json"
@@ -281,6 +305,21 @@ def test_a_file_of_a_third_party_is_planned_up_to_its_longest_motion(tmp_path):
     limits = document["answers"][0]["limits"]
     assert (limits["frames"]["value"], limits["frames"]["most"]) == (240, True)
     assert limits["batch"]["needs"] <= 2**30 < limits["batch"]["next_needs"]
+
+
+def test_a_sampler_of_anybody_that_makes_other_steps_is_refused_in_a_sentence():
+    register_backbone("short", replace(BACKBONES["mld-tiny"], sampler=lambda steps: ddim(2)))
+    assert Case(backbone="short", steps=2).steps == 2
+    with pytest.raises(InputError, match=r"^backbone 'short' cannot take 3 steps: its sampler makes 2 of them$"):
+        Case(backbone="short", steps=3)
+
+
+def test_a_backbone_has_as_many_steps_as_it_is_published_with_unless_others_are_chosen():
+    register_backbone("few", replace(BACKBONES["mld-tiny"], sampler=lcm, steps=4))
+    assert Case(backbone="few").id == "easytune-few-T4-B256-F196-paper-simulated"
+    assert Case(backbone="few", steps=2).steps == 2
+    with pytest.raises(InputError, match=r"^steps must be 1 to 50, not 51$"):
+        Case(backbone="few", steps=51)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from bench.report.figures.plans import cells
 from bench.units import GIB
 
 ROOT = Path(__file__).parent.parent
-FIGURES = {"peaks", "base", "steps", "split", "timeline", "plans", "step_time"}
+FIGURES = {"peaks", "base", "backbones", "steps", "split", "timeline", "plans", "step_time"}
 
 
 def sample() -> list[Record]:
@@ -179,11 +179,11 @@ def report_of(records: list[Record]) -> tuple[dict[str, sections.Section], dict[
     ids=["quick", "times", "failed", "one", "odd", "profile"],
 )
 def test_sections_without_data_are_left_out_with_a_command(records, drawn):
-    found, files = report_of(records)
+    by_name, files = report_of(records)
     assert {Path(name).stem for name in files if name.endswith(".png")} == drawn
-    for section in found.values():
+    for section in by_name.values():
         assert bool(section.see) != bool(section.command)
-    left_out = [s for s in found.values() if not s.see]
+    left_out = [s for s in by_name.values() if not s.see]
     assert left_out
     summary = files["summary.md"].decode()
     for section in left_out:
@@ -193,8 +193,8 @@ def test_sections_without_data_are_left_out_with_a_command(records, drawn):
 
 def test_rows_that_did_not_fit_are_drawn_and_listed():
     records = [row(c, status="oom" if c.method == "draft" else "ok") for c in cases.published()]
-    found, files = report_of(records)
-    assert "1 of them without a figure" in found["memory"].see
+    by_name, files = report_of(records)
+    assert "1 of them without a figure" in by_name["memory"].see
     assert b"it did not fit" in files["tables/memory.csv"]
     with style.look():
         figure = figures.peaks(pick.table(records))
@@ -212,10 +212,10 @@ def test_random_methods_get_the_distribution_that_their_draws_predict():
     uniform = row(Case("alignprop"))
     draws = HeldOverDraws(1000, 1, (13, 26, 38), 50)
     uniform = structs.replace(uniform, plan=structs.replace(uniform.plan, held_over_draws=draws))
-    found, files = report_of([uniform, row(Case("easytune"))])
+    by_name, files = report_of([uniform, row(Case("easytune"))])
     assert "figures/random.png" in files
-    assert "predicted" in found["random"].see
-    table = found["random"].table.iloc[0]
+    assert "predicted" in by_name["random"].see
+    table = by_name["random"].table.iloc[0]
     assert table["predicted GiB, median"] == (FLOOR + 26 * CALL) / GIB
     assert table["held, most"] == 50
 
@@ -231,9 +231,9 @@ def test_simulated_and_measured_rows_of_a_case_are_compared():
     pairs = [("draft", "paper"), ("easytune", "paper"), ("easytune", "frozen")]
     records = [row(Case(m, profile=p)) for m, p in pairs]
     records += [measured(Case(m, profile=p, meter="cuda")) for m, p in pairs]
-    found, files = report_of(records)
+    by_name, files = report_of(records)
     assert "figures/meters.png" in files
-    table = found["meters"].table
+    table = by_name["meters"].table
     assert len(table) == 3
     assert table["simulated / allocated"].tolist() == pytest.approx([1 / 1.01] * 3)
     assert table["simulated / tracked"].tolist() == [1, 1, 1]

@@ -101,40 +101,40 @@ def test_the_trained_rewards_join_the_noise_section_where_they_are():
 
 def test_noise_on_features_is_distinguished_from_noise_on_states():
     """Pools make twice the R@1 among all. The least gain on states is the best there: at the first timestep, none."""
-    found = section("feature_noise", [made_studies.feature_noise()])
+    drawn = section("feature_noise", [made_studies.feature_noise()])
     gain = 80 * (math.exp(-901 / 3000) - math.exp(-901 / 900))
-    stated = re.search(r"of 32 changes by at most \+(\d+\.\d) ± \d\.\d points \(timestep 901\)", found.see)
+    stated = re.search(r"of 32 changes by at most \+(\d+\.\d) ± \d\.\d points \(timestep 901\)", drawn.see)
     assert stated is not None
     assert float(stated[1]) == pytest.approx(gain, abs=2)
-    assert re.search(r"up to timestep 500, where the released noise ends, \+.* points \(timestep 401\)", found.see)
-    assert re.search(r"scores, it changes by at most [+-]0\.\d ± \d\.\d points", found.see)
-    assert "3 seeds" in found.see
-    assert len(found.table) == 2 * len(made_studies.LEVELS)
+    assert re.search(r"up to timestep 500, where the released noise ends, \+.* points \(timestep 401\)", drawn.see)
+    assert re.search(r"scores, it changes by at most [+-]0\.\d ± \d\.\d points", drawn.see)
+    assert "3 seeds" in drawn.see
+    assert len(drawn.table) == 2 * len(made_studies.LEVELS)
 
 
 # Strength and gaming.
 
 
 def test_strength_says_what_the_strongest_reward_gains_over_the_weakest():
-    found = section("strength", [made_studies.strength()])
-    assert "From the weakest reward" in found.see
-    gain = re.search(r"first = 10 ([+-]\d\.\d+)", found.see)
+    drawn = section("strength", [made_studies.strength()])
+    assert "From the weakest reward" in drawn.see
+    gain = re.search(r"first = 10 ([+-]\d\.\d+)", drawn.see)
     assert gain is not None
     assert float(gain[1]) == pytest.approx(0.036, abs=0.01)
-    assert len(found.table) == 1 + 12 + 2
-    assert found.table.iloc[-1]["reward of"] == "the world"
-    assert found.table.iloc[0]["method"] == "base"
+    assert len(drawn.table) == 1 + 12 + 2
+    assert drawn.table.iloc[-1]["reward of"] == "the world"
+    assert drawn.table.iloc[0]["method"] == "base"
 
 
 def test_gaming_stops_each_seed_by_the_second_reward_and_counts_what_follows():
     record = made_studies.gaming(peak=4)
-    found = section("gaming", [record])
-    assert "EasyTune, free, from the stop to the end: updates 240 → 600" in found.see
-    assert "DRaFT-10, pulled, from the stop to the end: updates 120 → 120" in found.see
-    assert found.see.count("the reward rose and R@1 fell in 2 of 2 seeds") == 2
-    assert found.see.count("the reward rose and R@1 fell in 0 of 2 seeds") == 2
-    assert "The pull to the base changes the end of EasyTune by +0.000 of reward, +0.180 of R@1" in found.see
-    table = found.table.set_index(["run", "at"])
+    drawn = section("gaming", [record])
+    assert "EasyTune, free, from the stop to the end: updates 240 → 600" in drawn.see
+    assert "DRaFT-10, pulled, from the stop to the end: updates 120 → 120" in drawn.see
+    assert drawn.see.count("the reward rose and R@1 fell in 2 of 2 seeds") == 2
+    assert drawn.see.count("the reward rose and R@1 fell in 0 of 2 seeds") == 2
+    assert "The pull to the base changes the end of EasyTune by +0.000 of reward, +0.180 of R@1" in drawn.see
+    table = drawn.table.set_index(["run", "at"])
     free = record.study.runs[0].curves
     assert table.loc[("EasyTune, free", "stop"), "R@1"] == pytest.approx(sum(c[4].metrics["r1"] for c in free) / 2)
     assert len(table) == 3 * 4

@@ -86,11 +86,11 @@ def test_bone_offsets():
 def test_features_of_joints(motion):
     joints = VECTORS.output(motion, "joints_in")
     uniform = uniform_skeleton(joints, TARGET)
-    found = features(joints, T2M, TARGET)
+    computed = features(joints, T2M, TARGET)
     assert deviation(uniform, VECTORS.output(motion, "uniform"), tolerance("joints")) <= 1
     assert deviation(canonical(uniform), VECTORS.output(motion, "global_positions"), tolerance("joints")) <= 1
-    assert deviation(found, VECTORS.output(motion, "features"), tolerance("features")) <= 1
-    glide = found[:, T2M.blocks["glide"]]
+    assert deviation(computed, VECTORS.output(motion, "features"), tolerance("features")) <= 1
+    glide = computed[:, T2M.blocks["glide"]]
     assert deviation(glide, VECTORS.output(motion, "l_velocity"), tolerance("features")) <= 1
 
 
@@ -137,11 +137,11 @@ def test_joints_come_back(skeleton, seed, turn):
     """Up to where the motion is: from the positions, and from the rotations if bones keep their lengths."""
     joints = random_motion(skeleton, seed, turn)
     joints = uniform_skeleton(joints, bone_offsets(joints[-1], skeleton), skeleton)
-    found = features(joints, skeleton)
+    computed = features(joints, skeleton)
     expected = canonical(joints, skeleton)[:-1]
-    np.testing.assert_allclose(joints_from_features(found, skeleton), expected, atol=5e-5)
+    np.testing.assert_allclose(joints_from_features(computed, skeleton), expected, atol=5e-5)
     offsets = bone_offsets(joints[0], skeleton)
-    np.testing.assert_allclose(joints_from_rotations(found, offsets, skeleton), expected, atol=5e-5)
+    np.testing.assert_allclose(joints_from_rotations(computed, offsets, skeleton), expected, atol=5e-5)
 
 
 def test_a_whole_turn_is_a_turn():
@@ -169,9 +169,9 @@ def test_a_bone_that_points_straight_back_has_a_rotation():
     arm = [T2M.joints.index(f"left_{name}") for name in ("shoulder", "elbow", "wrist")]
     joints[:, arm[1:]] = joints[:, arm[:1]] + np.array([[0, 0.3, 0], [0, 0.5, 0]])
     joints = uniform_skeleton(joints, bone_offsets(joints[0]))
-    found = features(joints)
-    assert np.isfinite(found).all()
-    back = joints_from_rotations(found, bone_offsets(joints[0]))
+    computed = features(joints)
+    assert np.isfinite(computed).all()
+    back = joints_from_rotations(computed, bone_offsets(joints[0]))
     np.testing.assert_allclose(back, canonical(joints)[:-1], atol=5e-5)
 
 

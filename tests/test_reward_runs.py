@@ -99,9 +99,9 @@ def test_recipes_that_differ_in_stage_two_share_stage_one(run, tmp_path, monkeyp
     assert controlled != refined
     run(replace(SPL, refine_lr=1e-12))
     weights = torch.load(first, weights_only=True)["network"]
-    found = load_file(tmp_path / "reward")
+    result = load_file(tmp_path / "reward")
     for name, value in weights.items():
-        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-9)
+        torch.testing.assert_close(result[name], value, rtol=0, atol=1e-9)
     run(replace(QUICK, lr=2e-3))
     assert len(list(tmp_path.glob("work/*/reward.checkpoint"))) == 2
 
@@ -270,10 +270,10 @@ class Known(nn.Module):
 def test_retrieval_of_a_perfect_and_of_a_reward_that_tells_nothing_apart(base):
     count = len(base.clips["test"])
     assert count >= 32
-    found = retrieval(base, Known(torch.eye(count), torch.eye(count)), "test")
-    assert found["count"] == count
+    result = retrieval(base, Known(torch.eye(count), torch.eye(count)), "test")
+    assert result["count"] == count
     for where in ("all", "pools"):
-        for of in found[where].values():
+        for of in result[where].values():
             assert of == {"R@1": 100, "R@2": 100, "R@3": 100, "R@5": 100, "R@10": 100, "MedR": 1}
     flat = retrieval(base, Known(torch.ones(count, 2), torch.ones(count, 2)), "test")
     assert flat["all"]["text_to_motion"]["R@10"] == 0

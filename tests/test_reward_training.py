@@ -156,8 +156,8 @@ def test_paper_pairs_loss_and_gradient_by_brute_force(seed, texts, others, top):
     assert {i: int(loser[i]) for i in range(texts) if mined[i]} == pairs
 
     own = similarity.clone().requires_grad_()
-    found = preference(own, config, equal)
-    found.loss.backward()
+    result = preference(own, config, equal)
+    result.loss.backward()
     other = similarity.clone().requires_grad_()
     terms = [-torch.log_softmax(torch.stack([other[i, j], other[i, i]]) / tau, dim=0)[1] for i, j in pairs.items()]
     expected = torch.stack(terms).mean() if terms else 0 * other.sum()
@@ -167,12 +167,12 @@ def test_paper_pairs_loss_and_gradient_by_brute_force(seed, texts, others, top):
         slope = torch.sigmoid((similarity[i, j] - similarity[i, i]) / tau) / (tau * len(pairs))
         by_hand[i, j] += slope
         by_hand[i, i] -= slope
-    torch.testing.assert_close(found.loss, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(result.loss, expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(own.grad, other.grad, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(own.grad, by_hand, rtol=1e-12, atol=1e-12)
     skipped = [i for i in range(texts) if i not in pairs]
     assert torch.equal(own.grad[skipped], torch.zeros(len(skipped), motions).double())
-    assert (int(found.mined), int(found.skipped)) == (len(pairs), len(skipped))
+    assert (int(result.mined), int(result.skipped)) == (len(pairs), len(skipped))
 
 
 @few
@@ -181,8 +181,8 @@ def test_released_loss_and_gradient_by_brute_force(seed, size, top, threshold):
     """Right texts are drawn to (0.5, 0.5) with the best motion, the others to their own; mean over all; 0.3 twice."""
     similarity, _ = matrix(seed, size, size)
     own = similarity.clone().requires_grad_()
-    found = preference(own, SplConfig(variant="released", top=top, temperature=0.3, similarity=threshold))
-    found.loss.backward()
+    result = preference(own, SplConfig(variant="released", top=top, temperature=0.3, similarity=threshold))
+    result.loss.backward()
     expected, by_hand, wrong = 0.0, torch.zeros_like(similarity), 0
     for i, row in enumerate(similarity.tolist()):
         best = row.index(max(row))
@@ -194,9 +194,9 @@ def test_released_loss_and_gradient_by_brute_force(seed, size, top, threshold):
             share = score / sum(scores)
             expected += (aim * math.log(aim / share) if aim else 0.0) / size
             by_hand[i, j] += (share - aim) / (0.09 * size)
-    assert found.loss.item() == pytest.approx(expected, abs=1e-12)
+    assert result.loss.item() == pytest.approx(expected, abs=1e-12)
     torch.testing.assert_close(own.grad, by_hand, rtol=1e-10, atol=1e-12)
-    assert (int(found.mined), int(found.skipped)) == (wrong, size - wrong)
+    assert (int(result.mined), int(result.skipped)) == (wrong, size - wrong)
 
 
 def test_a_motion_of_an_equal_caption_neither_loses_nor_stands_in_the_way():
@@ -217,15 +217,15 @@ def test_a_motion_of_an_equal_caption_neither_loses_nor_stands_in_the_way():
 def test_nothing_to_mine_is_a_loss_of_0_without_gradient(shape, top, equal):
     """And says so by its counts; never NaN."""
     similarity = drawn(3, *shape).requires_grad_()
-    found = preference(similarity, SplConfig(top=top), torch.full(shape, equal))
-    found.loss.backward()
-    assert (found.loss.item(), int(found.mined), int(found.skipped)) == (0.0, 0, shape[0])
+    result = preference(similarity, SplConfig(top=top), torch.full(shape, equal))
+    result.loss.backward()
+    assert (result.loss.item(), int(result.mined), int(result.skipped)) == (0.0, 0, shape[0])
     assert torch.equal(similarity.grad, torch.zeros(shape).double())
 
 
 def test_one_text_is_mined_from_a_pool_of_its_own():
-    found = preference(torch.tensor([[0.0, 0.5, 0.9]]), SplConfig(top=2, pool=3))
-    assert found.loss.item() == pytest.approx(math.log1p(math.exp(9)))
+    result = preference(torch.tensor([[0.0, 0.5, 0.9]]), SplConfig(top=2, pool=3))
+    assert result.loss.item() == pytest.approx(math.log1p(math.exp(9)))
 
 
 @pytest.mark.parametrize(
@@ -353,12 +353,12 @@ def test_the_objective_is_its_parts_put_together(reward, variant):
     expected, others = pretraining(
         Encoding(*text, text_latent), Encoding(mean[:4], std[:4], latents[:4]), decoded, same[:4, :4]
     )
-    found = preference(cosines(text_latent, latents), spl, same[:4])
-    torch.testing.assert_close(total, expected + 0.5 * found.loss)
+    result = preference(cosines(text_latent, latents), spl, same[:4])
+    torch.testing.assert_close(total, expected + 0.5 * result.loss)
     assert sorted(parts) == sorted([*others, "spl", "mined", "skipped"])
-    assert found.mined == parts["mined"]
+    assert result.mined == parts["mined"]
     assert parts["mined"] + parts["skipped"] == 4
-    torch.testing.assert_close(parts["spl"], found.loss)
+    torch.testing.assert_close(parts["spl"], result.loss)
     assert not any(value.requires_grad for value in parts.values())
 
 
@@ -450,10 +450,12 @@ def test_the_worlds_reward_reconstructs_where_it_keeps_its_decoder():
     given = batch(frames=8, width=263)
     given = replace(given, frame_mask=torch.arange(8) < torch.tensor([8, 4, 8, 4])[:, None])
     latent = drawn(3, 4, 16)
-    found = world.eval().decode(latent, given.frame_mask)
-    assert found.shape == given.motion.shape
-    assert not found[~given.frame_mask].any()
-    torch.testing.assert_close(patches(found, given.frame_mask)[0], Spm.decode(world, latent, given.frame_mask[:, ::4]))
+    result = world.eval().decode(latent, given.frame_mask)
+    assert result.shape == given.motion.shape
+    assert not result[~given.frame_mask].any()
+    torch.testing.assert_close(
+        patches(result, given.frame_mask)[0], Spm.decode(world, latent, given.frame_mask[:, ::4])
+    )
     total, parts = RewardObjective(noise=NOISY)(world.train(), given)
     total.backward()
     assert "reconstruction" in parts

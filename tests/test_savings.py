@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from test_backbones import TINY
 from test_plans import QUICK, drawn
 from test_simulated import METHODS, bytes_of, tiny
 from toys import FRAMES, Recorder, ToyReward, run, toy, toy_batch
@@ -36,9 +37,10 @@ LEVERS = [
 LENGTHS = (7, 3, 5, 1, 6)
 
 
-def ragged(method: str, spec: str, eta: float = 0.0) -> Run:
-    """A run in float64 of five motions of different lengths; dropout in the denoiser as the profile says."""
-    case = Case(method, backbone="mld-tiny", steps=4, batch=len(LENGTHS), frames=max(LENGTHS), profile=spec)
+def ragged(method: str, spec: str, eta: float | None = None, backbone: str = "mld-tiny") -> Run:
+    """A run in float64 of five motions of different lengths, by the backbone's sampler, or by DDIM with this eta;
+    dropout in the denoiser as the profile says."""
+    case = Case(method, backbone=backbone, steps=4, batch=len(LENGTHS), frames=max(LENGTHS), profile=spec)
     made = build(case, "cpu")
     for network in made.networks().values():
         network.double()
@@ -51,7 +53,9 @@ def ragged(method: str, spec: str, eta: float = 0.0) -> Run:
         tokens=batch.tokens.double(),
         frame_mask=mask,
     )
-    made.x, made.sampler = made.x.double(), ddim(case.steps, eta)
+    made.x = made.x.double()
+    if eta is not None:
+        made.sampler = ddim(case.steps, eta)
     made.updater = Recorder(torch.optim.SGD(made.backbone.denoiser.parameters(), lr=1e-2))
     return made
 
@@ -83,6 +87,17 @@ def test_every_method_has_the_plain_rollouts_loss_and_gradient(method, eta):
             scored, found = results(ragged(method, spec, eta))
             assert_same(scored, rewards)
             assert_same(found, gradients)
+
+
+@pytest.mark.parametrize("backbone", TINY)
+def test_every_method_has_the_same_gradient_on_every_backbone(backbone):
+    """The recipe against the plain rollout, with dropout in the denoiser."""
+    for method in METHODS:
+        rewards, gradients = results(ragged(method, PLAIN, backbone=backbone))
+        assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6, method
+        scored, found = results(ragged(method, "lean+score=2", backbone=backbone))
+        assert_same(scored, rewards)
+        assert_same(found, gradients)
 
 
 @QUICK

@@ -20,7 +20,7 @@ def world():
 
 
 def test_the_chain_is_that_of_one_graph_through_all_steps(world):
-    found = structs.asdict(base_model.chain(world, prompts=2, steps=3, seed=5))
+    result = structs.asdict(base_model.chain(world, prompts=2, steps=3, seed=5))
     chosen = world.prompts("test", 2)
     batch, sampler = world.batch(chosen.texts, chosen.lengths), world.sampler(3)
     generator = torch.Generator().manual_seed(5)
@@ -32,17 +32,17 @@ def test_the_chain_is_that_of_one_graph_through_all_steps(world):
     for index in range(3):
         (arrived,) = torch.autograd.grad(states[-1], states[index + 1], v, retain_graph=True)
         ratio = float(arrived.square().mean().sqrt() / v.square().mean().sqrt())
-        assert found["coefficient"][index] == pytest.approx(ratio, rel=1e-3)
-    assert found["coefficient"][-1] == 1
-    assert all(value > 0 for name in ("through_chain", "stepwise") for value in found[name])
+        assert result["coefficient"][index] == pytest.approx(ratio, rel=1e-3)
+    assert result["coefficient"][-1] == 1
+    assert all(value > 0 for name in ("through_chain", "stepwise") for value in result[name])
 
 
 def test_similarity_rises_to_one_as_the_noise_goes(world):
-    found = structs.asdict(base_model.similarity(world, motions=8, steps=5))
-    assert {len(values) for values in found.values()} == {5}
-    assert found["timestep"] == sorted(found["timestep"], reverse=True)
-    assert found["noisy"][-1] > 0.9
-    assert found["noisy"][-1] >= found["noisy"][0]
+    result = structs.asdict(base_model.similarity(world, motions=8, steps=5))
+    assert {len(values) for values in result.values()} == {5}
+    assert result["timestep"] == sorted(result["timestep"], reverse=True)
+    assert result["noisy"][-1] > 0.9
+    assert result["noisy"][-1] >= result["noisy"][0]
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:

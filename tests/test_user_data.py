@@ -391,9 +391,9 @@ class TestWorld:
         of_test = evaluate(base, "test", 64, repeats=1, steps=2)
         assert math.isfinite(of_test["r1"].mean)
         few = [evaluate(base, "val", 64, repeats=1, steps=2), evaluate_real(base, "val"), evaluate_real(base, "test")]
-        for found in few:
-            assert math.isnan(found["r1"].mean)
-            assert all(math.isfinite(found[name].mean) for name in ("reward", "mm_dist", "fid", "diversity"))
+        for result in few:
+            assert math.isnan(result["r1"].mean)
+            assert all(math.isfinite(result[name].mean) for name in ("reward", "mm_dist", "fid", "diversity"))
 
     def test_meanings_that_are_given_are_kept(self, tmp_path):
         folder = write(tmp_path)
@@ -401,8 +401,8 @@ class TestWorld:
         captions.write_text(captions.read_text().replace('"he waves"', '"he waves", "meaning": "wave"'))
         clips = user_data.read("arrays", folder)
         build_table(Letters(), tmp_path / "table", clips.texts)
-        found = user_data.UserData(clips, CachedTable(tmp_path / "table"))
-        known = {caption.text: caption.meaning for n in range(len(found)) for caption in found.example(n).captions}
+        result = user_data.UserData(clips, CachedTable(tmp_path / "table"))
+        known = {caption.text: caption.meaning for n in range(len(result)) for caption in result.example(n).captions}
         assert (known["he waves"], known["A person waves."]) == ("wave", "a person waves.")
 
     def test_a_folder_that_has_gone_or_changed(self, made, folder, tmp_path):

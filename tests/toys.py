@@ -109,7 +109,7 @@ class Recorder(Updater):
         self.rates: list[float] = []
 
     def apply(self, rewards: list[Tensor]) -> Tensor:
-        self.gradients.append([p.grad.clone() for p in self.parameters])
+        self.gradients.append([p.grad.clone() for p in self.parameters if p.grad is not None])
         self.rates.append(self.optimizer.param_groups[0]["lr"])
         return super().apply(rewards)
 

@@ -5,9 +5,9 @@ choices that fit, the one that computes fewest denoiser calls again is taken, an
 pieces: a call costs its forward once more, small pieces only keep the processor less busy.
 """
 
+import bisect
 import copy
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import psutil
@@ -17,6 +17,7 @@ from bench.cases import Case
 from bench.meters.meta_cache import MetaCache
 from bench.meters.tracker import Tracker
 from bench.plan import draws, size
+from bench.plan.frontier import choices, piece_sizes
 from bench.setup import WithoutData, draw_plan
 from bench.units import gib
 from bench.world import AnyWorld
@@ -67,40 +68,18 @@ def choose(
     def fits(savings: Savings) -> bool:
         return need(savings).peak <= budget
 
-    sizes = _sizes(len(batch)) if getattr(reward, "per_motion", True) else [0]
-    kept = _last(range(plan.held + 1), lambda kept: fits(Savings(sizes[-1], recompute=True, kept=kept)))
-    if kept is None:
-        floor = need(Savings(sizes[-1], recompute=True))
+    sizes = piece_sizes(len(batch)) if getattr(reward, "per_motion", True) else [0]
+    ordered = choices(sizes, range(plan.held - 1, -1, -1))
+    first = bisect.bisect(ordered, False, key=fits)
+    if first == len(ordered):
+        floor = need(ordered[-1])
         raise InputError(
             f"--memory {gib(budget)} is less than an update needs with every lever pulled: {gib(floor.peak)}, in the "
             f"phase {floor.phase} (weights and optimiser state alone {gib(floor.resident)}): ask for "
             f"{size.enough(floor.peak)} or more, or lower --batch"
         )
-    levers = Savings(recompute=True, kept=kept) if kept < plan.held else Savings()
-    fastest = next(of for motions in sizes if fits(of := replace(levers, score=motions)))
+    fastest = next(of for motions in sizes if fits(of := replace(ordered[first], score=motions)))
     return Choice(fastest, need(fastest).peak, need(Savings()).peak)
-
-
-def _sizes(motions: int) -> list[int]:
-    """Sizes of pieces, the whole batch first (0), then halves down to one."""
-    sizes = [0]
-    while motions > 1:
-        motions = -(-motions // 2)
-        sizes.append(motions)
-    return sizes
-
-
-def _last(numbers: range, fits: Callable[[int], bool]) -> int | None:
-    """The last of numbers that fit, if small ones do and large ones do not; None where the first does not."""
-    if not fits(numbers[0]):
-        return None
-    if fits(numbers[-1]):
-        return numbers[-1]
-    low, high = numbers[0], numbers[-1]
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
-    return low
 
 
 @dataclass(frozen=True)

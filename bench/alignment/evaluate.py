@@ -120,7 +120,7 @@ def generate(world: AnyWorld, prompts: Prompts, seed: int, steps: int) -> tuple[
     return pad_sequence([motions[row] for row in range(len(prompts))], batch_first=True), rewards
 
 
-def score(reward: Reward, motion: Tensor, batch: Batch, seed: int, timestep: int | None = None) -> Tensor:
+def score(reward: Reward, motion: Tensor, batch: Batch, seed: int, timestep: float | None = None) -> Tensor:
     """Rewards `[B]` of finished motions (of noisy ones with a `timestep`), the same for the same seed: a reward may
     draw from the global generator."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -1,7 +1,7 @@
 """The published efficiency claims as data, and for each a judge: records in, a verdict with its numbers out.
 
 published: the figures; verdict: the types; compare: like with like; measured: what a record measured; forecast: the
-peak that a plan predicts; table, steps, speed, alignment, base_model, rewards: the judges.
+peak that a plan predicts; table, steps, speed, alignment, base_model, rewards, backbones: the judges.
 
 Intervals in verdicts are 95% intervals over seeds, by Student's t (bench.alignment.reading.over_seeds).
 """
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from bench import cases
 from bench.claims.alignment import judge_alignment
+from bench.claims.backbones import judge_backbones
 from bench.claims.base_model import judge_chain, judge_similarity
-from bench.claims.published import CHAINS, PUBLISHED
+from bench.claims.published import CHAINS, EXTENDED, PAPER, PUBLISHED
 from bench.claims.rewards import judge_noise_aware, judge_spl
 from bench.claims.speed import judge_speed
 from bench.claims.steps import judge_growth, judge_trained_steps
@@ -19,7 +20,6 @@ from bench.claims.table import judge_additional_memory, judge_peaks, judge_savin
 from bench.claims.verdict import Claim, NotJudgedError, Outcome, Verdict
 from bench.records import Record
 
-PAPER = "EasyTune, arXiv 2602.07967"
 REPORT_COMMAND = "python -m bench.report run.json"
 
 
@@ -32,8 +32,6 @@ def _methods(*specs: str) -> str:
     return " ".join(f"--method {spec}" for spec in specs)
 
 
-EXTENDED = "MotionRFT, arXiv 2603.27185"
-ALIGNMENT = "the alignment benchmark"
 ALIGN_COMMAND = f"pytest bench/ -m alignment --align full --benchmark-json=run.json && {REPORT_COMMAND}"
 STUDIES_COMMAND = f"pytest bench/test_studies.py --benchmark-json=run.json && {REPORT_COMMAND}"
 
@@ -121,8 +119,10 @@ CLAIMS = (
         "C10",
         "It holds across six pre-trained diffusion models",
         PAPER,
-        "MLD, MLD++, MotionLCM and MDM among them.",
-        needs=f"{ALIGNMENT} on the other backbones",
+        "MLD, MLD++, MotionLCM and MDM among them. Here less memory and fewer FLOPs than DRaFT count, at the steps "
+        "that each is published with.",
+        command("--matrix backbones"),
+        judge_backbones,
     ),
     Claim(
         "C11",
@@ -149,8 +149,6 @@ def judge(records: Sequence[Record]) -> list[Verdict]:
 
 
 def _verdict(claim: Claim, records: Sequence[Record]) -> Verdict:
-    if claim.judge is None:
-        return Verdict(claim.id, Outcome.NOT_JUDGED, f"Needs {claim.needs}.")
     try:
         return claim.judge(records)
     except NotJudgedError as missing:

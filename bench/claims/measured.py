@@ -41,6 +41,11 @@ def held(record: MemoryRecord) -> int:
     return plan_of(record).held
 
 
+def flops_of_a_step(record: MemoryRecord) -> float:
+    """FLOPs of an update by its optimiser steps; 0 where they were not counted."""
+    return (record.flops or 0) / plan_of(record).updates
+
+
 def mean_of(value: Interval, what: str) -> float:
     """Over seeds."""
     if value.mean is None:

@@ -49,11 +49,9 @@ class Claim:
     source: str
     note: str
     """How it was arrived at, or what is unsaid."""
-    command: str = ""
-    """Reproduces the verdict, report included; empty while nothing here judges the claim."""
-    judge: Callable[[Sequence[Record]], Verdict] | None = None
-    needs: str = ""
-    """What would judge it, where no judge does yet."""
+    command: str
+    """Reproduces the verdict, report included."""
+    judge: Callable[[Sequence[Record]], Verdict]
 
 
 class NotJudgedError(Exception):

@@ -1,5 +1,5 @@
-"""`python -m bench.plan --budget 24GiB`: Says what each method fits into a card's memory, from simulation,
-without the card."""
+"""`python -m bench.plan --budget 24GiB`: Says what each method fits into a card's memory, or what it can trade memory
+for, from simulation, without the card."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.cases import TABLE, Case
 from bench.command import carry_out, import_modules
 from bench.meters import allocator
-from bench.plan import check, document, headroom, table
+from bench.plan import check, document, frontier, headroom, table
 from bench.plan.headroom import Budget
 from bench.plan.planner import Planner, requested
 from bench.plan.simulator import SimulationError, Simulator
@@ -30,13 +30,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     for path in filter(None, (options.json, options.figure)):
         if not path.parent.is_dir():
-            raise InputError(f"cannot write {path}: there is no folder {path.parent}; make it, or choose another place")
+            raise InputError(
+                f"cannot write {path}: there is no folder {path.parent}; make it, or choose another folder"
+            )
         check_writable(path)
     import_modules(options.modules)  # before anything asks which modules a worker needs
     simulator = Simulator(options.json and options.json.with_name(options.json.name + ".partial"))
     done = False
     try:
-        status = _plan(options, simulator)
+        status = (_frontier if options.frontier else _plan)(options, simulator)
         done = True
         return status
     except SimulationError as error:
@@ -51,16 +53,7 @@ def _plan(options: argparse.Namespace, simulator: Simulator) -> int:
     budget = Budget(check.budget_size(options.budget), headroom.parse(options.headroom))
     if options.check:
         check.require_gpu("--check")
-    like = Case(
-        backbone=options.backbone,
-        reward=options.reward,
-        steps=options.steps,
-        batch=options.batch,
-        frames=options.frames,
-        profile=options.profile,
-    )
-    cases = requested(options.methods or TABLE, like)
-    answers = Planner(cases, budget, simulator, quick=options.quick).answers()
+    answers = Planner(_cases(options), budget, simulator, quick=options.quick).answers()
     how = {"quick": options.quick, "simulations": simulator.count}
     print(table.text(answers, budget, **how))
     checks = check.run(answers, budget) if options.check else []
@@ -73,6 +66,25 @@ def _plan(options: argparse.Namespace, simulator: Simulator) -> int:
 
         write_atomically(options.figure, region(answers, budget))
     return 1 if any(answer.reason for answer in answers) or not all(c.good for c in checks) else 0
+
+
+def _frontier(options: argparse.Namespace, simulator: Simulator) -> int:
+    if options.quick or options.check or options.headroom != "default":
+        raise InputError("--quick, --check and --headroom go with --budget: leave them out, or --frontier")
+    curves = frontier.curves(_cases(options), simulator)
+    print(table.frontier(curves, simulator.count))
+    if options.json:
+        write_atomically(options.json, document.frontier(curves, simulator.count))
+    if options.figure and any(curve.points for curve in curves):
+        from bench.plan import figure
+
+        write_atomically(options.figure, figure.frontier(curves))
+    return 1 if any(curve.reason for curve in curves) else 0
+
+
+def _cases(options: argparse.Namespace) -> list[Case]:
+    names = ("backbone", "reward", "steps", "batch", "frames", "profile")
+    return requested(options.methods or TABLE, Case(**{name: getattr(options, name) for name in names}))
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:
@@ -90,7 +102,16 @@ def _parser() -> argparse.ArgumentParser:
     default = Case()
     parser = argparse.ArgumentParser("python -m bench.plan", description=__doc__.partition(": ")[2])
     add = parser.add_argument
-    add("--budget", required=True, metavar="SIZE", help=f"memory of the card: {FORMS}; auto: all of this machine's GPU")
+    question = parser.add_mutually_exclusive_group(required=True)
+    question.add_argument(
+        "--budget", metavar="SIZE", help=f"memory of the card: {FORMS}; auto: all of this machine's GPU"
+    )
+    question.add_argument(
+        "--frontier",
+        action="store_true",
+        help="instead: how little memory each method can need, and how many operations an optimiser step then takes, "
+        "as fewer motions are scored at once and more denoiser calls are computed again",
+    )
     add(
         "--method",
         action="append",
@@ -153,7 +174,12 @@ def _parser() -> argparse.ArgumentParser:
         help="then run each method's largest batch on this machine's GPU, and exit with 1 if one does not fit",
     )
     add("--json", type=Path, metavar="FILE", help="write the answers as JSON; if interrupted, go on from FILE.partial")
-    add("--figure", type=Path, metavar="FILE.png", help="draw the largest batch against the denoiser calls held (K)")
+    add(
+        "--figure",
+        type=Path,
+        metavar="FILE.png",
+        help="draw the largest batch against the denoiser calls held (K), or the frontier",
+    )
     return parser
 
 

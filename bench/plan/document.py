@@ -9,6 +9,7 @@ from msgspec import to_builtins
 from bench.cases import Case
 from bench.plan import axes, draws
 from bench.plan.check import Check
+from bench.plan.frontier import Curve, Point
 from bench.plan.headroom import Budget
 from bench.plan.levers import Lever
 from bench.plan.memory import Memory
@@ -24,22 +25,57 @@ def build(
 ) -> bytes:
     """The whole plan as JSON text."""
     case = answers[0].case
+    body = {
+        "status": "forecast" if quick else "confirmed",
+        "budget": budget.record(case),
+        "answers": [_answer(answer, budget) for answer in answers],
+        "checks": [asdict(check) for check in checks],
+    }
+    return _text("plan", case, simulations, body, "cuda" if checks else "simulated")
+
+
+def frontier(curves: Sequence[Curve], simulations: int) -> bytes:
+    """The curves as JSON text."""
+    body = {"curves": [_curve(curve) for curve in curves]}
+    return _text("frontier", curves[0].case, simulations, body, "simulated")
+
+
+def _text(kind: str, case: Case, simulations: int, body: dict, meter: str) -> bytes:
     document = {
         "schema": SCHEMA,
-        "kind": "plan",
+        "kind": kind,
         "simulated": True,
-        "status": "forecast" if quick else "confirmed",
         "simulations": simulations,
-        "budget": budget.record(case),
         "setting": {
             name: getattr(case, name) for name in ("backbone", "reward", "steps", "batch", "frames", "profile")
         },
-        "answers": [_answer(answer, budget) for answer in answers],
-        "checks": [asdict(check) for check in checks],
+        **body,
         "settings": to_builtins(make.settings(case)),
-        "environment": to_builtins(make.environment("cuda" if checks else "simulated")),
+        "environment": to_builtins(make.environment(meter)),
     }
     return (json.dumps(document, indent=1) + "\n").encode()
+
+
+def _curve(curve: Curve) -> dict:
+    return {
+        "method": curve.case.method,
+        "seed": curve.case.seed,
+        "held": draws.held(curve.case),
+        "points": [_point(point) for point in curve.points],
+        "reason": curve.reason,
+    }
+
+
+def _point(point: Point) -> dict:
+    return {
+        "case": _case(point.case),
+        "savings": asdict(point.savings),
+        "simulated_steps": point.simulated_steps,
+        "peak": point.memory.peak,
+        "reserved": point.memory.reserved,
+        "phases": point.memory.phases,
+        "flops_per_optimiser_step": point.flops,
+    }
 
 
 def _answer(answer: Answer, budget: Budget) -> dict:

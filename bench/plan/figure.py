@@ -1,25 +1,26 @@
-"""The feasible region as a picture: the largest batch against the denoiser calls held."""
+"""Answers as pictures: the largest batch against the denoiser calls held, and memory against FLOPs."""
 
 from collections.abc import Sequence
 from itertools import groupby
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter, StrMethodFormatter
 
 from bench.labels import method_label
 from bench.plan import draws
+from bench.plan.frontier import Curve, Point
 from bench.plan.headroom import Budget
 from bench.plan.planner import Answer
 from bench.report import style
 from bench.report.figures.common import legend
 from bench.report.style import FAINT, INK, SOFT
-from bench.units import gib
+from bench.units import GIB, gib
 
 DASH = 7
 """Points of a dash, where several methods share a line: each shows through the gaps of the others."""
 TICKS = [round(m * 10**power) for power in range(7) for m in (1, 1.5, 2, 3, 5, 7)]
-"""Batches that may be marked on the axis."""
+"""Batches, and tenths of a GiB, that may be marked on an axis."""
 
 
 def region(answers: Sequence[Answer], budget: Budget) -> bytes:
@@ -43,6 +44,54 @@ def region(answers: Sequence[Answer], budget: Budget) -> bytes:
         )
         legend(figure, _handles(shown), columns=len(shown) + 2)
         return style.png(figure)
+
+
+def frontier(curves: Sequence[Curve]) -> bytes:
+    """PNG: a line a method, from no lever on the right to all of them on the left."""
+    shown = [curve for curve in curves if curve.points]
+    case, points = shown[0].case, [point for curve in shown for point in curve.points]
+    with style.look():
+        figure = style.canvas(style.HEAD + 4.0)
+        axes = figure.add_subplot()
+        style.margins(figure, 0.75, 0.4, 0.6)
+        lines = [_frontier_line(axes, curve) for curve in shown]
+        axes.set_xscale("log")
+        axes.set_xlim(min(_gib(point) for point in points) / 1.5, max(_gib(point) for point in points) * 1.2)
+        axes.set_ylim(0, max(point.flops for point in points) / 1e12 * 1.1)
+        axes.xaxis.set_major_locator(FixedLocator([tick / 10 for tick in TICKS]))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("peak, GiB (logarithmic)")
+        axes.set_ylabel("TFLOPs an optimiser step")
+        axes.grid()
+        axes.tick_params(length=0, pad=6)
+        style.title(
+            figure,
+            "Memory against FLOPs (simulated)",
+            f"{case.backbone.upper()}, T = {case.steps}, batch {case.batch}, {case.frames} frames, profile "
+            f"{case.profile}; percent: FLOPs more with every lever pulled",
+        )
+        marks = [
+            Line2D([], [], color=INK, marker=marker, linestyle="none", markersize=5, label=label)
+            for marker, label in (("o", "smaller pieces"), ("D", "calls recomputed"))
+        ]
+        legend(figure, [*lines, *marks], columns=len(shown) + 2)
+        return style.png(figure)
+
+
+def _frontier_line(axes: Axes, curve: Curve) -> Line2D:
+    method, shade = curve.case.method, style.colour(curve.case.method)
+    x, y = [_gib(point) for point in curve.points], [point.flops / 1e12 for point in curve.points]
+    (line,) = axes.plot(x, y, color=shade, linewidth=1.8, label=method_label(method, curve.case.steps))
+    pieces = sum(not point.savings.recompute for point in curve.points)
+    axes.plot(x[:pieces], y[:pieces], "o", color=shade, markersize=5)
+    axes.plot(x[pieces:], y[pieces:], "D", color=shade, markersize=5)
+    style.note(axes, f"{y[-1] / y[0] - 1:+.1%}", (x[-1], y[-1]), (-8, 0), ha="right", color=style.ink(shade))
+    return line
+
+
+def _gib(point: Point) -> float:
+    return point.memory.peak / GIB
 
 
 def _headroom(free: int) -> str:

@@ -1,12 +1,16 @@
 """The law behind a peak, from a few small simulations.
 
 The peak of each phase is, wherever activations dominate, fixed bytes (weights, optimiser state) and bytes a sample;
-those are affine in the denoiser calls held and quadratic in the frames (explicit attention in decode and reward). It
-does not depend on the denoising steps beyond the calls that they hold, so all probes run at the fewest steps. The law
-is fitted once, on DRaFT; what another method has beyond it (a copy of the denoiser, a state) is read from one probe of
-its own. What the allocator reserves beyond the peak follows no law: the forecast takes the largest share of the probes.
+those are affine in the denoiser calls held and quadratic in the frames (explicit attention in decode and reward, and of
+a model of raw motion in the denoiser: a further call grows by the frames as the rollout with one does). It does not
+depend on the denoising steps beyond the calls that they hold, so all probes run at the fewest steps. Where motions are
+scored in pieces, frames count for the motions of one piece alone, and in a batch of many pieces scoring needs less than
+the denoiser's backward: the larger of the two is the peak. The law is fitted once, on DRaFT; what another method has
+beyond it (a copy of the denoiser, a state) is read from one probe of that method. What the allocator reserves beyond
+the peak follows no law: the forecast takes the larger share of the two probes that are nearest in size.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,32 +18,61 @@ from bench.cases import Case
 from bench.plan import draws
 from bench.plan.memory import Memory
 from bench.plan.simulator import Simulator
+from bench.profiles import profile
 from methods.rollout import PHASES
 
 PROBE_BATCHES = (128, 512)
 """Large enough for the activations to dominate every phase but the optimiser's."""
+PROBE_PIECES = (16, 1), (128, 256)
+"""The same in pieces, where motions are scored in some: two with the peak in scoring, and two with it in the denoiser's
+backward, which needs a thirtieth to a seventieth of what scoring needs a motion."""
 PROBE_FRAMES = (60, 196, 400)
 """Two of these, besides the frames that were asked for; fewer in proportion where the models take no 400."""
 
 
 @dataclass(frozen=True)
-class Law:
-    """Peak of one phase in the setting of the probes: `fixed` + batch × bytes a sample."""
+class Line:
+    """Bytes of a batch: `fixed`, and so many a `sample`."""
 
-    fixed: float
-    sample: float
-    """Bytes a sample with one call held, at `frames`."""
-    call: float
-    """Bytes a sample that each further held call adds."""
+    fixed: float = 0.0
+    sample: float = 0.0
+
+    @classmethod
+    def through(cls, one: tuple[int, float], other: tuple[int, float]) -> "Line":
+        """The line through two points, each a batch and its bytes."""
+        sample = (other[1] - one[1]) / (other[0] - one[0])
+        return cls(one[1] - one[0] * sample, sample)
+
+    def __call__(self, batch: int) -> float:
+        return self.fixed + batch * self.sample
+
+
+@dataclass(frozen=True)
+class Law:
+    """Peak of one phase in the setting of the probes."""
+
+    scoring: Line
+    """With one call held, without what depends on the frames."""
+    denoising: Line
+    """With two calls held, in a batch of many pieces (with one, autograd stops at the weights: 2% less under `lean`);
+    nothing where the batch is one."""
+    call: tuple[float, ...]
+    """Bytes a sample that each further held call adds, then a frame and a squared frame."""
     linear: float
     square: float
-    """Bytes a sample by frames beyond `frames`, and by their square."""
-    frames: int
+    """Bytes of each motion that is scored at once, a frame and a squared frame."""
+    piece: int
+    """Motions scored at once; 0: the batch."""
 
     def __call__(self, held: int, batch: int, frames: int) -> float:
-        beyond = frames - self.frames
-        each = self.sample + (held - 1) * self.call + beyond * self.linear + beyond**2 * self.square
-        return self.fixed + batch * each
+        scored = scored_at_once(self.piece, batch) * (frames * self.linear + frames**2 * self.square)
+        call = sum(part * frames**power for power, part in enumerate(self.call))
+        scoring = self.scoring(batch) + scored + batch * (held - 1) * call
+        return max(scoring, self.denoising(batch) + batch * max(held - 2, 0) * call)
+
+
+def scored_at_once(piece: int, batch: int) -> int:
+    return min(piece or batch, batch)
 
 
 def reference(case: Case, held: int, batch: int, frames: int) -> Case:
@@ -49,19 +82,21 @@ def reference(case: Case, held: int, batch: int, frames: int) -> Case:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A method's peaks at any scale, foretold."""
+    """A method's predicted peaks at any scale."""
 
     laws: dict[str, Law]
     """By phase (methods.rollout.PHASES)."""
     beyond: dict[str, float]
     """Bytes that the method has beyond the law, by phase."""
-    share: float
-    """Reserved bytes over live ones: the most of the probes."""
+    probes: Sequence[Memory]
+    """The simulations behind it."""
 
     def at(self, held: int, batch: int, frames: int) -> Memory:
         """The method at this scale."""
         phases = {phase: round(law(held, batch, frames) + self.beyond[phase]) for phase, law in self.laws.items()}
-        return Memory(phases, round(self.share * max(phases.values())))
+        peak = max(phases.values())
+        nearest = sorted(self.probes, key=lambda probe: abs(math.log(probe.peak / peak)))[:2]
+        return Memory(phases, round(peak * max(probe.reserved / probe.peak for probe in nearest)))
 
     def of(self, case: Case) -> Memory:
         """A case of this method, in the setting that the law was fitted in."""
@@ -76,49 +111,65 @@ class Forecast:
 
 def probes(cases: Sequence[Case]) -> list[Case]:
     """All that is simulated for the forecasts of `cases`, which share backbone, frames and profile."""
-    return [*_reference_probes(cases[0]).values(), *map(_own_probe, cases)]
+    return [*_reference_probes(cases[0]).values(), *map(_method_probe, cases)]
 
 
-def foretell(case: Case, simulator: Simulator) -> Forecast:
+def predict(case: Case, simulator: Simulator) -> Forecast:
     """The forecast for a case's method; SimulationError if a probe gives no figure."""
-    laws, own = fit(case, simulator), _own_probe(case)
-    phases = simulator.reading(own).phases
-    beyond = {phase: phases[phase] - law(draws.held(own), own.batch, own.frames) for phase, law in laws.items()}
-    readings = [simulator.reading(probe) for probe in probes([case])]
-    return Forecast(laws, beyond, max(Memory.of(reading).reserved / reading.peak for reading in readings))
+    laws, probe = fit(case, simulator), _method_probe(case)
+    phases = simulator.reading(probe).phases
+    beyond = {phase: phases[phase] - law(draws.held(probe), probe.batch, probe.frames) for phase, law in laws.items()}
+    return Forecast(laws, beyond, [Memory.of(simulator.reading(probe)) for probe in probes([case])])
 
 
-def _own_probe(case: Case) -> Case:
-    return replace(draws.surrogate(case), batch=PROBE_BATCHES[0])
+def _method_probe(case: Case) -> Case:
+    return replace(draws.surrogate(case), batch=_batches(case)[0][0])
+
+
+def _batches(case: Case) -> list[list[int]]:
+    """Batches of the probes of scoring, the first of which is the one that others are compared with; of denoising."""
+    piece = profile(case.profile).score
+    return [[piece * pieces for pieces in pair] for pair in PROBE_PIECES] if piece else [[*PROBE_BATCHES], []]
 
 
 def _reference_probes(case: Case) -> dict[tuple[int, int, int], Case]:
-    """The law's five probes, by (held, batch, frames); the first is the one that the others are compared with."""
-    few, many = PROBE_BATCHES
+    """The law's probes, by (held, batch, frames): one a batch, one more call, two other frame counts."""
+    scoring, denoising = _batches(case)
     share = min(1, case.most_frames / max(PROBE_FRAMES))
     lengths = (max(1, round(share * frames)) for frames in PROBE_FRAMES)
-    near, far = sorted(lengths, key=lambda frames: abs(frames - case.frames))[1:]
-    scales = [(1, few, case.frames), (1, many, case.frames), (2, few, case.frames), (1, few, near), (1, few, far)]
+    others = sorted(lengths, key=lambda frames: abs(frames - case.frames))[1:]
+    scales = [(1, batch, case.frames) for batch in scoring] + [(2, batch, case.frames) for batch in denoising]
+    scales += [(2, scoring[0], case.frames), *((1, scoring[0], frames) for frames in others)]
     return {scale: reference(case, *scale) for scale in scales}
 
 
 def fit(case: Case, simulator: Simulator) -> dict[str, Law]:
     """The law in the setting of `case`, by phase; SimulationError if a probe gives no figure."""
     scales = {scale: simulator.reading(probe).phases for scale, probe in _reference_probes(case).items()}
-    (few, many), frames = PROBE_BATCHES, case.frames
-    (base, more, called, near, far), lengths = scales.values(), [scale[2] for scale in scales][3:]
-    laws = {}
-    for phase in PHASES:
-        sample = (more[phase] - base[phase]) / (many - few)
-        # Through the two other frame counts: linear d + square d² is what each adds a sample.
-        (d, e), (y, z) = [n - frames for n in lengths], [(at[phase] - base[phase]) / few for at in (near, far)]
+    piece, frames, few = profile(case.profile).score, case.frames, _batches(case)[0][0]
+    *batches, called, near, far = scales.items()
+    laws: dict[str, Law] = {}
+    for phase in PHASES:  # the rollout first, whose growth is that of a call
+        base = batches[0][1][phase]
+        # Through the two other frame counts: linear d + square d² is what each adds a motion.
+        (d, y), (e, z) = (
+            (scale[2] - frames, (at[phase] - base) / scored_at_once(piece, few)) for scale, at in (near, far)
+        )
         square = (z / e - y / d) / (e - d)
+        linear = y / d - square * (d + 2 * frames)
+        motion = frames * linear + frames**2 * square
+        scoring = [(n, at[phase] - scored_at_once(piece, n) * motion) for (_, n, _), at in batches[:2]]
+        denoising = [(n, float(at[phase])) for (_, n, _), at in batches[2:]]
+        line, call = Line.through(*scoring), (called[1][phase] - base) / few
+        if not laws:
+            parts = (1.0, 0.0, 0.0) if piece else (line.sample, linear, square)
+            whole = sum(part * frames**power for power, part in enumerate(parts))
         laws[phase] = Law(
-            fixed=base[phase] - few * sample,
-            sample=sample,
-            call=(called[phase] - base[phase]) / few,
-            linear=y / d - square * d,
+            scoring=line,
+            denoising=Line.through(*denoising) if denoising else Line(),
+            call=tuple(call * part / whole for part in parts),
+            linear=linear,
             square=square,
-            frames=frames,
+            piece=piece,
         )
     return laws

@@ -1,17 +1,16 @@
 """From a budget to an answer for every method."""
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.cases import Case
-from bench.plan import axes, draws, levers
+from bench.plan import axes, draws
 from bench.plan.axes import Axis
-from bench.plan.forecast import Forecast, foretell, probes
+from bench.plan.forecast import Forecast, predict, probes
 from bench.plan.headroom import Budget
-from bench.plan.levers import Lever, Levers
+from bench.plan.levers import Lever, Levers, fewer
 from bench.plan.memory import Memory
-from bench.plan.search import Confirmation, Limit, confirm, foretold, largest
+from bench.plan.search import Confirmation, Limit, confirm, doubtful, largest, predicted
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import enough
 from bench.setup import draw_plan
@@ -33,7 +32,7 @@ class Answer:
     least: int | None = None
     """Where nothing fits: the budget that batch 1 needs."""
     region: tuple[tuple[int, int], ...] = ()
-    """(calls held, largest batch) as foretold: for every K, or for the calls that the method always holds."""
+    """(calls held, largest batch) as predicted: for every K, or for the calls that the method always holds."""
     reason: str | None = None
     """Why there is no answer: the reason of a simulation that gave no figure."""
 
@@ -66,47 +65,57 @@ class Planner:
     def answers(self) -> list[Answer]:
         """One for each case, in order; InputError, which names a budget that would do, where no method fits at all."""
         self._simulator.read(probes(self._cases))
-        known: dict[Case, Forecast] = {}
+        forecasts: dict[Case, Forecast] = {}
         answers = {}
         for case in self._cases:
             try:
-                known[case] = foretell(case, self._simulator)
+                forecasts[case] = predict(case, self._simulator)
             except SimulationError as error:
                 answers[case] = Answer(case, reason=str(error))
-        limits = self._limits(known)
-        answers |= {
-            case: Answer(case, reason=str(found)) for case, found in limits.items() if not isinstance(found, dict)
+        limits: dict[Case, dict[str, Limit]] = {}
+        for case, result in self._limits(forecasts).items():
+            if isinstance(result, SimulationError):
+                answers[case] = Answer(case, reason=str(result))
+            else:
+                limits[case] = result
+        tight = {case: forecasts[case] for case in limits if limits[case]["batch"].value < case.batch}
+        levers = {
+            case: lever or fewer([limits[case].get("k"), limits[case]["batch"]])
+            for case, lever in self._levers.best(tight).items()
         }
-        found = {case: found for case, found in limits.items() if isinstance(found, dict)}
-        tight = {case: known[case] for case in found if found[case]["batch"].value < case.batch}
-        pulled = self._pull(tight, found)
-        if found and len(tight) == len(found) and not any(pulled.values()):
-            self._refuse_if_nothing_fits(found, known)
-        for case, by_axis in found.items():
-            lever = pulled.get(case)
-            nothing = case in tight and not lever
+        if limits and len(tight) == len(limits) and not any(levers.values()):
+            self._refuse_if_nothing_fits(limits, forecasts)
+        for case, by_axis in limits.items():
+            lever = levers.get(case)
             answers[case] = Answer(
                 case,
                 by_axis,
                 fits=case not in tight,
-                lever=lever if isinstance(lever, Lever) else None,
-                least=self._least(case) if nothing else None,
-                region=self._region(known[case], case, by_axis.get("k")),
-                reason=lever if isinstance(lever, str) else None,
+                lever=lever,
+                least=self._least(case) if case in tight and not lever else None,
+                region=self._region(forecasts[case], case, by_axis.get("k")),
             )
         return [answers[case] for case in self._cases]
 
     def _limits(self, forecasts: dict[Case, Forecast]) -> dict[Case, dict[str, Limit] | SimulationError]:
         every: dict[Case, dict[str, Axis]] = {case: axes.of(case) for case in forecasts}
         first = {
-            case: {name: foretold(axis, forecasts[case], self._budget) for name, axis in of.items()}
+            case: {name: predicted(axis, forecasts[case], self._budget) for name, axis in of.items()}
             for case, of in every.items()
         }
         if self._quick:
             return dict(first)
-        self._begin_levers({case: forecasts[case] for case, of in first.items() if of["batch"].value < case.batch})
+        self._levers.begin({case: forecasts[case] for case, of in first.items() if of["batch"].value < case.batch})
         searches = {
-            case: [Confirmation(axis, self._budget, first[case][name].value) for name, axis in of.items()]
+            case: [
+                Confirmation(
+                    axis,
+                    self._budget,
+                    first[case][name].value,
+                    [axis.asked] if doubtful(axis, forecasts[case], self._budget) else [],
+                )
+                for name, axis in of.items()
+            ]
             for case, of in every.items()
         }
         confirm([search for of in searches.values() for search in of], self._simulator)
@@ -115,31 +124,10 @@ class Planner:
             for case, of in searches.items()
         }
 
-    def _begin_levers(self, tight: dict[Case, Forecast]) -> None:
-        """Starts what `_pull` will ask for, so that no core idles while the limits are confirmed."""
-        with contextlib.suppress(SimulationError):  # said when it is asked for
-            self._levers.begin(self._levers.switches(tight))
-
-    def _pull(self, tight: dict[Case, Forecast], found: dict[Case, dict[str, Limit]]) -> dict[Case, Lever | str | None]:
-        """The cheapest lever of each method that does not fit; None where there is none, or the reason of a simulation
-        that gave no figure."""
-        try:
-            switches = self._levers.switches(tight)
-            best = (
-                {case: next(filter(self._levers.foretold_to_fit, of), None) for case, of in switches.items()}
-                if self._quick
-                else self._levers.confirm(switches)
-            )
-        except SimulationError as error:
-            return dict.fromkeys(tight, str(error))
-        return {
-            case: lever or levers.fewer([found[case].get("k"), found[case]["batch"]]) for case, lever in best.items()
-        }
-
-    def _refuse_if_nothing_fits(self, found: dict[Case, dict[str, Limit]], forecasts: dict[Case, Forecast]) -> None:
-        if any(limit.value for of in found.values() for limit in of.values()):
+    def _refuse_if_nothing_fits(self, limits: dict[Case, dict[str, Limit]], forecasts: dict[Case, Forecast]) -> None:
+        if any(limit.value for by_axis in limits.values() for limit in by_axis.values()):
             return
-        cheapest = min(found, key=lambda case: forecasts[case].of(replace(case, batch=1)).reserved)
+        cheapest = min(limits, key=lambda case: forecasts[case].of(replace(case, batch=1)).reserved)
         least = self._least(cheapest)
         raise InputError(
             f"a budget of {enough(self._budget.size)} holds no method even at batch 1: the least that would do is "

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench.cases import Case
+from bench.plan import draws
 from bench.plan.axes import Axis
 from bench.plan.forecast import Forecast
 from bench.plan.headroom import Budget
@@ -28,7 +29,8 @@ class Limit:
     most: bool
     """Whether it is the largest value there is, whatever the budget."""
     confirmed: bool
-    """Simulated at the full number of steps, the neighbour too; otherwise both are foretold."""
+    """Simulated, at all the steps, and its neighbour at the fewest that hold as many calls; otherwise both are
+    predicted."""
     memory: Memory | None = None
     """At the limit; None where not even 1 fits."""
     beyond: Memory | None = None
@@ -47,7 +49,13 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def foretold(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
+def doubtful(axis: Axis, forecast: Forecast, budget: Budget) -> bool:
+    """Whether what was asked for is predicted so near to the budget that it must be simulated."""
+    case = axis.at(axis.asked)
+    return abs(budget.needs(case, forecast.of(case).reserved) / budget.size - 1) < DOUBTFUL
+
+
+def predicted(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
     """The limit by the forecast alone."""
     value = largest(lambda n: budget.fits(axis.at(n), forecast.of(axis.at(n)).reserved), axis.most)
     most = value == axis.most
@@ -62,6 +70,10 @@ def foretold(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
     )
 
 
+DOUBTFUL = 0.1
+"""Share of the budget within which a prediction says nothing sure of whether something fits."""
+
+
 @dataclass
 class Confirmation:
     """The search for one limit with simulated figures, from a guess on."""
@@ -69,27 +81,41 @@ class Confirmation:
     axis: Axis
     budget: Budget
     guess: int
-    """What to simulate next, with its neighbour; the limit once `settled`."""
+    """What to simulate next, with its neighbour; the limit once nothing is `wanted`."""
+    asked: Sequence[int] = ()
+    """The value that was asked for, if it is in doubt whether it fits."""
     known: dict[int, Memory] = field(default_factory=dict)
     """Simulated so far."""
+    whole: set[int] = field(default_factory=set)
+    """Those simulated at all the denoising steps; others at the fewest that hold as many calls, where what is reserved
+    may differ by a segment."""
     error: SimulationError | None = None
     """Why the search was given up."""
 
-    def wanted(self) -> list[int]:
-        """Values that are to be simulated next; none once the limit is settled."""
-        values = () if self.error else (self.guess, self.guess + 1, self.axis.asked)
-        return [n for n in dict.fromkeys(values) if 1 <= n <= self.axis.most and n not in self.known]
+    def wanted(self) -> dict[int, Case]:
+        """What is to be simulated next, by value: the guess, its neighbour and what was asked for where that is in
+        doubt, in few steps, and then the guess in all of them; nothing once the limit is settled."""
+        values = () if self.error else dict.fromkeys((self.guess, self.guess + 1, *self.asked))
+        new = [n for n in values if 1 <= n <= self.axis.most and n not in self.known]
+        if new or self.error or not self.guess or self.guess in self.whole:
+            return {n: draws.stand_in(self.axis.at(n)) for n in new}
+        return {self.guess: self.axis.at(self.guess)}
+
+    def learn(self, n: int, case: Case, memory: Memory) -> None:
+        """Takes in the simulation of a case that was wanted."""
+        self.known[n] = memory
+        if case == self.axis.at(n):
+            self.whole.add(n)
 
     def settle(self) -> None:
         """Moves the guess to where the budget would be used up if every further step took as much as the live bytes of
         the last two values differ by, until a value fits and the next does not."""
         fitting = [n for n in self.known if self._needs(n) <= self.budget.size]
-        if self.axis.asked not in fitting:
-            fitting = [n for n in fitting if n < self.axis.asked]
+        fitting = [n for n in fitting if all(n < asked or asked in fitting for asked in self.asked)]
         low = max(fitting, default=0)
         high = min((n for n in self.known if n > low), default=self.axis.most + 1)
         if high - low == 1:
-            self.guess = low
+            self.guess = self._ahead(low)
             return
         # The neighbours that were simulated last, or the only one there is.
         at = [n for n in (self.guess, self.guess + 1) if n in self.known]
@@ -99,6 +125,14 @@ class Confirmation:
         self.guess = min(max(at[0] + step, low), high - 1)
         if self.guess == low and high in self.known:
             self.guess = (low + high) // 2  # reserved bytes stand still here, so that the line leads nowhere
+
+    def _ahead(self, low: int) -> int:
+        """A larger value than `low`, which fits while the next does not, if by the live bytes two more steps would fit;
+        `low` where there is none that is not known to be too large."""
+        slope = self.known[low + 1].peak - self.known[low].peak if low in self.known and low + 1 in self.known else 0
+        steps = int((self.budget.size - self._needs(low)) // slope) if slope > 0 else 0
+        too_large = min((n for n in self.known if n > low + 1), default=self.axis.most + 1)
+        return low + steps if 1 < steps < too_large - low else low
 
     def limit(self) -> Limit:
         most = self.guess == self.axis.most
@@ -119,10 +153,11 @@ class Confirmation:
 def confirm(searches: Sequence[Confirmation], simulator: Simulator) -> None:
     """Settles all of them, a round of simulations at a time; a search whose simulation gives no figure is given up."""
     while wanted := [(search, search.wanted()) for search in searches if search.wanted()]:
-        simulator.read(search.axis.at(n) for search, values in wanted for n in values)
-        for search, values in wanted:
+        simulator.read(case for _, cases in wanted for case in cases.values())
+        for search, cases in wanted:
             try:
-                search.known |= {n: Memory.of(simulator.reading(search.axis.at(n))) for n in values}
+                for n, case in cases.items():
+                    search.learn(n, case, Memory.of(simulator.reading(case)))
                 search.settle()
             except SimulationError as error:
                 search.error = error

@@ -239,12 +239,14 @@ def _study(study: types.Study, case: types.StudyCase) -> Wrongs:
 
 
 def _by_step(study: types.Chain | types.Similarity | types.Noise, steps: int) -> Wrongs:
-    yield from _lengths({f"study.{name}": own for name, own in structs.asdict(study).items()}, steps, "denoising steps")
+    yield from _lengths(
+        {f"study.{name}": values for name, values in structs.asdict(study).items()}, steps, "denoising steps"
+    )
 
 
 def _arms(rewards: Mapping[str, Sequence[TrainedReward]], arms: Sequence[str]) -> Wrongs:
     yield from _names("study.rewards", rewards, arms)
-    yield from _seeds({f"study.rewards.{arm}": own for arm, own in rewards.items()}, len(rewards[arms[0]]))
+    yield from _seeds({f"study.rewards.{arm}": seeds for arm, seeds in rewards.items()}, len(rewards[arms[0]]))
     for arm, seeds in rewards.items():
         for number, reward in enumerate(seeds):
             field = f"study.rewards.{arm}[{number}]"

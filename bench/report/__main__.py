@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import records
-from bench.claims import CLAIMS, Outcome, Verdict
+from bench.claims import CLAIMS, Verdict
 from bench.command import carry_out
 from bench.report import output, page, sections
 
@@ -86,8 +86,7 @@ def _closing(folder: Path, files: Sequence[Path], rendered: dict[str, bytes], ve
     ]
     for claim, verdict in zip(CLAIMS, verdicts, strict=True):
         lines.append(f"{claim.id:<5}{verdict.outcome.upper():<15}{claim.text}")
-        if verdict.outcome is not Outcome.NOT_JUDGED or claim.judge:
-            lines.append(textwrap.indent(textwrap.fill(verdict.finding, 100), " " * 20))
+        lines.append(textwrap.indent(textwrap.fill(verdict.finding, 100), " " * 20))
     return "\n".join(lines)
 
 

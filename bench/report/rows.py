@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TypeVar
 
-from bench.cases import EMBEDDED, TABLE, Case
+from bench.cases import EMBEDDED, TABLE, Case, at
 from bench.claims import compare, forecast
 from bench.claims.measured import alignment_of, plan_of
+from bench.claims.published import DRAFT, DRTUNE, EASYTUNE
 from bench.profiles import LEVERS, PROFILES, Profile
 from bench.records import AlignmentRecord, MemoryRecord, Record, StepTimeRecord, StudyRecord
 from bench.records.make import described
 from bench.records.types import MethodCase, Settings
 from bench.records.types import fields as fields_of
-from methods import METHODS, spec
-from methods.drtune import DRTune
+from methods import METHODS
 
 _SWITCHES = {f"settings.{field.name}" for field in fields(Profile)}
 """What a profile sets: rows of two profiles differ in these, and may still stand in one figure, side by side."""
@@ -74,13 +74,35 @@ def levers(records: Sequence[Record]) -> list[list[MemoryRecord]]:
     return best if len(best) > 2 else []
 
 
+def backbones(records: Sequence[Record]) -> list[list[MemoryRecord]]:
+    """Good memory rows of one device and scale, a list a backbone, each in the methods' order: those that have both
+    DRaFT and EasyTune, at the steps of most rows. Empty where that is one backbone alone."""
+    best: list[list[MemoryRecord]] = []
+    for like in compare.like_sets(_planned(good(memory(records)))):
+        for group in _by(lambda r: (*_without_backbone(r.case), r.case.profile), like):
+            found = []
+            for of_backbone in _by(lambda r: (r.case.backbone, r.case.reward), group):
+                at_steps = [
+                    table_rows(rows, rows[0].case.profile) for rows in _by(lambda r: (r.case.steps,), of_backbone)
+                ]
+                rows = max(at_steps, key=lambda rows: (len(rows), rows[0].case.steps if rows else 0))
+                if {DRAFT, EASYTUNE} <= {row.case.method for row in rows}:
+                    found.append(rows)
+            best = max(best, found, key=len)
+    return best if len(best) > 1 else []
+
+
+def _without_backbone(case: MethodCase) -> tuple:
+    return (case.batch, case.frames, case.seed)
+
+
 def scale(case: MethodCase) -> tuple:
     """What cases share beyond meter and profile when only the method differs between them."""
     return (case.steps, *_without_steps(case))
 
 
 def _without_steps(case: MethodCase) -> tuple:
-    return (case.backbone, case.reward, case.batch, case.frames, case.seed)
+    return (case.backbone, case.reward, *_without_backbone(case))
 
 
 PUBLISHED_SCALE = scale(described(Case()))
@@ -110,13 +132,14 @@ def table_rows(rows: Sequence[M], profile: str) -> list[M]:
 
 
 def of_table(case: MethodCase) -> bool:
-    """A method of the table (DRTune by its share of trained steps), or one from outside."""
-    return case.method in TABLE or is_fifth(case) or family(case) not in METHODS
+    """A method of the table, as it is there or as it is at the case's steps, or one from outside."""
+    of_steps = (at(method, case.steps) for method in TABLE)
+    return case.method in (*TABLE, *of_steps) or family(case) not in METHODS
 
 
 def is_fifth(case: MethodCase) -> bool:
     """DRTune training a fifth of the steps, as the table's 10 of 50, and nothing else changed."""
-    return case.method == spec(DRTune(k=max(1, case.steps // 5)))
+    return case.method == at(DRTUNE, case.steps)
 
 
 def sweeps(records: Sequence[Record]) -> list[MemoryRecord]:

@@ -78,7 +78,7 @@ class MldDenoiser(nn.Module):
         self.emb_proj = nn.Sequential(text_activation, nn.Linear(config.text_width, width))
         self.query_pos = LearnedPositions(width)
         if config.memory_positions:
-            self.mem_pos = LearnedPositions(width)
+            self.mem_pos = LearnedPositions(width).requires_grad_(False)
         self.encoder = SkipTransformer(EncoderLayer, config.transformer)
 
     def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, guidance: float | None = None) -> Tensor:
@@ -163,6 +163,7 @@ class Mld(nn.Module):
 
 def entry(config: MldConfig, reward: str) -> BackboneEntry:
     """MLD of these sizes, for the registry; `reward` names the one that it is fine-tuned with."""
+    encoding = ("vae.encoder", "vae.query_pos_encoder", "vae.skel_embedding", "vae.latent_pre")
     return BackboneEntry(
         build=lambda: Mld(config),
         text=(1, config.text_width),
@@ -170,5 +171,5 @@ def entry(config: MldConfig, reward: str) -> BackboneEntry:
         most_frames=MOST_FRAMES,
         frozen=("vae",),
         reward=reward,
-        unused=("vae.encoder", "vae.query_pos_encoder", "vae.skel_embedding"),
+        unused=(*encoding, "denoiser.mem_pos") if config.memory_positions else encoding,
     )

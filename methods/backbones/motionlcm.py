@@ -32,8 +32,8 @@ MOST_STEPS = 4
 class MotionLcm(Mld):
     """MotionLCM as a methods.interface.Backbone; `state_dict()` has the published names."""
 
-    steps = MOST_STEPS
-    """Denoising steps that it is sampled in: version 2 is guided accordingly."""
+    denoising_steps = MOST_STEPS
+    """Of its sampler: version 2 is guided accordingly."""
 
     def __init__(self, config: MldConfig = V1, guidance: Mapping[int, float] | None = None) -> None:
         """guidance: its scale by the number of steps (version 2); None: always the config's."""
@@ -42,7 +42,7 @@ class MotionLcm(Mld):
 
     def predict(self, x: Tensor, timestep: float, batch: Batch) -> Tensor:
         """ε of one call that is told the guidance scale; the empty prompt is not read."""
-        scale = self.config.guidance if self.scales is None else self.scales[self.steps]
+        scale = self.config.guidance if self.scales is None else self.scales[self.denoising_steps]
         return self.denoiser(x, torch.full((len(x),), timestep, device=x.device), batch.text, scale)
 
 

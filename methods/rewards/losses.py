@@ -84,10 +84,10 @@ def info_nce(text: Tensor, motion: Tensor, equal: Tensor | None = None, temperat
     pair that nothing is held against costs 0: a batch of one, or of equal captions.
     """
     logits = cosines(text, motion) / temperature
-    own = torch.arange(len(logits), device=logits.device)
+    index = torch.arange(len(logits), device=logits.device)
     if equal is not None:
-        logits = logits.masked_fill(equal & (own[:, None] != own), -torch.inf)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+        logits = logits.masked_fill(equal & (index[:, None] != index), -torch.inf)
+    return (F.cross_entropy(logits, index) + F.cross_entropy(logits.T, index)) / 2
 
 
 def kl(q: Gaussian, p: Gaussian) -> Tensor:

@@ -88,15 +88,15 @@ def mine(similarity: Tensor, config: SplConfig, equal: Tensor | None = None) -> 
             f"spl: a pool of {motions} motions has no top {config.top}: enlarge the pool or the batch, or lower top"
         )
     similarity = similarity.detach()
-    own = similarity.diagonal()[:, None]
+    matching = similarity.diagonal()[:, None]
     if config.variant == "released":
-        right = (similarity > own).sum(dim=1) < config.top
+        right = (similarity > matching).sum(dim=1) < config.top
         return Pairs(similarity.argmax(dim=1), ~(right | (similarity > config.similarity).any(dim=1)))
     columns = torch.arange(motions, device=similarity.device)
     wrong = columns[:texts, None] != columns
     if equal is not None:
         wrong = wrong & ~equal
-    missed = ((similarity > own) & wrong).sum(dim=1) >= config.top
+    missed = ((similarity > matching) & wrong).sum(dim=1) >= config.top
     return Pairs(similarity.masked_fill(~wrong, -torch.inf).argmax(dim=1), missed)
 
 
@@ -114,8 +114,8 @@ def preference(similarity: Tensor, config: SplConfig, equal: Tensor | None = Non
     wins = mined[:, None].to(pair)
     target = torch.cat([0.5 * (1 - wins), 0.5 * (1 + wins)], dim=-1)
     divergence = (torch.xlogy(target, target) - target * F.log_softmax(logits, dim=-1)).sum(dim=-1)
-    found = mined.sum()
+    pairs = mined.sum()
     counted = torch.ones_like(mined) if released else mined
     # Where nothing counts this is 0, with a gradient of 0, so that the caller need not ask.
     loss = divergence.masked_fill(~counted, 0.0).sum() / counted.sum().clamp(min=1)
-    return Preference(loss, found, len(mined) - found)
+    return Preference(loss, pairs, len(mined) - pairs)

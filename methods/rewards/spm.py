@@ -124,7 +124,7 @@ class DualEncoder(nn.Module):
         return motion.masked_fill_(~frame_mask[..., None], 0.0)
 
     def forward(
-        self, motion: Tensor, batch: Batch, timestep: int | None = None, prompts: Tensor | None = None
+        self, motion: Tensor, batch: Batch, timestep: float | None = None, prompts: Tensor | None = None
     ) -> Tensor:
         """Cosine similarity `[B]` of a text and a motion sample, text drawn first (as released) where `prompts`, what
         encode_prompts gave, are not given."""

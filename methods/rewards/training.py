@@ -145,9 +145,9 @@ class RewardObjective:
             equal = batch.equal(self.caption_threshold)[:texts]
             total, parts = pretraining(text, motion, decoding, equal[:, :texts], self.weights, self.temperature)
             if self.spl is not None:
-                found = preference(cosines(text.latent, pool.latent), self.spl, equal)
-                total = total + self.spl.weight * found.loss
-                parts |= {"spl": found.loss.detach(), "mined": found.mined, "skipped": found.skipped}
+                preferred = preference(cosines(text.latent, pool.latent), self.spl, equal)
+                total = total + self.spl.weight * preferred.loss
+                parts |= {"spl": preferred.loss.detach(), "mined": preferred.mined, "skipped": preferred.skipped}
         return total, parts
 
     def _decoding(self, reward: Trainable, batch: RewardBatch, text: Tensor, motion: Tensor) -> Decoding | None:

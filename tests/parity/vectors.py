@@ -53,15 +53,17 @@ def weight(key: str, shape: torch.Size) -> Tensor:
     return (1.0 if key.endswith("weight") else 0.0) + 0.02 * randn(key, shape)
 
 
-def filled(build: Callable[[], nn.Module], tied: Iterable[tuple[str, str]] = ()) -> nn.Module:
+def filled(build: Callable[[], nn.Module], tied: Iterable[tuple[str, str]] = (), kept: Iterable[str] = ()) -> nn.Module:
     """The module that `build` makes, in eval mode, with the rule's weights.
 
-    `tied`: pairs of keys that are one parameter in the published module, where the second key's value won.
+    `tied`: pairs of keys that are one parameter in the published module, where the second key's value won. `kept`: keys
+    of fixed values, which are the module's own.
     """
-    with torch.device("meta"):
+    with torch.device("cpu" if kept else "meta"):
         module = build()
     named = {**{key: key for key in module.state_dict()}, **dict(tied)}
-    state = {key: weight(named[key], value.shape) for key, value in module.state_dict().items()}
+    own = module.state_dict()
+    state = {key: value if key in kept else weight(named[key], value.shape) for key, value in own.items()}
     module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(False)
 

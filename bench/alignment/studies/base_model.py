@@ -59,7 +59,7 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Ch
             name: torch.autograd.grad(following, x, cotangent, retain_graph=True)[0]
             for name, cotangent in arrived.items()
         }
-    timesteps = [sampler[index].timestep for index in range(steps)]
+    timesteps = [int(sampler[index].timestep) for index in range(steps)]
     return Chain(timestep=timesteps, **{name: values[::-1] for name, values in curves.items()})
 
 
@@ -108,7 +108,7 @@ def similarity(world: World, motions: int = 64, steps: int = 50, seed: int = 0) 
     unequal = torch.tensor([[a != b for b in meanings] for a in meanings])
     constant = {"clean_reward": _likeness(text, embedded), "other": float(pairs[unequal].mean())}
     return Similarity(
-        timestep=[sampler[index].timestep for index in range(steps)],
+        timestep=[int(sampler[index].timestep) for index in range(steps)],
         signal=[sampler[index].signal for index in range(steps)],
         noisy=[_likeness(embedded, noisy) for noisy, _ in rows],
         predicted=[_likeness(embedded, predicted) for _, predicted in rows],
@@ -168,7 +168,7 @@ def _scores(
     state = world.backbone.initial_state(batch, generator)
     path = list(states(world.backbone, sampler, batch, state))
 
-    def scored(latent: Tensor, timestep: int | None = None) -> Tensor:
+    def scored(latent: Tensor, timestep: float | None = None) -> Tensor:
         return score(world.reward, world.backbone.decode(latent, batch), batch, seed, timestep)
 
     rows: dict[str, list[Tensor]] = {"aware": [], "clean": [], "predicted": []}

@@ -84,9 +84,9 @@ def paths(rows: Rows) -> Figure:
             end = [run[-1].metrics for run in runs]
             mark(axes, of_seeds(end, "reward"), of_seeds(end, name), **look, alpha=0.8)
         for at, shape, size in ((mean_curve(first.curves)[0].metrics, "s", 7), (first.real, "*", 12)):
-            place = [at.get(key) for key in ("reward", name)]
-            if None not in place:
-                axes.plot(*place, marker=shape, color=INK, markersize=size, linestyle="none")
+            point = [at.get(key) for key in ("reward", name)]
+            if None not in point:
+                axes.plot(*point, marker=shape, color=INK, markersize=size, linestyle="none")
         axes.set_xlabel("held-out reward")
         axes.set_ylabel(metric(name))
     marks = [

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.claims import compare
+from bench.labels import backbone_label
 from bench.meters import METERS
 from bench.motion.metrics import METRICS
 from bench.records.types import Interval
@@ -20,7 +21,7 @@ def where(record: MethodRecord) -> str:
 
 def models(record: MethodRecord) -> str:
     """Which backbone, and which reward where it is not the backbone's default."""
-    backbone, reward = record.case.backbone.upper(), record.case.reward
+    backbone, reward = backbone_label(record.case.backbone), record.case.reward
     return f"{backbone}, reward {reward}" if reward else backbone
 
 

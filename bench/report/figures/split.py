@@ -44,7 +44,7 @@ def split(rows: Sequence[MemoryRecord]) -> Figure:
 
 _PHASE_NAMES = {
     "rollout": "rollout: graphs of denoiser calls",
-    "decode": "decode: the VAE's graph",
+    "decode": "decode: the decoder's graph",
     "reward": "reward: its graph",
 }
 

@@ -5,6 +5,7 @@ A section without data in the records keeps its title and says which command wou
 section    what a section is
 memory     peaks, what counts as additional, phases, owners, the time line, every row
 levers     what is left of the methods' differences when the levers of memory are pulled for all alike
+backbones  the same methods on every backbone: where EasyTune's advantage is large, and where it is nothing
 plans      memory predicted by the plan: against the steps, call by call, over random draws
 time       how long an update takes
 alignment  who aligns best, and at what cost
@@ -24,6 +25,7 @@ from bench import claims
 from bench.claims import Verdict
 from bench.meters import METERS
 from bench.report.sections.alignment import alignment, equal, pareto, paths, published
+from bench.report.sections.backbones import backbones
 from bench.report.sections.levers import levers
 from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
 from bench.report.sections.meters import meters
@@ -59,6 +61,7 @@ SECTIONS = (
     peaks,
     base,
     levers,
+    backbones,
     steps,
     split,
     owners,

@@ -6,7 +6,7 @@ from matplotlib.lines import Line2D
 
 from bench import claims
 from bench.claims import published
-from bench.claims.measured import peak, plan_of, reading_of
+from bench.claims.measured import flops_of_a_step, peak, reading_of
 from bench.claims.published import DRAFT, EASYTUNE
 from bench.profiles import LEVERS
 from bench.records import MemoryRecord
@@ -51,7 +51,9 @@ def _said(pulled: list[list[MemoryRecord]]) -> list[str]:
     )
     counted = [pair for pair in (both[0], both[-1]) if all(row.flops for row in pair)]
     if len(counted) == 2:
-        steps = ", ".join(f"{_per_step(d) / _per_step(e):.2f} ({NAMES[d.case.profile]})" for d, e in counted)
+        steps = ", ".join(
+            f"{flops_of_a_step(d) / flops_of_a_step(e):.2f} ({NAMES[d.case.profile]})" for d, e in counted
+        )
         said.append(
             f"DRaFT's FLOPs an optimiser step over EasyTune's: {steps}; {published.PUBLISHED_SPEEDUP:g} times less "
             "time is published."
@@ -62,10 +64,6 @@ def _said(pulled: list[list[MemoryRecord]]) -> list[str]:
 def _share(draft: MemoryRecord, easytune: MemoryRecord) -> float:
     beyond = [reading.peak - reading.resident for reading in map(reading_of, (easytune, draft))]
     return beyond[0] / beyond[1]
-
-
-def _per_step(row: MemoryRecord) -> float:
-    return (row.flops or 0) / plan_of(row).updates
 
 
 def _table(pulled: list[list[MemoryRecord]]) -> pd.DataFrame:
@@ -79,9 +77,9 @@ def _table(pulled: list[list[MemoryRecord]]) -> pd.DataFrame:
             if easytune:
                 line["peak / EasyTune's"] = peak(row) / peak(easytune)
             if row.flops:
-                line |= {"TFLOPs": row.flops / 1e12, "TFLOPs an optimiser step": _per_step(row) / 1e12}
+                line |= {"TFLOPs": row.flops / 1e12, "TFLOPs an optimiser step": flops_of_a_step(row) / 1e12}
                 if easytune and easytune.flops:
-                    line["FLOPs an optimiser step / EasyTune's"] = _per_step(row) / _per_step(easytune)
+                    line["FLOPs an optimiser step / EasyTune's"] = flops_of_a_step(row) / flops_of_a_step(easytune)
             shown.append(line)
     return pd.DataFrame(shown)
 

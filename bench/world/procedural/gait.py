@@ -55,7 +55,7 @@ def gait(draw: Draw, step: Gait, steps: int, path: Path, first: int) -> Part:
 
     for foot in (first, 1 - first):
         _swing(part, foot, step, stepped, np.arange(0.5 if foot == first else 1.5, steps, 2.0), path)
-    part.x, part.z, part.yaw = path(_way(stepped, steps))
+    part.x, part.z, part.yaw = path(_progress(stepped, steps))
     # 1 when the left foot is furthest ahead, -1 for the right.
     ahead = -LEFT_RIGHT[first] * np.cos(np.pi * stepped) * going
     aside = -LEFT_RIGHT[first] * np.sin(np.pi * stepped) * going * step.sway
@@ -76,7 +76,7 @@ def gait(draw: Draw, step: Gait, steps: int, path: Path, first: int) -> Part:
     return part
 
 
-def _way(stepped: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
+def _progress(stepped: NDArray[np.float64], steps: int) -> NDArray[np.float64]:
     """The share of the path at which the pelvis is after so many steps; the first and the last ones are shorter."""
     ramp = min(RAMP, steps / 2)
     begun = np.minimum(stepped, ramp) ** 2 / (2 * ramp) + np.maximum(stepped - ramp, 0)
@@ -90,7 +90,7 @@ def _swing(part: Part, foot: int, step: Gait, stepped: Curve, centres: NDArray[n
     lifts = np.maximum(centres - (1 - step.duty), 0)
     lands = np.minimum(centres + (1 - step.duty), steps)
     # A foot is put where the pelvis will be in the middle of its stance; the last time, where the pelvis stops.
-    x, z, yaw = path(_way(np.array([0.0, *(centres[:-1] + 1), steps]), steps))
+    x, z, yaw = path(_progress(np.array([0.0, *(centres[:-1] + 1), steps]), steps))
     out = np.full(len(x), part.stance + step.widen)
     out[[0, -1]] = part.stance
     out = out * LEFT_RIGHT[foot]
