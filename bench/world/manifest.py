@@ -198,7 +198,7 @@ class Folder:
     @cached_property
     def backbone(self) -> Backbone:
         backbone = self.entry.build()
-        checkpoint.load_backbone(_module(backbone), self._at(self.manifest.backbone.file))
+        checkpoint.load_backbone(backbone, self._at(self.manifest.backbone.file))
         return backbone
 
     @cached_property

@@ -84,7 +84,7 @@ class PublishedWorld:
         ).to(self.device)
 
     def sampler(self, steps: int = 50) -> Sampler:
-        return self.folder.entry.sampler(steps)
+        return self.folder.entry.sampler_for(self.backbone, steps)
 
     def size(self, split: str) -> int:
         check_split(split)
