@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench import labels
+from bench import devices, labels
 from bench.meters import METERS
 from bench.profiles import LEVERS, profile
 from methods.errors import InputError, one_sentence
@@ -109,14 +109,14 @@ SEEDS = 3
 """Of the alignment benchmark, where no other number is asked for."""
 
 
-def alignment_id(method: str, world: str, steps: int, batch: int, size: str, seeds: int) -> str:
+def alignment_id(method: str, world: str, steps: int, batch: int, size: str, seeds: int, device: str = "cpu") -> str:
     words = [method, world, f"T{steps}", f"B{batch}", size]
-    return written_id([*words, *([f"{seeds}seeds"] if seeds != SEEDS else [])])
+    return written_id([*words, *([f"{seeds}seeds"] if seeds != SEEDS else []), *devices.decides(device)])
 
 
-def study_id(name: str, world: str, scale: str | None) -> str:
+def study_id(name: str, world: str, scale: str | None, device: str = "cpu") -> str:
     words = [name, world if world != EMBEDDED else "", scale if scale not in (None, "full") else ""]
-    return "-".join(word for word in words if word)
+    return "-".join([*(word for word in words if word), *devices.decides(device)])
 
 
 def written_id(words: Iterable[str]) -> str:

@@ -145,7 +145,8 @@ def record(request: pytest.FixtureRequest):
     cases = [item.callspec.params["case"] for item in items]
     state = config.stash[STATE]
     kept = state.cases.kept(name) or state.kept
-    lane = Lane(kept, _teller(config, name.removeprefix("test_").removesuffix(".py").replace("_", " ")))
+    teller = _teller(config, name.removeprefix("test_").removesuffix(".py").replace("_", " "))
+    lane = Lane(kept, teller, state.cases.together(name))
     try:
         yield state.cases.runs(name, lane, cases).record
     finally:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 
-from bench import step_time
+from bench import devices, step_time
 from bench.cases import MATRICES, TABLE, Case, at, matrix
 from bench.gate import paired
 from bench.lane import Kept, Lane
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 CASE_OPTIONS = ("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed")
 TIME_OPTIONS = ("steps", "batch", "frames")
+ON_DEVICE = ("test_alignment.py", "test_studies.py", "test_trained_studies.py")
+"""Test files whose cases run on --device."""
 MARKERS = (
     "memory: a benchmark case that measures memory",
     "step_time: a benchmark case that measures time",
@@ -146,6 +149,7 @@ def add(parser: pytest.Parser) -> None:
         help="world to fine-tune, and for studies, as python -m bench.alignment.pretrain writes one (default: the "
         "embedded world, which comes with this package)",
     )
+    devices.add_option(option, "alignment and studies")
     option = parser.getgroup(
         "studies", "studies: training of rewards, and fine-tuning under them, minutes each"
     ).addoption
@@ -247,10 +251,14 @@ class Cases:
         if name == "test_alignment.py":
             from bench.alignment.benchmark import AlignmentRuns
 
-            return AlignmentRuns(lane, cases, _world(self.config))
+            return AlignmentRuns(lane, cases, _world(self.config), _device(self.config))
         from bench.alignment.studies import StudyRuns
 
-        return StudyRuns(lane, cases, option("study_work"), _world(self.config))
+        return StudyRuns(lane, cases, option("study_work"), _world(self.config), _device(self.config))
+
+    def together(self, name: str) -> int | None:
+        """How many jobs of a test file run at a time; None: as many as there are cores."""
+        return None if name not in ON_DEVICE or _device(self.config) == devices.CPU else 1
 
     def kept(self, name: str) -> Kept | None:
         """Where results of a test file are kept, if not beside the run's own."""
@@ -276,6 +284,10 @@ def _world(config: pytest.Config) -> Path:
     from bench import world
 
     return config.getoption("align_world") or world.WEIGHTS
+
+
+def _device(config: pytest.Config) -> torch.device:
+    return devices.parse(config.getoption("device"))
 
 
 def memory_cases(config: pytest.Config) -> list[Case]:
@@ -337,8 +349,8 @@ def alignment_cases(config: pytest.Config) -> list["AlignmentCase"]:
     size, seeds = config.getoption("align") or "quick", config.getoption("align_seeds")
     seeds = benchmark.SEEDS if seeds is None else seeds
     names = config.getoption("method") or benchmark.METHODS
-    motion = world.name_of(_world(config))
-    return list(dict.fromkeys(benchmark.AlignmentCase(name, size, seeds, motion) for name in names))
+    motion, device = world.name_of(_world(config)), _device(config).type
+    return list(dict.fromkeys(benchmark.AlignmentCase(name, size, seeds, motion, device) for name in names))
 
 
 def _aligns(config: pytest.Config) -> bool:
@@ -355,7 +367,7 @@ def studies(config: pytest.Config) -> list["StudyCase"]:
         return []
     from bench.alignment.studies import OF_BASE, cases_of
 
-    return cases_of(_world(config), [*OF_BASE])
+    return cases_of(_world(config), [*OF_BASE], device=_device(config))
 
 
 def trained_studies(config: pytest.Config) -> list["StudyCase"]:
@@ -365,7 +377,7 @@ def trained_studies(config: pytest.Config) -> list["StudyCase"]:
         return []
     from bench.alignment.studies import TRAINED, cases_of
 
-    return cases_of(_world(config), chosen or [*TRAINED], config.getoption("study_scale"))
+    return cases_of(_world(config), chosen or [*TRAINED], config.getoption("study_scale"), _device(config))
 
 
 def memory_gate(config: pytest.Config) -> "Gate | None":

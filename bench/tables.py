@@ -6,6 +6,7 @@ import pandas as pd
 
 from bench import escape
 from bench.alignment import reading
+from bench.meters import METERS
 from bench.motion.metrics import FOLLOWED, METRICS, SHOWN
 from bench.records import (
     AlignmentRecord,
@@ -212,10 +213,12 @@ def for_terminal(records: Sequence[Record]) -> list[tuple[str, str]]:
     if len(frame := alignment(records)):
         aligned = [record for record in records if isinstance(record, AlignmentRecord)]
         worlds = ", ".join(sorted({record.case.world for record in aligned}))
+        gpus = {f"on {record.environment.device}, " for record in aligned if METERS[record.case.meter].device != "cpu"}
+        how = f"{''.join(sorted(gpus))}test prompts, 95% intervals over seeds by Student's t"
         clock = next((record.alignment.clock for record in aligned if record.alignment), "")
         sections.append(
             (
-                f"alignment, {worlds} motion (test prompts, 95% intervals over seeds by Student's t)",
+                f"alignment, {worlds} motion ({how})",
                 f"{text(frame)}\ns: {clock}; goal: the validation reward that DRaFT ends with",
             )
         )

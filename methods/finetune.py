@@ -25,12 +25,14 @@ from methods import (
     Sampler,
     Updater,
     checkpoint,
+    generators,
     parse,
     rollout,
 )
 from methods.errors import InputError
 from methods.files import check_writable, locked, write_atomically
 from methods.memory import NONE, Savings
+from methods.rollout import Phases, unobserved
 
 BETAS = (0.9, 0.999)
 CHECKPOINT_SECONDS = 10.0
@@ -112,7 +114,7 @@ class Curve:
 
 
 Draw = Callable[[int, torch.Generator], Batch]
-"""A batch of so many training prompts, drawn from the generator."""
+"""A batch of so many training prompts, drawn from the generator, on the generator's device."""
 
 Measure = Callable[[int], dict]
 """Metrics of the weights that the backbone has, given the number of trajectories that made them: 0 for the base."""
@@ -149,7 +151,8 @@ class Average:
 
 
 class Run:
-    """A run and all its state. Leaves torch's global generator alone: it has a state of its own, kept in between."""
+    """A run and all its state, on the device where the denoiser's weights are. Leaves torch's global generators alone:
+    it has states of its own, kept in between."""
 
     def __init__(
         self,
@@ -159,21 +162,24 @@ class Run:
         sampler: Sampler,
         draw: Draw,
         given: Mapping[str, object] | None = None,
+        phases: Phases = unobserved,
     ):
-        """given: as of `finetune`."""
+        """given, phases: as of `finetune`."""
         self.config = config
+        self.phases = phases
         self.given = dict(given or {})
         self.backbone, self.reward, self.sampler, self.draw = backbone, reward, sampler, draw
         self.denoiser = backbone.denoiser
+        self.device = next(self.denoiser.parameters()).device
         self.method = parse(config.method)
         self.plans = random.Random(config.seed)
         self.method.plan(len(sampler), random.Random(config.seed))  # InputError now if the options do not fit
-        self.inputs = torch.Generator().manual_seed(config.seed)
+        self.inputs = torch.Generator(self.device).manual_seed(config.seed)
         """Of prompts and initial noise: runs of one seed see the same ones, whatever the method draws beside."""
-        self.noise = torch.Generator().manual_seed(config.seed + 1)
-        with torch.random.fork_rng(devices=[]):
+        self.noise = torch.Generator(self.device).manual_seed(config.seed + 1)
+        with generators.forked(self.device):
             torch.manual_seed(config.seed)
-            self.torch_rng = torch.get_rng_state()
+            self.torch_rng = generators.states(self.device)
         self.updater = make_updater(self.denoiser, config)
         self.average = Average(self.denoiser, config.ema) if config.ema else None
         self.start = [weight.detach().clone() for weight in self.denoiser.parameters()] if config.pull else []
@@ -210,15 +216,15 @@ class Run:
             except RewardError as error:
                 at = f"trajectory {self.done + 1} of {self.config.trajectories}"
                 raise FinetuneError(f"{at} stopped the run, try a lower lr than {self.config.lr:g}: {error}") from None
+        means = {"reward": float(torch.cat(seen).mean()), "norm": float(torch.stack(norms).mean())}
         before = self.curve.totals()
-        record = {
+        record = {  # only now that there are means has a GPU finished, and may the clocks be read
             "trajectories": before["trajectories"] + 1,
             "updates": before["updates"] + plan.updates,
             "samples": before["samples"] + len(batch),
             "seconds": before["seconds"] + time.perf_counter() - wall,
             "cpu_seconds": before["cpu_seconds"] + time.process_time() - cpu,
-            "reward": float(torch.cat(seen).mean()),
-            "norm": float(torch.stack(norms).mean()),
+            **means,
         }
         self.curve.trajectories.append(record)
         return record
@@ -241,6 +247,7 @@ class Run:
             state,
             self.updater,
             generator=self.noise,
+            phases=self.phases,
             on_update=on_update,
             savings=self.config.savings,
         )
@@ -250,17 +257,17 @@ class Run:
         known = self.curve.evaluations
         if known and known[-1]["trajectories"] == self.done:
             return known[-1]
-        with torch.random.fork_rng(devices=[]), self._modes(False), self._result():
+        with generators.forked(self.device), self._modes(False), self._result():
             record = self.curve.totals() | measure(self.done)
         known.append(record)
         return record
 
     @contextmanager
     def _own_rng(self) -> Iterator[None]:
-        with torch.random.fork_rng(devices=[]):
-            torch.set_rng_state(self.torch_rng)
+        with generators.forked(self.device):
+            generators.set_states(self.torch_rng, self.device)
             yield
-            self.torch_rng = torch.get_rng_state()
+            self.torch_rng = generators.states(self.device)
 
     @contextmanager
     def _modes(self, train: bool) -> Iterator[None]:
@@ -291,10 +298,10 @@ class Run:
         self.average.into(made)
         return made
 
-    def save(self, folder: Path) -> list[Path]:
+    def save(self, folder: Path, measured: Mapping[str, object] | None = None) -> list[Path]:
         """Writes the result, each file atomically: the denoiser, the whole backbone under the published names
-        (`denoiser.*`, `vae.*`), both as safetensors, and the config with what was given and the curve. Returns the
-        paths."""
+        (`denoiser.*`, `vae.*`), both as safetensors, and the config with what was given, what was `measured` beside
+        (JSON values by name), and the curve. Returns the paths."""
         denoiser, published, curve = (folder / name for name in RESULTS)
         with self._result():
             checkpoint.save(self.backbone.denoiser, denoiser)
@@ -303,6 +310,7 @@ class Run:
             "config": asdict(self.config),
             "steps": len(self.sampler),
             "given": self.given,
+            **(measured or {}),
             **asdict(self.curve),
         }
         write_atomically(curve, json.dumps(document, indent=1) + "\n")
@@ -325,7 +333,9 @@ class Run:
             "plans": [version, list(words), gauss],
             "inputs": self.inputs.get_state(),
             "noise": self.noise.get_state(),
-            "torch_rng": self.torch_rng,
+            "torch_rng": self.torch_rng[0],
+            "device": self.device.type,
+            "device_rng": self.torch_rng[1:],
             "curve": asdict(self.curve),
         }
         checkpoint.save_torch(state, path)
@@ -347,10 +357,11 @@ class Run:
 
     def _changed(self, state: dict) -> list[str]:
         """What a checkpoint's run was given otherwise, in words."""
-        # A run from before there were levers pulled none.
+        # A run from before there were levers pulled none, and one from before there were devices was on the CPU.
         config = {"savings": asdict(NONE), **state["config"], "trajectories": self.config.trajectories}
-        before = {**config, "steps": state["steps"], **state.get("given", {})}
-        now = {**asdict(self.config), "steps": len(self.sampler), **self.given}
+        device = {"device": state.get("device", "cpu")}
+        before = {**config, "steps": state["steps"], **device, **state.get("given", {})}
+        now = {**asdict(self.config), "steps": len(self.sampler), "device": self.device.type, **self.given}
         changed = [
             f"{name} was {before.get(name, 'not recorded')}, not {now.get(name, 'given')}"
             for name in dict.fromkeys((*now, *before))
@@ -369,7 +380,7 @@ class Run:
         weights = list(self.denoiser.parameters())
         if self.average is not None:
             _check_shapes(state["average"], weights)
-            self.average.weights = state["average"]
+            self.average.weights = [weight.to(self.device) for weight in state["average"]]
         optimizer = self.updater.optimizer
         optimizer.load_state_dict(state["optimizer"])
         for weight in weights:
@@ -382,8 +393,9 @@ class Run:
         self.plans.setstate((version, tuple(words), gauss))
         self.inputs.set_state(state["inputs"])
         self.noise.set_state(state["noise"])
-        torch.Generator().set_state(state["torch_rng"])
-        self.torch_rng = state["torch_rng"]
+        self.torch_rng = [state["torch_rng"], *state.get("device_rng", [])]
+        with generators.forked(self.device):
+            generators.set_states(self.torch_rng, self.device)  # refused here, where the file can be named
         self.curve = _curve(state["curve"])
 
 
@@ -428,22 +440,25 @@ def finetune(
     measure: Measure | None = None,
     measure_at: Collection[int] = (),
     on_trajectory: Callable[[dict], None] = lambda record: None,
+    phases: Phases = unobserved,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> Run:
-    """Fine-tunes the backbone's denoiser in place to the end of `config`; the run holds curve and result.
+    """Fine-tunes the backbone's denoiser in place to the end of `config`; the run holds curve and result. It runs on
+    the device where the denoiser's weights are; the rest of the backbone and the reward are to be there, too.
 
     folder: where a checkpoint is kept, of the first trajectory and then every `checkpoint_seconds`; a run that finds
-    its own there goes on from it, to the same bytes as without the interruption. given: what else decides the run, by
+    its own there goes on from it, to the same bytes as without the interruption (on a GPU as far as torch promises
+    equal results there; on another type of device it is refused). given: what else decides the run, by
     name, as JSON values (a file as name@digest, of which only the digest counts); the curve names it, and a run that
     was given otherwise is not continued. measure: called with the result's weights in the backbone, before trajectory
     1, after each of `measure_at` and after the last one; its JSON goes into the curve. It must depend on nothing but
     these weights and their number of trajectories, since a run that goes on calls it for the rest alone. on_trajectory:
-    given each record as it is made.
+    given each record as it is made. phases: an observer of every rollout.
 
     FinetuneError for a run that cannot begin or go on, InputError where another run holds the folder or nothing can be
-    written there; the last checkpoint stays.
+    written there, torch's own error where memory runs out; the last checkpoint stays.
     """
-    run = Run(config, backbone, reward, sampler, draw, given)
+    run = Run(config, backbone, reward, sampler, draw, given, phases)
     if folder is None:
         _carry_on(run, None, measure, measure_at, on_trajectory, checkpoint_seconds)
         return run

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from methods import generators
 from methods.errors import InputError
 from methods.interface import Backbone, Batch, Reward
 from methods.plan import Plan
@@ -184,28 +185,16 @@ class Circumstances:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._cpu = torch.get_rng_state()
-        self._of_device = self._module.get_rng_state(device) if self._has_generator else None
+        self._states = generators.states(device)
         self._precision = None
         if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
             self._precision = torch.get_autocast_dtype(device.type)
 
-    @property
-    def _has_generator(self) -> bool:
-        return self._device.type not in ("cpu", "meta")
-
-    @property
-    def _module(self) -> Any:
-        return torch.get_device_module(self._device)
-
     @contextmanager
     def again(self) -> Iterator[None]:
         """While open they are as they were; the generators are put back afterwards."""
-        devices = [self._device] if self._has_generator else []
-        with torch.random.fork_rng(devices, device_type=self._device.type if devices else "cuda"), self._autocast():
-            torch.set_rng_state(self._cpu)
-            if devices:
-                self._module.set_rng_state(self._of_device, self._device)
+        with generators.forked(self._device), self._autocast():
+            generators.set_states(self._states, self._device)
             yield
 
     def _autocast(self) -> AbstractContextManager:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from alignment_worlds import untrained_world
 
+from bench import devices
 from bench.alignment import budget
 from bench.alignment.finetune import main
 from bench.meters.tracker import Tracker
@@ -92,8 +93,8 @@ class TestChoice:
 @pytest.mark.parametrize("text", ["2", "0GiB", "much"])
 def test_a_budget_is_a_size_or_auto(text):
     with pytest.raises(InputError, match="memory"):
-        budget.parse_budget(text)
-    assert budget.parse_budget("auto") > 2**28
+        budget.parse_budget(text, devices.CPU)
+    assert budget.parse_budget("auto", devices.CPU) > 2**28
 
 
 def test_the_command_keeps_its_budget_and_goes_on_under_it(world, tmp_path, capsys):
@@ -106,7 +107,7 @@ def test_the_command_keeps_its_budget_and_goes_on_under_it(world, tmp_path, caps
     assert main([*of, "--trajectories", "2", "--memory", size]) == 0
     config = json.loads((tmp_path / "run" / "curve.json").read_text())["config"]
     assert config["trajectories"] == 2
-    assert need(world, "draft", Savings(**config["savings"])).peak <= budget.parse_budget(size)
+    assert need(world, "draft", Savings(**config["savings"])).peak <= budget.parse_budget(size, devices.CPU)
     capsys.readouterr()
     assert main([*of, "--trajectories", "3"]) == (0 if Savings(**config["savings"]) == Savings() else 2)
     assert main([*of, "--trajectories", "3", "--memory", "1KiB"]) == 2

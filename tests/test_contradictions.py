@@ -54,6 +54,8 @@ CONTRADICTIONS = {
         lambda row: row["timing"].update(against=AGAINST),
     ),
     # Alignment.
+    "a device that its id does not name": ("alignment", lambda row: row["case"].update(device="cuda")),
+    "of the CPU and of CUDA": ("alignment", lambda row: row["environment"].update(cuda="13.0")),
     "a seed less": ("alignment", lambda row: row["alignment"]["finals"].pop()),
     "no seeds": (
         "alignment",

@@ -38,11 +38,11 @@ class FakeAllocator:
         self.live += size
         self.peak = max(self.peak, self.live)
 
-    def reset(self) -> None:
+    def reset(self, _device: object = None) -> None:
         self.peak = self.live
         self.resets += 1
 
-    def stats(self) -> dict:
+    def stats(self, _device: object = None) -> dict:
         return {
             "allocated_bytes.all.peak": self.peak,
             "requested_bytes.all.peak": self.peak - 7,

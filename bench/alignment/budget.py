@@ -1,4 +1,5 @@
-"""A memory budget of fine-tuning: which levers of the rollout to pull so that an update fits, chosen by simulation.
+"""A memory budget of fine-tuning: which levers of the rollout to pull so that an update fits, chosen by simulation; and
+what an update takes, simulated or on a GPU.
 
 Counted are the live tensor bytes of one update: weights, optimiser state, gradients, inputs and activations. Of all
 choices that fit, the one that computes fewest denoiser calls again is taken, and of those the one with the largest
@@ -8,22 +9,29 @@ pieces: a call costs its forward once more, small pieces only keep the processor
 import bisect
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import psutil
 import torch
 
+from bench import devices
 from bench.cases import Case
+from bench.meters.cuda import AllocatorPeaks, warm_libraries
 from bench.meters.meta_cache import MetaCache
 from bench.meters.tracker import Tracker
-from bench.plan import draws, size
+from bench.plan import draws, headroom, size
 from bench.plan.frontier import choices, piece_sizes
+from bench.plan.search import largest
 from bench.setup import WithoutData, draw_plan
 from bench.units import gib
 from bench.world import AnyWorld
-from methods import PHASES, Backbone, Batch, Plan, Reward, Sampler, Savings, parse, rollout, sample
+from methods import PHASES, Backbone, Batch, Plan, Reward, Sampler, Savings, generators, parse, rollout, sample
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, make_updater
+
+LIVE = 0.95
+"""Of what the allocator reserves, the share that live tensors make up at the least: it is 2.6 to 4.8% above them in the
+published table (README)."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +45,16 @@ class Choice:
     """Bytes of an update with no lever pulled."""
 
 
-def parse_budget(text: str) -> int:
-    """Bytes of `2GiB`, or of `auto`: all that this machine has. InputError for anything else."""
-    return psutil.virtual_memory().total if text == "auto" else size.parse(text, "memory")
+def parse_budget(text: str, device: torch.device) -> int:
+    """Bytes of `2GiB`, or of `auto`: `room` on the device. InputError for anything else."""
+    return room(device) if text == "auto" else size.parse(text, "memory")
+
+
+def room(device: torch.device) -> int:
+    """Bytes of live tensors that the device holds: all that a machine has; of a GPU without what the planner keeps free
+    (bench.plan.headroom), and what the allocator reserves beyond them."""
+    total = devices.memory(device)
+    return total if device == devices.CPU else int(LIVE * (total - headroom.Budget(total).needs(Case(), 0)))
 
 
 def largest_plan(method: str, steps: int) -> Plan:
@@ -82,6 +97,34 @@ def choose(
     return Choice(fastest, need(fastest).peak, need(Savings()).peak)
 
 
+def advice(
+    config: FinetuneConfig,
+    backbone: Backbone,
+    reward: Reward,
+    sampler: Sampler,
+    longest: Callable[[int], Batch],
+    device: torch.device,
+) -> str:
+    """What to do where an update of `config` did not fit on the device, as the end of a sentence: by simulation, with
+    batches of so many prompts, as long as they can be (`longest`)."""
+    plan, has = largest_plan(config.method, len(sampler)), room(device)
+
+    def takes(prompts: int) -> int:
+        return simulate(config.savings, plan, config, backbone, reward, sampler, longest(prompts)).peak
+
+    needed = takes(config.batch)
+    told = f"by simulation an update takes {gib(needed)}, and {devices.name(device)} has room for {gib(has)}"
+    if needed <= has:
+        return f"{told}: other processes hold the rest, so end these, or lower --batch"
+    mends = [f"--batch {most}"] if (most := largest(lambda n: takes(n) <= has, config.batch - 1)) else []
+    try:
+        choose(has, config, backbone, reward, sampler, longest(config.batch))
+        mends.append("--memory auto")
+    except InputError:  # says what would do, which is more than there is
+        pass
+    return f"{told}: {'begin again with ' + ' or '.join(mends) if mends else 'not even batch 1 fits there'}"
+
+
 @dataclass(frozen=True)
 class Need:
     """Live bytes of one update."""
@@ -114,22 +157,86 @@ def simulate(
 ) -> Need:
     """What an update of `plan` needs, on copies without data."""
     tracker = Tracker(MetaCache(), "meta")
-    with torch.random.fork_rng(devices=[]), tracker:
-        backbone, reward = (copy.deepcopy(part).to("meta") for part in (backbone, reward))  # type: ignore[union-attr]
+    with tracker:
+        return _read(
+            tracker, WithoutData(**vars(savings)), plan, config, backbone, reward, sampler, batch, torch.device("meta")
+        )
+
+
+def measure(
+    savings: Savings,
+    plan: Plan,
+    config: FinetuneConfig,
+    backbone: Backbone,
+    reward: Reward,
+    sampler: Sampler,
+    batch: Batch,
+) -> Need:
+    """What an update of `plan` takes on the batch's GPU, run for real on copies."""
+    device = batch.text.device
+    return _read(Allocated(device), savings, plan, config, backbone, reward, sampler, batch, device)
+
+
+class Allocated:
+    """A GPU's allocator as a tracker of live bytes, without what was there before, the workspaces of libraries among
+    it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        warm_libraries(device)
+        self._before = torch.cuda.memory_allocated(device)
+        self._peaks = AllocatorPeaks(device)
+        self.restart, self.observe = self._peaks.restart, self._peaks.observe
+
+    @property
+    def live(self) -> int:
+        return torch.cuda.memory_allocated(self._device) - self._before
+
+    @property
+    def peak(self) -> int:
+        """Since `restart`."""
+        self._peaks.collect()
+        return self._peaks.totals["peak"] - self._before
+
+    @property
+    def phase_peaks(self) -> dict[str, int]:
+        return {phase: peak - self._before for phase, peak in self._peaks.phases.items()}
+
+    @property
+    def reserved(self) -> int:
+        """The most that the allocator took from the driver, all that was there before included."""
+        self._peaks.collect()
+        return self._peaks.totals["reserved"]
+
+
+def _read(
+    counted: Tracker | Allocated,
+    savings: Savings,
+    plan: Plan,
+    config: FinetuneConfig,
+    backbone: Backbone,
+    reward: Reward,
+    sampler: Sampler,
+    batch: Batch,
+    device: torch.device,
+) -> Need:
+    """What is `counted` of an update, on copies on the device."""
+    with generators.forked(device):
+        backbone, reward = (copy.deepcopy(part).to(device) for part in (backbone, reward))  # type: ignore[union-attr]
         for network in (backbone.denoiser, *reward.networks().values()):
             network.train(config.train_mode)
         beside = [copy.deepcopy(backbone.denoiser) for asked in (config.ema, config.pull) if asked]
-        batch = batch.to("meta")
+        batch = batch.to(device)
         updater = make_updater(backbone.denoiser, config)
-        updater.check_finite = False
+        updater.check_finite = device.type != "meta"
         state = backbone.initial_state(batch)
         inputs = (backbone, sampler, reward, batch, state, updater)
         rollout(parse("draft:k=1").plan(len(sampler), random.Random(0)), *inputs)  # makes the optimiser's state
-        tracker.restart()
-        resident = tracker.live
-        sample(backbone, sampler, batch, state, savings=WithoutData(**vars(savings)))
-        sampling = tracker.peak
-        tracker.restart()
-        rollout(plan, *inputs, phases=tracker.observe, savings=WithoutData(**vars(savings)))
+        counted.restart()
+        resident = counted.live
+        sample(backbone, sampler, batch, state, savings=savings)
+        sampling = counted.peak
+        counted.restart()
+        rollout(plan, *inputs, phases=counted.observe, savings=savings)
     del beside  # what an average and a pull hold, alive until here
-    return Need(resident, sampling, {phase: tracker.phase_peaks[phase] for phase in PHASES})
+    return Need(resident, sampling, {phase: counted.phase_peaks[phase] for phase in PHASES})

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from bench.motion import metrics
 from bench.motion.metrics import METRICS, Array, OverRepeats, over_repeats
 from bench.world import AnyWorld, Prompts
-from methods import Reward, sample
+from methods import Reward, generators, sample
 from methods.errors import InputError
 from methods.interface import Batch
 
@@ -44,8 +44,8 @@ def evaluate(
     noise seeds (drawn from `seed`) of `steps` denoising steps, each with a 95% interval over those repeats (1.96 σ/√n).
 
     `denoiser` is measured in place of the world's; `real` is what `reference` gives, where it is at hand. The same
-    arguments give the same numbers; torch's global generator is left as it was. MultiModality compares repeats, and is
-    NaN for one; so is a single repeat's interval, and R-precision of fewer prompts than its pools hold.
+    arguments give the same numbers on a device; torch's global generators are left as they were. MultiModality compares
+    repeats, and is NaN for one; so is a single repeat's interval, and R-precision of fewer prompts than its pools hold.
     InputError for a split or a number that cannot be measured.
     """
     if repeats < 1:
@@ -94,7 +94,7 @@ def reference(world: AnyWorld, split: str) -> Array:
     """The evaluator's embeddings `[N, E]` of the real motions that FID compares with."""
     motion, prompts = world.real(split, _reference_size(world, split), REFERENCE_SEED)
     with measuring(world, None):
-        return world.embed_motions(motion, prompts.lengths).numpy()
+        return world.embed_motions(motion, prompts.lengths).cpu().numpy()
 
 
 def _reference_size(world: AnyWorld, split: str) -> int:
@@ -104,10 +104,10 @@ def _reference_size(world: AnyWorld, split: str) -> int:
 
 def generate(world: AnyWorld, prompts: Prompts, seed: int, steps: int) -> tuple[Tensor, Tensor]:
     """Motions `[N, F, 263]`, padded with zeros to the longest, and their rewards `[N]`; equal seeds, equal bytes."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(world.device).manual_seed(seed)
     sampler = world.sampler(steps)
     motions: dict[int, Tensor] = {}
-    rewards = torch.empty(len(prompts))
+    rewards = torch.empty(len(prompts), device=world.device)
     # Texts of about one length share a chunk: the less padding, the less there is to compute.
     order = sorted(range(len(prompts)), key=lambda row: len(prompts.texts[row].split()))
     for start in range(0, len(order), CHUNK):
@@ -122,8 +122,8 @@ def generate(world: AnyWorld, prompts: Prompts, seed: int, steps: int) -> tuple[
 
 def score(reward: Reward, motion: Tensor, batch: Batch, seed: int, timestep: float | None = None) -> Tensor:
     """Rewards `[B]` of finished motions (of noisy ones with a `timestep`), the same for the same seed: a reward may
-    draw from the global generator."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    draw from the global generators."""
+    with torch.no_grad(), generators.forked(motion.device):
         torch.manual_seed(seed)
         return reward(motion, batch, timestep)
 

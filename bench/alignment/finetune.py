@@ -12,16 +12,18 @@ from pathlib import Path
 
 import torch
 
-from bench import identity, world
+from bench import devices, identity, world
 from bench.alignment import budget, field, rewards
 from bench.alignment.evaluate import evaluate, means
 from bench.alignment.prompts import training_prompts
 from bench.command import carry_out, import_modules
+from bench.memory import out_of_memory
 from bench.motion.metrics import FOLLOWED
 from bench.units import gib
 from methods import METHODS, Sampler, Savings, Score, parse
 from methods.errors import InputError
-from methods.finetune import FinetuneConfig, finetune
+from methods.finetune import CHECKPOINT, FinetuneConfig, finetune
+from methods.rollout import unobserved
 
 STEPS = 20
 
@@ -36,7 +38,8 @@ def _run(options: argparse.Namespace) -> int:
     import_modules(options.modules)
     settings = {name.name for name in fields(FinetuneConfig)} - {"savings"}
     config = FinetuneConfig(**{name: getattr(options, name) for name in settings})
-    memory = budget.parse_budget(options.memory) if options.memory else None
+    device = devices.parse(options.device)
+    memory = budget.parse_budget(options.memory, device) if options.memory else None
     if options.test < 0:
         raise InputError(f"--test must be 0 repeats or more, not {options.test}")
     if options.measure_every < 1:
@@ -55,6 +58,26 @@ def _run(options: argparse.Namespace) -> int:
 
     if memory is not None:
         config = replace(config, savings=_levers(memory, config, base, sampler))
+
+    try:
+        return _train(options, config, base, sampler, device)
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    # Here nothing of the run is left on the device.
+    base.to(devices.CPU)
+    longest = functools.partial(budget.longest, base)
+    advice = budget.advice(config, base.backbone, base.reward, sampler, longest, device)
+    kept = f"; the checkpoint in {options.out} stays" if (options.out / CHECKPOINT).is_file() else ""
+    raise InputError(f"out of memory at batch {config.batch}: {advice}{kept}")
+
+
+def _train(
+    options: argparse.Namespace, config: FinetuneConfig, base: world.AnyWorld, sampler: Sampler, device: torch.device
+) -> int:
+    """The run itself, on the device."""
+    allocated = budget.Allocated(device) if device.type == "cuda" else None
+    base.to(device)
 
     def measure(_done: int) -> dict:
         result = evaluate(base, "val", options.prompts, repeats=1, steps=options.steps)
@@ -87,8 +110,14 @@ def _run(options: argparse.Namespace) -> int:
         measure=measure,
         measure_at=range(0, config.trajectories, options.measure_every),
         on_trajectory=progress,
+        phases=allocated.observe if allocated else unobserved,
     )
-    print(f"wrote {', '.join(map(str, run.save(options.out)))}")
+    measured: dict[str, object] = {}
+    if allocated:
+        peak, reserved = max(allocated.phase_peaks.values(), default=0), allocated.reserved
+        measured = {"device": devices.name(device), "memory": {"peak": peak, "reserved": reserved}}
+        print(f"memory of the largest update on {devices.name(device)}: {gib(peak)}, {gib(reserved)} reserved")
+    print(f"wrote {', '.join(map(str, run.save(options.out, measured)))}")
     if before is not None:
         of = {**given, **asdict(config), "code": identity.code()}
         denoisers = {"base": before, config.method: run.result()}
@@ -181,10 +210,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="dropout in denoiser and reward while training, as in the released code (default: no dropout)",
     )
+    devices.add_option(add, "the run and its measuring")
     add(
         "--memory",
         metavar="SIZE",
-        help="memory that an update may take, 2GiB or 512MiB, or auto for what this machine has: motions are scored in "
+        help="memory that an update may take, 2GiB or 512MiB, or auto for what the device has: motions are scored in "
         "pieces, and denoiser calls computed again, as far as is needed to fit (default: neither)",
     )
     add(

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from bench import identity
+from bench import devices, identity
 from bench.command import carry_out
 from bench.motion.clip import AS_THEY_ARE, SPLITS, UPWARD, Conventions, DataError
 from bench.motion.text import CachedTable, SentenceTransformer, build_table
@@ -47,13 +47,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    device = devices.parse(options.device)
     check_writable(options.work / UNMEASURED)
     check_writable(options.out)
     with locked(options.work), locked(options.out):
-        return _make(options)
+        return _make(options, device)
 
 
-def _make(options: argparse.Namespace) -> int:
+def _make(options: argparse.Namespace, device: torch.device) -> int:
     stated = Conventions(options.scale, options.up, options.fps)
     say = _say(time.monotonic())
     content: Content = Embedded(QUICK_CLIPS if options.quick else data.CLIPS)
@@ -61,11 +62,13 @@ def _make(options: argparse.Namespace) -> int:
         content = read_data(options.data, options.text_encoder, options.work, say, stated)
     # Measured as they are read back: in half precision.
     unmeasured = options.work / UNMEASURED
-    pretrain(options.work, QUICK if options.quick else None, content, options.seed, say).save(unmeasured)
-    made = world.load(unmeasured)
+    plan = QUICK if options.quick else None
+    pretrain(options.work, plan, content, options.seed, say, device=device).save(unmeasured)
+    made = world.load(unmeasured).to(device)
     measured = check.chosen_and_measured(made, say, *((2, 64) if options.quick else ()))
     of = " --data KIND:FOLDER --text-encoder PATH" if options.data else ""
     of += "".join(f" --{name}={value}" for name, value in stated.given().items())
+    of += "".join(f" --device {kind}" for kind in devices.decides(device.type))
     quick = " --quick" if options.quick else ""
     made.about["command"] = f"python -m bench.alignment.pretrain{of} --work DIR --seed {options.seed}{quick}"
     made.about["metrics"] = measured
@@ -113,8 +116,10 @@ def pretrain(
     seed: int,
     say: Callable[[str], None],
     config: WorldConfig | None = None,
+    device: torch.device = devices.CPU,
 ) -> world.World:
-    """A trained world, going on from what the folder holds of an earlier run of the same seed, plan, sizes and clips.
+    """A world trained on a device, where it then is, going on from what the folder holds of an earlier run of the same
+    seed, plan, sizes and clips on such a device.
 
     plan: scaled to the number of training clips if None. CheckpointError for a file in the folder that is damaged.
     """
@@ -124,14 +129,17 @@ def pretrain(
     say(f"data: {', '.join(f'{len(clip_numbers)} {split}' for split, clip_numbers in numbers.items())} clips; {plan}")
     torch.manual_seed(seed)
     config = world.sized(config or WorldConfig(), content)
-    made = world.untrained(config, clips.statistics, numbers, content)
-    stages = folder / identity.key(seed, asdict(plan), config.as_dict(), clips.digest, made.captions.table.digest)
+    made = world.untrained(config, clips.statistics, numbers, content).to(device)
+    decided_by = [seed, asdict(plan), config.as_dict(), clips.digest, made.captions.table.digest]
+    stages = folder / identity.key(*decided_by, *devices.decides(device.type))
     stages.mkdir(exist_ok=True)
-    seconds = Training(made, clips, Texts.of(clips, made.captions), stages, plan, seed, say).run()
+    texts = Texts.of(clips, made.captions).to(device)
+    seconds = Training(made, clips.to(device), texts, stages, plan, seed, say).run()
     made.about = {
         "seed": seed,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),  # sums over threads round in another order: other bytes
+        **{kind: devices.name(device) for kind in devices.decides(device.type)},
         "seconds": {name: round(value) for name, value in seconds.items()},
     }
     return made
@@ -176,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="world to write, as safetensors (default: the embedded world's file in this package)",
     )
+    devices.add_option(add, "the training and the measuring")
     add("--seed", type=int, default=0, metavar="N", help="seed of all random draws (default: %(default)s)")
     add(
         "--quick",

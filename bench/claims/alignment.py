@@ -6,7 +6,7 @@ import pandas as pd
 
 from bench.alignment import reading
 from bench.cases import EMBEDDED
-from bench.claims.compare import like_sets, provenance
+from bench.claims.compare import like_sets, place, provenance
 from bench.claims.measured import alignment_of, mean_of
 from bench.claims.published import DRAFT, EASYTUNE
 from bench.claims.verdict import NotJudgedError, Verdict, outcome_of
@@ -133,7 +133,7 @@ def _percent(value: float | None, base: float | None) -> float | None:
 
 
 def time_to_reward(records: Sequence[Record]) -> dict | None:
-    """DRaFT-T's and EasyTune's CPU seconds to the reward that DRaFT-T ends with, and their ratio, as a row of C3's
+    """DRaFT-T's and EasyTune's seconds to the reward that DRaFT-T ends with, and their ratio, as a row of C3's
     numbers; None without the rows. EasyTune's is None where it never gets there."""
     try:
         rows = aligned(records)
@@ -141,7 +141,7 @@ def time_to_reward(records: Sequence[Record]) -> dict | None:
         return None
     draft, easytune = (alignment_of(rows[method]).to_reach.seconds for method in (DRAFT, EASYTUNE))
     return {
-        "per": "time to the reward that DRaFT-T ends with (embedded world, CPU)",
+        "per": f"time to the reward that DRaFT-T ends with (embedded world, {place(rows[DRAFT])})",
         "DRaFT-50, s": draft,
         "EasyTune, s": easytune,
         "times faster": draft / easytune if draft and easytune else None,

@@ -84,6 +84,11 @@ def provenance(record: Comparable) -> str:
     return f"{how}, torch {record.environment.torch}"
 
 
+def place(record: Comparable) -> str:
+    """Where a row was measured, in a word: CPU, or the GPU's name."""
+    return "CPU" if METERS[record.case.meter].device == "cpu" else str(record.environment.device)
+
+
 Rows = TypeVar("Rows", MemoryRecord, StepTimeRecord)
 
 

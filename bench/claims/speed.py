@@ -39,7 +39,7 @@ def judge_speed(records: Sequence[Record]) -> Verdict:
     if to_reward and to_reward["EasyTune, s"]:
         finding += (
             f" To the reward that DRaFT-T ends with, in the embedded world, EasyTune takes "
-            f"{to_reward['EasyTune, s']:.1f} CPU seconds and DRaFT-T {to_reward['DRaFT-50, s']:.1f}."
+            f"{to_reward['EasyTune, s']:.1f} seconds and DRaFT-T {to_reward['DRaFT-50, s']:.1f}."
         )
     return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), selected.provenance)
 

@@ -30,10 +30,13 @@ class Lane:
     """Does jobs in worker processes and keeps what they give.
 
     kept: where results are kept, and taken from where all that decides them is equal. say: given lines on progress, by
-    whoever waits, in that thread. Jobs that need the machine to themselves wait until no other is left.
+    whoever waits, in that thread. together: how many jobs run at a time, as many as there are cores if None. Jobs that
+    need the machine to themselves wait until no other is left.
     """
 
-    def __init__(self, kept: Kept | None = None, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, kept: Kept | None = None, say: Callable[[str], None] = lambda _: None, together: int | None = None
+    ) -> None:
         self._stack = contextlib.ExitStack()
         self._kept = kept or Kept(None)
         if kept is None:
@@ -42,7 +45,7 @@ class Lane:
         self._news: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._futures: dict[Job, Future] = {}
         self._lock = threading.Lock()
-        self._together: Executor = self._workers(os.cpu_count() or 1, threads=1)
+        self._together: Executor = self._workers(together or os.cpu_count() or 1, threads=1)
         self._alone: Executor = self._workers(1, torch.get_num_threads(), fresh=True)
         self._waiting: list[_Task] = []
         self._closed = False

@@ -33,20 +33,21 @@ class AllocatorPeaks:
     """Peaks of the CUDA caching allocator, in total and per phase, since `restart()`.
 
     The counters are reset when a phase begins, so their maximum over all windows is the total peak. Reading them is a
-    host-side look-up: no synchronisation.
+    host-side look-up: no synchronisation. `device`: a GPU; None for the one that is current.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device
         self.restart()
 
     def restart(self) -> None:
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(self.device)
         self.totals = dict.fromkeys(COUNTERS, 0)
         self.phases: dict[str, int] = {}
 
     def collect(self) -> int:
         """Folds the counters into the totals; returns the allocated peak since the last reset."""
-        stats = torch.cuda.memory_stats()
+        stats = torch.cuda.memory_stats(self.device)
         for name, counter in COUNTERS.items():
             self.totals[name] = max(self.totals[name], stats.get(counter, 0))
         return stats.get(COUNTERS["peak"], 0)
@@ -55,7 +56,7 @@ class AllocatorPeaks:
     def observe(self, phase: str) -> Iterator[None]:
         """An observer of methods.rollout."""
         self.collect()
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.reset_peak_memory_stats(self.device)
         try:
             yield
         finally:
@@ -117,13 +118,13 @@ def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
     )
 
 
-def warm_libraries() -> None:
+def warm_libraries(device: torch.device | str = "cuda") -> None:
     """Makes cuBLAS allocate its workspaces, of the forward and of the autograd thread, before anything is counted."""
-    x = torch.randn(64, 64, device="cuda", requires_grad=True)
+    x = torch.randn(64, 64, device=device, requires_grad=True)
     (x @ x).sum().backward()
     torch.bmm(x[None], x[None]).sum().backward()
     del x
-    torch.cuda.synchronize()
+    torch.cuda.synchronize(device)
 
 
 def nvml_memory() -> tuple[int | None, int | None]:

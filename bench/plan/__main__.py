@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import devices
 from bench.cases import TABLE, Case
 from bench.command import carry_out, import_modules
 from bench.meters import allocator
@@ -52,7 +53,7 @@ def _plan(options: argparse.Namespace, simulator: Simulator) -> int:
     allocator.settings()  # refused here, in a sentence, rather than in every simulation
     budget = Budget(check.budget_size(options.budget), headroom.parse(options.headroom))
     if options.check:
-        check.require_gpu("--check")
+        devices.require_gpu("--check")
     answers = Planner(_cases(options), budget, simulator, quick=options.quick).answers()
     how = {"quick": options.quick, "simulations": simulator.count}
     print(table.text(answers, budget, **how))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from bench import devices
 from bench.cases import Case
 from bench.lane import Lane
 from bench.memory import MemoryRuns
@@ -13,9 +14,6 @@ from bench.plan.planner import Answer
 from bench.plan.size import parse
 from bench.records import MemoryRecord, RewardMemoryRecord
 from bench.units import gib
-from methods.errors import InputError
-
-NO_GPU = "needs a GPU, and this machine has none (torch.cuda.is_available() is false)"
 
 
 @dataclass(frozen=True)
@@ -36,18 +34,12 @@ class Check:
     """Why there is no figure."""
 
 
-def require_gpu(option: str) -> None:
-    """InputError, which names the option, without a GPU."""
-    if not torch.cuda.is_available():
-        raise InputError(f"{option} {NO_GPU}")
-
-
 def budget_size(text: str) -> int:
     """Bytes of a budget as it was given; `auto`: all that the first card has."""
     if text != "auto":
         return parse(text)
-    require_gpu("--budget auto")
-    return torch.cuda.mem_get_info(0)[1]
+    devices.require_gpu("--budget auto")
+    return devices.memory(torch.device("cuda", 0))
 
 
 def run(answers: Sequence[Answer], budget: Budget) -> list[Check]:

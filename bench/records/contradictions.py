@@ -12,6 +12,7 @@ from typing import Protocol
 
 from msgspec import structs
 
+from bench import devices
 from bench.cases import alignment_id, case_id, study_id
 from bench.meters import METERS
 from bench.meters.reading import CATEGORIES, RESIDENT, Reading
@@ -57,12 +58,15 @@ def _of_record(record: Record) -> Wrongs:
             yield from _id(record.case.id, reward_case_id(record.case))
         case types.AlignmentRecord():
             case = record.case
-            yield from _id(
-                case.id, alignment_id(case.method, case.world, case.steps, case.batch, case.size, case.seeds)
-            )
+            made = alignment_id(case.method, case.world, case.steps, case.batch, case.size, case.seeds, case.device)
+            yield from _id(case.id, made)
+            yield from _device(case.device, record.environment)
             yield from _plan(record.plan, case.steps)
         case types.StudyRecord():
-            yield from _id(record.case.id, study_id(record.case.name, record.case.world, record.case.scale))
+            of_study = record.case
+            made = study_id(of_study.name, of_study.world, of_study.scale, of_study.device)
+            yield from _id(of_study.id, made)
+            yield from _device(of_study.device, record.environment)
     if record.kind.endswith("memory") and record.simulated != METERS[record.case.meter].simulated:
         yield f"whose field simulated is not that of its meter, {record.case.meter}"
     match result:
@@ -83,6 +87,11 @@ def _of_record(record: Record) -> Wrongs:
 def _id(written: str, made: str) -> Wrongs:
     if written != made:
         yield f"whose field case.id is not that of its case, {shortened(made)}"
+
+
+def _device(device: str, where: types.Environment) -> Wrongs:
+    if not devices.decides(device) and where.cuda:
+        yield f"of the CPU with a version of CUDA, {shortened(where.cuda)}"
 
 
 def _plan(plan: types.PlanSummary | None, steps: int) -> Wrongs:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 import msgspec
 import torch
 
-from bench import identity
+from bench import devices, identity
 from bench.cases import Case
 from bench.meters import METERS, allocator
 from bench.meters.reading import Reading
@@ -164,9 +164,10 @@ def _allocator_settings() -> dict | str:
     return {key: value for key, value in in_effect.items() if isinstance(value, str | int | float | bool)}
 
 
-def environment(meter: str = "host") -> Environment:
-    """Where this process measures by a meter: versions, code, device."""
-    host = Environment(
+def environment(meter: str = "host", device: torch.device | None = None) -> Environment:
+    """Where this process measures by a meter, or on a device: versions, code, device."""
+    device = device or torch.device(METERS[meter].device or "cpu")
+    return Environment(
         torch=str(torch.__version__),  # a class of its own, which JSON does not know
         python=platform.python_version(),
         machine=platform.machine(),
@@ -174,12 +175,9 @@ def environment(meter: str = "host") -> Environment:
         cpus=os.cpu_count(),
         commit=identity.commit(),
         code=identity.code(tuple(third_party_modules())),
-        device=f"{platform.machine()} CPU, {os.cpu_count()} cores",
+        device=devices.name(device),
+        cuda=torch.version.cuda if device.type == "cuda" else None,
     )
-    if METERS[meter].device != "cuda":
-        return host
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
-    return msgspec.structs.replace(host, device=device, cuda=torch.version.cuda)
 
 
 def to_json(record: Record) -> dict:

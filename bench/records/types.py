@@ -4,7 +4,7 @@ Types are decoded and checked once, where a file is loaded (see load); from ther
 Sizes are bytes, times seconds. Fields that a kind of row cannot have are not in it.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field, structs
 
@@ -30,6 +30,8 @@ Elapsed = Annotated[float, Meta(gt=0, le=MOST)]
 Ratio = Annotated[float, Meta(gt=0, le=MOST)]
 Norm = Annotated[float, Meta(ge=0, le=MOST)]
 MeterName = Annotated[str, Meta(pattern=f"^({'|'.join(METERS)})$")]
+DeviceType = Annotated[str, Meta(pattern=f"^({'|'.join(meter.device for meter in METERS.values() if meter.device)})$")]
+"""Of a torch device."""
 MOST_SEEDS = 10
 """Of whatever was repeated over seeds: as many as intervals are known for (bench.alignment.reading.T_QUANTILES)."""
 Metrics = dict[str, Real | None]
@@ -171,7 +173,11 @@ class RewardTrainingCase(Struct, frozen=True):
         return "SPL" if self.pool is None else f"SPL, pool of {self.pool}"
 
 
-class AlignmentCase(Struct, frozen=True):
+def _meter_of(device: str) -> str:
+    return next(meter.name for meter in METERS.values() if meter.device == device)
+
+
+class AlignmentCase(Struct, frozen=True, omit_defaults=True):
     """As bench.alignment.benchmark.AlignmentCase, with what its size says."""
 
     method: str
@@ -181,9 +187,12 @@ class AlignmentCase(Struct, frozen=True):
     size: str
     seeds: Size
     id: str
+    device: DeviceType = "cpu"
 
-    meter: ClassVar[str] = "host"
-    """Of the memory that stands beside it."""
+    @property
+    def meter(self) -> str:
+        """Of the memory that stands beside it."""
+        return _meter_of(self.device)
 
     @property
     def label(self) -> str:
@@ -198,8 +207,11 @@ class StudyCase(Struct, frozen=True, omit_defaults=True):
     id: str
     scale: str | None = None
     """None: a study that does not train."""
+    device: DeviceType = "cpu"
 
-    meter: ClassVar[str] = "host"
+    @property
+    def meter(self) -> str:
+        return _meter_of(self.device)
 
 
 # What came out: a method's plan, times, alignment.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -25,6 +26,15 @@ class AnyWorld(Protocol):
 
     @property
     def reward(self) -> Reward: ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where motions, batches and embeddings are."""
+        ...
+
+    def to(self, device: torch.device) -> "AnyWorld":
+        """The same world, moved there."""
+        ...
 
     @property
     def longest(self) -> int:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from bench.motion import metrics
 from bench.world import losses
-from bench.world.world import Prompts, World, frame_mask
+from bench.world.world import Prompts, World
+from methods import generators
 from methods.rollout import states
 
 TIMESTEPS = tuple(range(1, 1000, 98))
@@ -35,10 +36,10 @@ def errors(world: World, split: str = "val", count: int = 256, seed: int = 0) ->
     text = world.batch(prompts.texts, prompts.lengths).text
     denoiser = world.backbone.own_denoiser
     measured: dict[int, tuple[float, float]] = {}
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), generators.forked(world.device):
         torch.manual_seed(seed)
         for timestep in TIMESTEPS:
-            times = torch.full((len(latent),), timestep)
+            times = torch.full((len(latent),), timestep, device=latent.device)
             noisy, _ = losses.noised(denoiser.signal, latent, times)
             linear = denoiser.signal[timestep] * noisy
             error, trivial = ((guess - latent).square().mean() for guess in (denoiser(noisy, times, text), linear))
@@ -54,9 +55,9 @@ def real_latents(world: World, split: str, count: int, seed: int = 0) -> tuple[T
 
 def posteriors(world: World, motion: Tensor, lengths: Tensor, seed: int) -> Tensor:
     """A draw of the latent `[N, n, d]` of each motion."""
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), generators.forked(world.device):
         torch.manual_seed(seed)
-        mean, std = world.backbone.vae.encode(motion, frame_mask(lengths, motion.shape[1]))
+        mean, std = world.backbone.vae.encode(motion, world.frame_mask(lengths, motion.shape[1]))
         return mean + std * torch.randn_like(std)
 
 
@@ -64,7 +65,7 @@ def generate(
     world: World, prompts: Prompts, seed: int = 0, guidance: float | None = None, steps: int = 50, batch: int = 128
 ) -> tuple[Tensor, Tensor]:
     """Motions `[N, F, 263]` and latents `[N, n, d]` for prompts; `guidance`: in place of the world's."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(world.device).manual_seed(seed)
     backbone = world.backbone
     kept = backbone.config
     backbone.config = kept if guidance is None else replace(kept, guidance=guidance)
@@ -145,7 +146,7 @@ def measured(world: World, repeats: int, count: int, say: Callable[[str], None])
         motion, prompts = world.real("test", count, seed=repeat)
         guided, latents = generate(world, prompts, seed=repeat)
         inputs = world.batch(prompts.texts, prompts.lengths)
-        noise = world.backbone.initial_state(inputs, torch.Generator().manual_seed(repeat))
+        noise = world.backbone.initial_state(inputs, torch.Generator(world.device).manual_seed(repeat))
         turned = [(row + len(prompts) // 2) % len(prompts) for row in range(len(prompts))]
         shuffled = Prompts(
             tuple(prompts.texts[row] for row in turned), tuple(prompts.meanings[row] for row in turned), prompts.lengths

@@ -1,7 +1,7 @@
 """The clips of a world as tensors: normalised features, what they are normalised by, and what describes them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -37,6 +37,9 @@ class Statistics:
 
     def restore(self, motion: Tensor) -> Tensor:
         return motion * self.std + self.mean
+
+    def to(self, device: torch.device) -> "Statistics":
+        return Statistics(self.mean.to(device), self.std.to(device))
 
 
 def statistics(rows: NDArray[np.float32]) -> Statistics:
@@ -93,9 +96,16 @@ class WorldData:
     def _starts(self) -> list[int]:
         return [0, *self.lengths.cumsum(0).tolist()]
 
+    def to(self, device: torch.device) -> "WorldData":
+        """The same clips there, where batches are then cut out of them: nothing is copied later."""
+        return replace(
+            self, frames=self.frames.to(device), lengths=self.lengths.to(device), statistics=self.statistics.to(device)
+        )
+
     def indices(self, split: str) -> Tensor:
         """The clips of a split."""
-        return torch.tensor([number for number, clip_split in enumerate(self.splits) if clip_split == split])
+        numbers = [number for number, clip_split in enumerate(self.splits) if clip_split == split]
+        return torch.tensor(numbers, device=self.lengths.device)
 
     def motions(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised features `[B, F, 263]`, padded with zeros to the longest, and lengths `[B]`."""

@@ -23,7 +23,8 @@ def vae(network: WorldVae, codes: Tensor, lengths: Tensor, statistics: Statistic
     """
     mean, std = network.encode_codes(codes)
     again = network.decode_codes(mean + std * torch.randn_like(std))
-    weight = torch.where(torch.arange(codes.shape[1]) * WINDOW < lengths[:, None], 1.0, HELD_WEIGHT)
+    begins = torch.arange(codes.shape[1], device=codes.device) * WINDOW
+    weight = torch.where(begins < lengths[:, None], 1.0, HELD_WEIGHT)
     weight = weight / weight.sum()
     # The basis is orthonormal: squares of components are squares of features.
     features = ((again - codes) * network.scale).square().sum(dim=-1) / network.basis.shape[1]
@@ -80,16 +81,16 @@ def contrast(similarity: Tensor, meanings: Tensor, junk: Tensor | None = None) -
     Pairs of equal `meanings` `[B]` are right pairs that are not asked for: neither positives nor negatives. `junk`
     `[B, J]` are similarities to motions that are right for no text; they are negatives of every text.
     """
-    same = (meanings[:, None] == meanings) & ~torch.eye(len(meanings), dtype=torch.bool)
+    right = torch.arange(len(meanings), device=meanings.device)
+    same = (meanings[:, None] == meanings) & (right[:, None] != right)
     similarity = similarity.masked_fill(same, -torch.inf)
-    right = torch.arange(len(meanings))
     rows = similarity if junk is None else torch.cat([similarity, junk], dim=1)
     return 0.5 * (F.cross_entropy(rows, right) + F.cross_entropy(similarity.T, right))
 
 
 def denoiser(network: WorldDenoiser, latent: Tensor, text: Tensor) -> Tensor:
     """Squared error of x̂_0 at random timesteps, in units of the linear predictor's: 1 where nothing is learned."""
-    timestep = torch.randint(len(network.signal), (len(latent),))
+    timestep = torch.randint(len(network.signal), (len(latent),), device=latent.device)
     noisy, sigma = noised(network.signal, latent, timestep)
     return ((network(noisy, timestep, text) - latent) / sigma).square().mean()
 

@@ -18,7 +18,7 @@ from bench.world.data import WorldData
 from bench.world.model import WINDOW, WorldVae, windows
 from bench.world.training import Stage, train
 from bench.world.world import World, frame_mask
-from methods import checkpoint
+from methods import checkpoint, generators
 from methods.checkpoint import CheckpointError
 from methods.rewards.spm import sample
 from methods.transformer import set_attention_kernel, timestep_features
@@ -87,10 +87,13 @@ class Texts:
         words, mask = captions.words(list(rows))
         return cls(captions.sentences(list(rows)), words, mask, of_clip, counts, meaning)
 
+    def to(self, device: torch.device) -> "Texts":
+        return Texts(**{name: value.to(device) for name, value in vars(self).items()})
+
     def draw(self, clips: Tensor) -> Tensor:
         """One random caption of each clip."""
         # A multiple of all their numbers, so that every caption of a clip is as likely as its others.
-        drawn = torch.randint(math.lcm(*self.counts.unique().tolist()), (len(clips),))
+        drawn = torch.randint(math.lcm(*self.counts.unique().tolist()), (len(clips),), device=clips.device)
         return self.of_clip[clips, drawn % self.counts[clips]]
 
     def tokens(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,7 +111,7 @@ class Texts:
 
 @dataclass
 class Training:
-    """What the stages share."""
+    """What the stages share; world, data and texts are on one device."""
 
     world: World
     data: WorldData
@@ -160,11 +163,11 @@ class Training:
         path = self.folder / "components.safetensors"
         if not path.is_file():
             torch.manual_seed(self.seed)
-            every = torch.arange(len(self.data.splits)).split(250)
+            every = torch.arange(len(self.data.splits), device=self.world.device).split(250)
             seen = []
             for clips in self.data.indices("train")[:COMPONENT_CLIPS].split(250):
                 cut = self._windows(clips)
-                begins = torch.arange(cut.shape[1]) * WINDOW
+                begins = torch.arange(cut.shape[1], device=cut.device) * WINDOW
                 seen.append(cut[begins < self.data.lengths[clips][:, None]])
             rows = torch.cat(seen)
             _, size, basis = torch.pca_lowrank(rows, q=network.size.components, niter=2)
@@ -179,7 +182,7 @@ class Training:
         try:
             for name in ("basis", "centre", "scale"):
                 getattr(network, name).copy_(tensors[name])
-            return tensors["codes"]
+            return tensors["codes"].to(self.world.device)
         except (KeyError, RuntimeError):
             raise CheckpointError(f"{path} holds no principal components: remove it, and they are made again") from None
 
@@ -193,6 +196,11 @@ class Training:
         signal = self.world.backbone.own_denoiser.signal
         set_attention_kernel(network, "fused")
         draw = _OfOneLength(self.data)
+        device = self.world.device
+
+        def shares(count: int) -> Tensor:
+            """Uniform between 0 and 1, one a motion or latent."""
+            return torch.rand(count, 1, 1, device=device)
 
         def latents(clips: Tensor) -> Tensor:
             return sample(self._mean[clips], self._std[clips])
@@ -205,15 +213,16 @@ class Training:
             too large, then moved in the latent to where the reward of a text rises fastest."""
             count = len(clips) // 3
             text, mask = text[:count], mask[:count]
-            share = 0.7 * torch.rand(count, 1, 1)
+            share = 0.7 * shares(count)
             noise = torch.randn_like(self._mean[:count])
-            mixed = share * latents(clips[torch.randperm(len(clips))[:count]]) + (1 - share**2).sqrt() * noise
-            latent = ((1 + 0.5 * torch.rand(count, 1, 1)) * mixed).requires_grad_()
+            others = clips[torch.randperm(len(clips), device=device)[:count]]
+            mixed = share * latents(others) + (1 - share**2).sqrt() * noise
+            latent = ((1 + 0.5 * shares(count)) * mixed).requires_grad_()
             rewards = (embed(vae.decode(latent, mask), mask) * text).sum()
             (gradient,) = torch.autograd.grad(rewards, latent)
             norm = gradient.flatten(1).norm(dim=1)[:, None, None].clamp(min=1e-8)
             with torch.no_grad():
-                moved = vae.decode(latent + ASCENT * torch.rand(count, 1, 1) * gradient / norm, mask)
+                moved = vae.decode(latent + ASCENT * shares(count) * gradient / norm, mask)
             return embed(moved, mask)
 
         def loss() -> Tensor:
@@ -225,12 +234,12 @@ class Training:
             with torch.no_grad():
                 if kind < 0.35:
                     motion = self.data.motions(clips)[0]
-                    motion = motion + 0.2 * torch.rand(len(motion), 1, 1) * torch.randn_like(motion)
+                    motion = motion + 0.2 * shares(len(motion)) * torch.randn_like(motion)
                 elif kind < 0.7:
                     latent = latents(clips)
-                    motion = vae.decode(latent + 0.5 * torch.rand(len(latent), 1, 1) * torch.randn_like(latent), mask)
+                    motion = vae.decode(latent + 0.5 * shares(len(latent)) * torch.randn_like(latent), mask)
                 else:
-                    timestep = torch.randint(len(signal), (len(clips),))
+                    timestep = torch.randint(len(signal), (len(clips),), device=device)
                     motion = vae.decode(losses.noised(signal, latents(clips), timestep)[0], mask)
             rows = self.texts.draw(clips)
             text = F.normalize(sample(*network.encode_text(*self.texts.tokens(rows))), dim=-1)
@@ -262,7 +271,7 @@ class Training:
 
         def embed(clips: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
             words, mask = self.texts.tokens(rows)
-            texts = network.embed_texts(words, torch.zeros(*mask.shape, 1), mask.sum(dim=1))
+            texts = network.embed_texts(words, words.new_zeros(*mask.shape, 1), mask.sum(dim=1))
             return texts, self.world.embed_motions(*self.data.motions(clips))
 
         def loss() -> Tensor:
@@ -289,11 +298,11 @@ class Training:
         def of(clips: Tensor) -> Tensor:
             rows, lengths = self.texts.draw(clips), self.data.lengths[clips]
             text = self.texts.condition(rows, lengths)
-            text = text * (torch.rand(len(clips), 1, 1) >= DROPPED)
+            text = text * (torch.rand(len(clips), 1, 1, device=clips.device) >= DROPPED)
             return losses.denoiser(network, sample(self._mean[clips], self._std[clips]), text)
 
         def check() -> str:
-            with torch.random.fork_rng(devices=[]):
+            with generators.forked(self.world.device):
                 torch.manual_seed(0)
                 return f"val error {of(clips_of['val'][:VALIDATION]):.4f} of the linear predictor's"
 
@@ -322,11 +331,11 @@ class _OfOneLength:
     def __call__(self, count: int) -> Tensor:
         reach = min(4 * count, len(self.sorted))
         start = (torch.randint(len(self.sorted), ()) - reach // 2).clamp(0, len(self.sorted) - reach)
-        return self.sorted[start + torch.randperm(reach)[:count]]
+        return self.sorted[start.to(self.sorted.device) + torch.randperm(reach, device=self.sorted.device)[:count]]
 
 
 def _some(clips: Tensor, count: int) -> Tensor:
-    return clips[torch.randint(len(clips), (count,))]
+    return clips[torch.randint(len(clips), (count,), device=clips.device)]
 
 
 def _normalise(network: WorldVae, mean: Tensor, std: Tensor, train_clips: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.motion.clip import DataError
-from methods import checkpoint
+from methods import checkpoint, generators
 from methods.checkpoint import CheckpointError
 
 PROGRESS_SECONDS = 10.0
@@ -26,13 +26,18 @@ class Stage:
     parameters: Iterable[nn.Parameter]
     """Those that learn."""
     loss: Callable[[], Tensor]
-    """Of one fresh batch; draws from torch's global generator alone."""
+    """Of one fresh batch; draws from torch's global generators alone (the CPU's, and the device's)."""
     check: Callable[[], str]
-    """A figure on the validation split, for the progress line; draws nothing from the global generator."""
+    """A figure on the validation split, for the progress line; draws nothing from these."""
     steps: int
     lr: float = 1e-3
     seed: int = 0
     warm_up: int = 100
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
 
     def rate(self, step: int) -> float:
         """Share of `lr` at a step: a linear warm-up, then half a cosine down to 0."""
@@ -50,7 +55,7 @@ def train(stage: Stage, folder: Path, say: Callable[[str], None]) -> float:
     step, seconds = 0, 0.0
     torch.manual_seed(stage.seed)
     if path.is_file():
-        step, seconds = _restore(path, stage.network, optimizer)
+        step, seconds = _restore(path, stage, optimizer)
     stage.network.train()
     began, said, first = time.monotonic() - seconds, time.monotonic(), step
     since = time.monotonic()
@@ -79,27 +84,28 @@ def train(stage: Stage, folder: Path, say: Callable[[str], None]) -> float:
             say(f"{stage.name}: step {step} of {stage.steps}, loss {loss.item():.4f}, {figure}, {left:.0f} s left")
         if done or step % CHECKPOINT_STEPS == 0:
             seconds = time.monotonic() - began
-            write(path, stage.network, optimizer, step, seconds)
+            write(path, stage, optimizer, step, seconds)
     stage.network.eval()
     return seconds
 
 
-def write(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
+def write(path: Path, stage: Stage, optimizer: torch.optim.Optimizer, step: int, seconds: float) -> None:
     """A checkpoint, atomically: a kill leaves the old one or the new one."""
-    state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "rng": torch.get_rng_state()}
-    checkpoint.save_torch({**state, "step": step, "seconds": seconds}, path)
+    of_cpu, *of_device = generators.states(stage.device)
+    state = {"network": stage.network.state_dict(), "optimizer": optimizer.state_dict(), "rng": of_cpu}
+    checkpoint.save_torch({**state, "device_rng": of_device, "step": step, "seconds": seconds}, path)
 
 
-def _restore(path: Path, network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
-    """Steps and seconds of a checkpoint, whose state goes into network, optimiser and torch's global generator."""
+def _restore(path: Path, stage: Stage, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+    """Steps and seconds of a checkpoint, whose state goes into network, optimiser and torch's global generators."""
     state = checkpoint.read_torch(path)
     try:
         assert isinstance(state, dict)
-        network.load_state_dict(state["network"])
+        stage.network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         for weight, moments in optimizer.state.items():
             assert moments["exp_avg"].shape == moments["exp_avg_sq"].shape == weight.shape
-        torch.set_rng_state(state["rng"])
+        generators.set_states([state["rng"], *state.get("device_rng", [])], stage.device)
         return int(state["step"]), float(state["seconds"])
     except Exception as error:  # a file may hold anything
         raise CheckpointError(

@@ -72,6 +72,18 @@ class World:
     def networks(self) -> dict[str, nn.Module]:
         return {"backbone": self.backbone, "reward": self.reward, "evaluator": self.evaluator}
 
+    @property
+    def device(self) -> torch.device:
+        """Where motions, batches and embeddings are; numbers of clips and lengths of prompts stay on the CPU."""
+        return self.statistics.mean.device
+
+    def to(self, device: torch.device) -> "World":
+        """The same world, moved there."""
+        for network in self.networks().values():
+            network.to(device)
+        self.statistics = self.statistics.to(device)
+        return self
+
     def batch(self, texts: Sequence[str], lengths: Tensor | Sequence[int]) -> Batch:
         """The inputs of one trajectory; F is the longest length.
 
@@ -98,7 +110,16 @@ class World:
             tokens=words,
             token_mask=mask,
             frame_mask=frame_mask(lengths, int(lengths.max())),
-        )
+        ).to(self.device)
+
+    def words(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """As Captions.words, on the world's device."""
+        words, mask = self.captions.words(texts)
+        return words.to(self.device), mask.to(self.device)
+
+    def frame_mask(self, lengths: Tensor, frames: int) -> Tensor:
+        """As the function, on the world's device."""
+        return frame_mask(lengths, frames).to(self.device)
 
     @staticmethod
     def sampler(steps: int = 50) -> Sampler:
@@ -107,19 +128,19 @@ class World:
 
     def embed_motions(self, motion: Tensor, lengths: Tensor) -> Tensor:
         """The evaluator's `[N, E]` of motions `[N, F, 263]` whose first `lengths` `[N]` frames are valid."""
-        motion = motion * frame_mask(lengths, motion.shape[1])[..., None]
+        motion = motion * self.frame_mask(lengths, motion.shape[1])[..., None]
         # It sees past a motion's end: the same there for every batch.
         padding = self.content.longest + UNIT - motion.shape[1]
         return self.evaluator.embed_motions(F.pad(motion, (0, 0, 0, padding)), lengths)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
         """The evaluator's `[N, E]` of captions."""
-        words, mask = self.captions.words(texts)
-        return self.evaluator.embed_texts(words, torch.zeros(*mask.shape, 1), mask.sum(dim=1))
+        words, mask = self.words(texts)
+        return self.evaluator.embed_texts(words, words.new_zeros(*mask.shape, 1), mask.sum(dim=1))
 
     def joints(self, motion: Tensor) -> NDArray[np.float32]:
         """Joints `[B, F, 22, 3]` in metres; past a motion's length they mean nothing."""
-        return joints_from_features(self.statistics.restore(motion.detach()).numpy()).astype(np.float32)
+        return joints_from_features(self.statistics.restore(motion.detach()).cpu().numpy()).astype(np.float32)
 
     def prompts(self, split: str, count: int = 512) -> Prompts:
         """The first `count` clips of a split, each with its first caption (all of the split, if it has fewer)."""
@@ -138,7 +159,7 @@ class World:
         chosen = rng.permutation(len(self.clips[split]))[:count]
         clips = [self.content.example(number) for number in self.clips[split][torch.from_numpy(chosen)].tolist()]
         captions = [clip.captions[rng.integers(len(clip.captions))] for clip in clips]
-        motions = [self.statistics.normalise(torch.from_numpy(clip.features())) for clip in clips]
+        motions = [self.statistics.normalise(torch.from_numpy(clip.features()).to(self.device)) for clip in clips]
         return pad_sequence(motions, batch_first=True), Prompts(
             tuple(caption.text for caption in captions),
             tuple(caption.meaning for caption in captions),
@@ -293,8 +314,8 @@ def inputs(path: Path | str) -> dict[str, str | None]:
 
 
 def frame_mask(lengths: Tensor, frames: int) -> Tensor:
-    """`[B, frames]`, true in each row's first `lengths` `[B]`."""
-    return torch.arange(frames) < lengths[:, None]
+    """`[B, frames]`, true in each row's first `lengths` `[B]`, on their device."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
 def _state(world: World) -> dict[str, Tensor]:

@@ -82,6 +82,8 @@ class AlignmentCase:
     seeds: int = SEEDS
     world: str = EMBEDDED
     """What its motion is called, see bench.world.name_of."""
+    device: str = "cpu"
+    """Type of the device that it runs on."""
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -98,4 +100,6 @@ class AlignmentCase:
 
     @property
     def id(self) -> str:
-        return alignment_id(self.method, self.world, self.scale.steps, self.scale.batch, self.size, self.seeds)
+        return alignment_id(
+            self.method, self.world, self.scale.steps, self.scale.batch, self.size, self.seeds, self.device
+        )

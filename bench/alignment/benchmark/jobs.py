@@ -4,14 +4,14 @@ import copy
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from msgspec import Struct
 
-from bench import world
+from bench import devices, world
 from bench.alignment import budget, motions
 from bench.alignment.benchmark.cases import Size
 from bench.alignment.evaluate import evaluate, evaluate_real, means, reference
@@ -29,14 +29,16 @@ SELECTION_SEED = 100
 SHOWN_SEED = 0
 """Of the run whose motions are kept."""
 MEMORY = "live tensor bytes of one update on the CPU at this world's scale: no allocator, no GPU"
+MEASURED = "bytes that the allocator of {device} handed out for one update at this world's scale, libraries' apart"
 
 
 @dataclass(frozen=True)
 class _OnWorld:
-    """A job on the world in a file, at a size."""
+    """A job on the world in a file, at a size, on a device."""
 
     weights: Path
     size: Size
+    device: str = field(default=str(devices.CPU), kw_only=True)
 
     alone: ClassVar[bool] = False
 
@@ -46,12 +48,16 @@ class _OnWorld:
 
     def load(self) -> world.AnyWorld:
         """The world, with the base's weights in its denoiser: the job before may have left others."""
-        loaded = _world(self.weights, world.digest(self.weights))
-        loaded.backbone.denoiser.load_state_dict(_base_weights(self.weights, world.digest(self.weights)))
+        loaded = _world(*self._place)
+        loaded.backbone.denoiser.load_state_dict(_base_weights(*self._place))
         return loaded
 
+    @property
+    def _place(self) -> tuple[Path, str | None, str]:
+        return self.weights, world.digest(self.weights), self.device
+
     def reference(self, split: str) -> Array:
-        return _reference(self.weights, world.digest(self.weights), split)
+        return _reference(*self._place, split)
 
     def on_validation(self, loaded: world.AnyWorld) -> Metrics:
         real = self.reference("val")
@@ -170,8 +176,8 @@ class Train(_OnWorld):
     def run(self, desk: Desk) -> Run:
         loaded, size = self.load(), self.size
         # Where every run is at the base, it is measured once a worker.
-        base = _base_on_validation(self.weights, world.digest(self.weights), size)
-        loaded.backbone.denoiser.load_state_dict(_base_weights(self.weights, world.digest(self.weights)))
+        base = _base_on_validation(*self._place, size)
+        loaded.backbone.denoiser.load_state_dict(_base_weights(*self._place))
         try:
             run = finetune(
                 _config(self.method, self.lr, self.seed, size, size.trajectories),
@@ -202,8 +208,9 @@ def points(evaluations: list[dict]) -> list[Point]:
 
 @dataclass(frozen=True)
 class CountMemory(_OnWorld):
-    """Live bytes of one update of a method, beside those of a trajectory without gradients, counted on tensors without
-    data: weights, optimiser state and inputs are in them. Of a random plan's draws, the one that holds most."""
+    """Live bytes of one update of a method, beside those of a trajectory without gradients: weights, optimiser state
+    and inputs are in them. Counted on tensors without data; on a GPU, of a real update, by its allocator. Of a random
+    plan's draws, the one that holds most."""
 
     method: str
 
@@ -216,7 +223,10 @@ class CountMemory(_OnWorld):
 
     def run(self, desk: Desk) -> AlignmentMemory:
         loaded, size = self.load(), self.size
-        need = budget.simulate(
+        read, what = budget.simulate, MEMORY
+        if loaded.device != devices.CPU:
+            read, what = budget.measure, MEASURED.format(device=devices.name(loaded.device))
+        need = read(
             Savings(),
             budget.largest_plan(self.method, size.steps),
             FinetuneConfig(method=self.method),
@@ -225,7 +235,7 @@ class CountMemory(_OnWorld):
             loaded.sampler(size.steps),
             budget.longest(loaded, size.batch),
         )
-        return AlignmentMemory(need.peak, need.resident, need.sampling, MEMORY)
+        return AlignmentMemory(need.peak, need.resident, need.sampling, what)
 
 
 def _config(method: str, lr: float, seed: int, size: Size, trajectories: int) -> FinetuneConfig:
@@ -239,25 +249,25 @@ def _means_or_none(measured: dict[str, OverRepeats]) -> Metrics:
     return {name: None if math.isnan(value.mean) else value.mean for name, value in measured.items()}
 
 
-# Made once a worker process, for a file's path and digest.
+# Made once a worker process, for a file's path and digest, and a device.
 
 
 @functools.lru_cache(maxsize=1)
-def _world(weights: Path, _digest: str | None) -> world.AnyWorld:
-    return world.load(weights)
+def _world(weights: Path, _digest: str | None, device: str) -> world.AnyWorld:
+    return world.load(weights).to(devices.parse(device))
 
 
 @functools.lru_cache(maxsize=1)
-def _base_weights(weights: Path, digest: str | None) -> dict[str, torch.Tensor]:
-    return copy.deepcopy(_world(weights, digest).backbone.denoiser.state_dict())
+def _base_weights(weights: Path, digest: str | None, device: str) -> dict[str, torch.Tensor]:
+    return copy.deepcopy(_world(weights, digest, device).backbone.denoiser.state_dict())
 
 
 @functools.lru_cache(maxsize=4)
-def _reference(weights: Path, digest: str | None, split: str) -> Array:
-    return reference(_world(weights, digest), split)
+def _reference(weights: Path, digest: str | None, device: str, split: str) -> Array:
+    return reference(_world(weights, digest, device), split)
 
 
 @functools.lru_cache(maxsize=4)
-def _base_on_validation(weights: Path, _digest: str | None, size: Size) -> Metrics:
-    base = _OnWorld(weights, size)
+def _base_on_validation(weights: Path, _digest: str | None, device: str, size: Size) -> Metrics:
+    base = _OnWorld(weights, size, device=device)
     return base.on_validation(base.load())

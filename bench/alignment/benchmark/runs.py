@@ -6,9 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from msgspec import structs
 
-from bench import world
+from bench import devices, world
 from bench.alignment import reading
 from bench.alignment.benchmark.cases import PUBLISHED_LR, TARGET, AlignmentCase
 from bench.alignment.benchmark.jobs import SHOWN_SEED, Base, CountMemory, Real, Run, Shown, Train, TryRate
@@ -21,6 +22,7 @@ from methods.errors import one_sentence
 from methods.finetune import FinetuneError
 
 PROFILE = "frozen+train_mode=false"
+CLOCK_OF_GPU = "CPU seconds of the process that feeds {device}, while it waits too; updates only, one run at a time"
 CLOCK = "CPU seconds of one thread, updates only, on this machine: wall seconds where a core is free"
 
 
@@ -35,17 +37,25 @@ class _Trained:
 
 
 class AlignmentRuns:
-    """Runs some cases, all of one size and as many seeds, ahead of being asked for a row."""
+    """Runs some cases, all of one size and as many seeds and on one device, ahead of being asked for a row."""
 
-    def __init__(self, lane: Lane, cases: Sequence[AlignmentCase], weights: Path = world.WEIGHTS) -> None:
-        self._lane, self._weights = lane, weights
+    def __init__(
+        self,
+        lane: Lane,
+        cases: Sequence[AlignmentCase],
+        weights: Path = world.WEIGHTS,
+        device: torch.device = devices.CPU,
+    ) -> None:
+        self._lane, self._weights, self._device = lane, weights, device
         self._trained: dict[AlignmentCase, Future[_Trained]] = {}
         if not cases:
             return
         size, seeds = cases[0].scale, cases[0].seeds
         lane.expected += len(cases) * (seeds + 1) + seeds + 2
-        self._bases = [lane.submit(Base(weights, size, seed)) for seed in range(seeds)]
-        self._real, self._shown = lane.submit(Real(weights, size)), lane.submit(Shown(weights, size))
+        at = str(device)
+        self._bases = [lane.submit(Base(weights, size, seed, device=at)) for seed in range(seeds)]
+        self._real = lane.submit(Real(weights, size, device=at))
+        self._shown = lane.submit(Shown(weights, size, device=at))
         # A thread waits for each method's runs; methods overlap, so that no core idles at one's last run.
         self._threads = ThreadPoolExecutor(min(3, len(cases)))
         for case in sorted(cases, key=lambda case: case.method != TARGET):
@@ -53,14 +63,15 @@ class AlignmentRuns:
         self._threads.shutdown(wait=False)
 
     def _train(self, case: AlignmentCase) -> _Trained:
-        counted = self._lane.submit(CountMemory(self._weights, case.scale, case.method))
+        weights, size, at = self._weights, case.scale, str(self._device)
+        counted = self._lane.submit(CountMemory(weights, size, case.method, device=at))
         tried = self._try_rates(case)
         lr = reading.choose({lr: rate.metrics for lr, rate in tried.items()})
         if lr is None:
             raise FinetuneError(
                 f"no learning rate trains {case.method}, {min(tried):g} either: {tried[min(tried)].reason}"
             )
-        jobs = [Train(self._weights, case.scale, case.method, lr, seed) for seed in range(case.seeds)]
+        jobs = [Train(weights, size, case.method, lr, seed, device=at) for seed in range(case.seeds)]
         runs: list[Run] = [future.result() for future in self._lane.submit_all(jobs)]
         if stopped := [run.reason for run in runs if run.reason]:
             raise FinetuneError(f"{case.method} at lr {lr:g}: {stopped[0]}")
@@ -72,7 +83,8 @@ class AlignmentRuns:
         metrics: dict[float, Metrics] = {}
         while rates := reading.untried(metrics, case.scale.grid, PUBLISHED_LR):
             self._lane.expected += len(rates)
-            futures = self._lane.submit_all([TryRate(self._weights, case.scale, case.method, lr) for lr in rates])
+            jobs = [TryRate(self._weights, case.scale, case.method, lr, device=str(self._device)) for lr in rates]
+            futures = self._lane.submit_all(jobs)
             tried |= zip(rates, (future.result() for future in futures), strict=True)
             metrics = {lr: rate.metrics for lr, rate in tried.items()}
         return tried
@@ -80,11 +92,12 @@ class AlignmentRuns:
     def record(self, case: AlignmentCase) -> AlignmentRecord:
         """Waits for a case's row. Never raises but for an interrupt."""
         try:
-            return made(case, self._weights, "ok", alignment=self._alignment(case))
+            return made(case, self._weights, "ok", alignment=self._alignment(case), device=self._device)
         except WorkerDiedError as error:
-            return made(case, self._weights, "failed", f"{case.id}: {error}: run it alone, with --method")
+            reason = f"{case.id}: {error}: run it alone, with --method"
         except Exception as error:
-            return made(case, self._weights, "failed", one_sentence(error))
+            reason = one_sentence(error)
+        return made(case, self._weights, "failed", reason, device=self._device)
 
     def _alignment(self, case: AlignmentCase) -> Alignment:
         trained: _Trained = self._lane.wait(self._trained[case])
@@ -106,7 +119,7 @@ class AlignmentRuns:
             real=self._lane.wait(self._real),
             motions=[ShownMotion(**structs.asdict(prompt), tuned=tuned) for prompt, tuned in beside],
             memory=trained.memory,
-            clock=CLOCK,
+            clock=CLOCK if self._device == devices.CPU else CLOCK_OF_GPU.format(device=devices.name(self._device)),
             **compared(finals, bases),
             to_reach=to_reach(curves, trained.memory.peak, self._target()),
         )
@@ -159,13 +172,16 @@ def made(
     status: Status,
     reason: str | None = None,
     alignment: Alignment | None = None,
+    device: torch.device = devices.CPU,
 ) -> AlignmentRecord:
-    """The record of a case, on the world in `weights`."""
+    """The record of a case, on the world in `weights`, run on a device of the case's type."""
     size, switches = case.scale, profile(PROFILE)
     return AlignmentRecord(
         status=status,
         reason=reason,
-        case=types.AlignmentCase(case.method, case.world, size.steps, size.batch, case.size, case.seeds, case.id),
+        case=types.AlignmentCase(
+            case.method, case.world, size.steps, size.batch, case.size, case.seeds, case.id, case.device
+        ),
         plan=make.plan_of(Case(case.method, steps=size.steps, batch=size.batch)),
         settings=AlignmentSettings(
             reward_frozen=switches.reward_frozen,
@@ -177,6 +193,6 @@ def made(
             threads=1,
             world=world.digest(weights),
         ),
-        environment=make.environment(),
+        environment=make.environment(device=device),
         alignment=alignment,
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from bench import world
+from bench import devices, world
 from bench.alignment.rewards import RewardConfig, retrieval, save, train
 from bench.alignment.rewards.config import NOISED
 from bench.command import carry_out
@@ -35,15 +35,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
+    device = devices.parse(options.device)
     config = RewardConfig(**{option.name: getattr(options, option.name) for option in fields(RewardConfig)})
     check_writable(options.work / "data.safetensors")
     check_writable(options.out)
     with locked(options.work), locked(options.out):
-        return _make(config, options)
+        return _make(config, options, device)
 
 
-def _make(config: RewardConfig, options: argparse.Namespace) -> int:
-    base = world.pretrained(options.world)
+def _make(config: RewardConfig, options: argparse.Namespace, device: torch.device) -> int:
+    base = world.pretrained(options.world).to(device)
     began = time.monotonic()
 
     def say(line: str) -> None:
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         help="world that python -m bench.alignment.pretrain made (default: the embedded world, which comes with this "
         "package)",
     )
+    devices.add_option(add, "the training and the measuring")
     add("--seed", type=int, default=defaults.seed, metavar="N", help="seed of all random draws (default: %(default)s)")
     add(
         "--share",

@@ -9,7 +9,7 @@ from bench.motion import metrics
 from bench.motion import retrieval as ranks
 from bench.world import Prompts, World
 from bench.world.model import WorldReward
-from bench.world.world import frame_mask
+from methods import generators
 from methods.errors import InputError
 from methods.rewards.losses import cosines
 from methods.rewards.noise import add_noise
@@ -22,7 +22,7 @@ CHUNK = 128
 def latents(world: World, motion: Tensor, lengths: Tensor) -> Gaussian:
     """Mean and standard deviation `[N, n, d]` of the latents of motions `[N, F, 263]` of `lengths` `[N]` frames."""
     with torch.no_grad():
-        return world.backbone.vae.encode(motion, frame_mask(lengths, motion.shape[1]))
+        return world.backbone.vae.encode(motion, world.frame_mask(lengths, motion.shape[1]))
 
 
 def as_motion(world: World, noisy: Tensor, mask: Tensor, noised: str) -> Tensor:
@@ -53,7 +53,7 @@ def retrieval(
     all). `seed` draws clips, captions, latents and noise. `real`: what `world.real` gives, where it is at hand; clips
     are not drawn then.
 
-    Latents are the posterior's means, in eval mode; the reward and torch's generator are left as they were. Returns
+    Latents are the posterior's means, in eval mode; the reward and torch's generators are left as they were. Returns
     `{"count": N, "all": ..., "pools": ...}`, where "all" is among all N and "pools" the mean over pools of 32 (None of
     fewer than 32), each `{"text_to_motion": ..., "motion_to_text": ...}` of `{"R@1": per cent, ..., "MedR": rank}`.
     Motions whose caption means the same are right as well.
@@ -64,7 +64,7 @@ def retrieval(
     motion, prompts = real or world.real(split, count or len(world.clips[split]), seed)
     training = reward.training
     reward.eval()
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    with torch.no_grad(), generators.forked(world.device):
         torch.manual_seed(seed)
         parts = [
             _embedded(world, reward, motion[rows], _of(prompts, rows), timestep, aware, noised)
@@ -93,13 +93,13 @@ def _embedded(
 ) -> tuple[Tensor, Tensor]:
     """Posterior means `[B, width]` of texts and motions."""
     frames = int(prompts.lengths.max())
-    motion, mask = motion[:, :frames], frame_mask(prompts.lengths, frames)
+    motion, mask = motion[:, :frames], world.frame_mask(prompts.lengths, frames)
     times = None
     if timestep is not None:
-        times = torch.full((len(motion),), timestep)
+        times = torch.full((len(motion),), timestep, device=motion.device)
         clean = sample(*latents(world, motion, prompts.lengths)) if noised == STATES else motion
         motion = as_motion(world, add_noise(clean, times), mask, noised)
-    text = reward.encode_text(*world.captions.words(prompts.texts))[0]
+    text = reward.encode_text(*world.words(prompts.texts))[0]
     return text, reward.encode_motion(motion, mask, times if aware else None)[0]
 
 

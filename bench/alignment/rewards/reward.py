@@ -17,11 +17,12 @@ from methods.rewards.noise import MODES, NoiseConfig
 
 
 class TrainedReward(WorldReward):
-    """A world's reward with the decoder of its pre-training, and what it was trained by."""
+    """A world's reward with the decoder of its pre-training, and what it was trained by; on the world's device."""
 
     def __init__(self, world: World, recipe: RewardConfig):
         super().__init__(world.config.text_width, world.config.reward, decoder=True)
         self.recipe = recipe
+        self.to(world.device)
         self.world = identity(world)
         self.metrics: dict = {}
         """As `training.train` fills it; JSON types."""
@@ -35,7 +36,7 @@ def identity(world: World) -> str:
     clips = [world.clips[split] for split in sorted(world.clips)]
     latents = world.backbone.vae.state_dict().values()
     for tensor in (world.statistics.mean, world.statistics.std, *clips, *latents):
-        digest.update(tensor.contiguous().numpy().tobytes())
+        digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -46,7 +47,7 @@ def save(reward: TrainedReward, path: Path | str) -> None:
 
 
 def load(path: Path | str, world: World) -> TrainedReward:
-    """The reward of a file that `save` wrote, in eval mode and frozen.
+    """The reward of a file that `save` wrote, in eval mode and frozen, on the world's device.
 
     CheckpointError for a file that is missing, cut off, damaged or no such reward, and for one of another world or
     width.

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench import identity
+from bench import devices, identity
 from bench.alignment.rewards.config import STATES, RewardConfig
 from bench.alignment.rewards.measure import as_motion, latents, retrieval
 from bench.alignment.rewards.reward import TrainedReward
@@ -34,7 +34,8 @@ def train(
     say: Callable[[str], None] = print,
     data: WorldData | None = None,
 ) -> TrainedReward:
-    """A reward of the world's sizes, trained on its training clips by the published recipe; in eval mode and frozen.
+    """A reward of the world's sizes, trained on its training clips by the published recipe, on the world's device; in
+    eval mode and frozen.
 
     Losses are RewardObjective's with the released weights. Both stages keep checkpoints in `folder`, in subfolders
     named by what they depend on: the same call goes on after a kill, to the same weights, and recipes that differ in
@@ -42,12 +43,13 @@ def train(
     `folder`.
 
     `metrics` of the reward: "val", as `measure.retrieval` of the first VALIDATION clips of that split, and "mined", the
-    share of stage two's texts that gave a pair (None without SPL). torch's global generator is drawn from.
+    share of stage two's texts that gave a pair (None without SPL). torch's global generators are drawn from.
     InputError where the training clips are too few for SPL's pool, and as world.data.cached and world.training.train.
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = data or cached(folder / "data.safetensors", world.content)
-    clips = _Clips(world, data, config)
+    digest = data.digest
+    clips = _Clips(world, data.to(world.device), config)
     torch.manual_seed(config.seed)
     reward = TrainedReward(world, config)
     set_attention_kernel(reward, "fused")
@@ -60,7 +62,7 @@ def train(
         recall = figures()["all"]
         return f"val R@1 {recall['text_to_motion']['R@1']:.1f} by text, {recall['motion_to_text']['R@1']:.1f} by motion"
 
-    first = folder / identity.key(config.stage_one(), reward.world, data.digest)
+    first = folder / identity.key(config.stage_one(), reward.world, digest, *devices.decides(world.device.type))
     first.mkdir(exist_ok=True)
     pretraining = RewardObjective()
     steps = config.steps
@@ -83,7 +85,7 @@ def train(
     if config.refine:
         second = first / identity.key(config.stage_two())
         second.mkdir(exist_ok=True)
-        refinement = _Refinement(reward, config.spl_config())
+        refinement = _Refinement(reward, config.spl_config()).to(world.device)
         name = "spl" if config.spl else "control"
         steps = config.refine
         run(
@@ -144,13 +146,13 @@ class _Clips:
 
     def __init__(self, world: World, data: WorldData, config: RewardConfig):
         self.world, self.data = world, data
-        self.texts = Texts.of(data, world.captions)
+        self.texts = Texts.of(data, world.captions).to(world.device)
         distinct = list(dict.fromkeys(text for texts in data.texts for text in texts))
         # As the encoder gives them: the threshold of equal captions is of such vectors.
-        self.sentences = world.captions.table.encode(distinct)
+        self.sentences = world.captions.table.encode(distinct).to(world.device)
         every = world.clips["train"].long()
         order = torch.randperm(len(every), generator=torch.Generator().manual_seed(config.seed))
-        self.chosen = every[order[: max(round(config.share * len(every)), 1)]]
+        self.chosen = every[order[: max(round(config.share * len(every)), 1)]].to(world.device)
         self.size = min(config.batch, len(self.chosen))
         if config.spl:
             config.check_pool(min(config.pool or self.size, len(self.chosen)))
@@ -173,7 +175,9 @@ class _Clips:
 
     def batch(self, spl: SplConfig | None = None) -> RewardBatch:
         """Random clips, as many as SPL's pool holds; the first of them with a random caption each."""
-        rows = torch.randperm(len(self.chosen))[: spl.pool or self.size if spl else self.size]
+        rows = torch.randperm(len(self.chosen), device=self.chosen.device)[
+            : spl.pool or self.size if spl else self.size
+        ]
         clips = self.chosen[rows]
         motion, lengths = self.motions(clips)
         mask = frame_mask(lengths, motion.shape[1])
@@ -204,4 +208,4 @@ class _Clips:
         clips = self.world.clips["val"][:VALIDATION].long()
         motion, lengths = self.motions(clips)
         texts = tuple(self.data.texts[clip][0] for clip in clips.tolist())
-        return motion, Prompts(texts, tuple(self.data.meanings[clip] for clip in clips.tolist()), lengths)
+        return motion, Prompts(texts, tuple(self.data.meanings[clip] for clip in clips.tolist()), lengths.cpu())

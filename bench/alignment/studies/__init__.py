@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import identity
+import torch
+
+from bench import devices, identity
 from bench.alignment.studies import trained
 from bench.alignment.studies.jobs import OF_BASE, Jobs, OfBase
 from bench.cases import EMBEDDED, study_id
@@ -38,6 +40,8 @@ class StudyCase:
     scale: str | None = None
     """One of trained.SCALES; None: a study of the base model."""
     world: str = EMBEDDED
+    device: str = "cpu"
+    """Type of the device that it runs on."""
 
     def __post_init__(self) -> None:
         known = OF_BASE if self.scale is None else TRAINED
@@ -48,27 +52,34 @@ class StudyCase:
 
     @property
     def id(self) -> str:
-        return study_id(self.name, self.world, self.scale)
+        return study_id(self.name, self.world, self.scale, self.device)
 
 
 class StudyRuns:
     """The records of studies of one world. `folder`: where rewards that studies train are kept."""
 
-    def __init__(self, lane: Lane, cases: Sequence[StudyCase], folder: Path, weights: Path = WEIGHTS) -> None:
-        self._lane, self._folder, self._weights = lane, folder, weights
+    def __init__(
+        self,
+        lane: Lane,
+        cases: Sequence[StudyCase],
+        folder: Path,
+        weights: Path = WEIGHTS,
+        device: torch.device = devices.CPU,
+    ) -> None:
+        self._lane, self._folder, self._weights, self._device = lane, folder, weights, device
         for case in cases:
             if case.scale is None:
                 lane.submit(self._of_base(case))
 
     def _of_base(self, case: StudyCase) -> OfBase:
-        return OfBase(self._weights, case.name, STEPS[case.name])
+        return OfBase(self._weights, case.name, STEPS[case.name], str(self._device))
 
     def record(self, case: StudyCase) -> StudyRecord:
         """Waits for a study. Never raises but for an interrupt."""
         try:
             if case.scale is None:
                 return self._made(case, "ok", study=self._lane.wait(self._lane.submit(self._of_base(case))))
-            jobs = Jobs(self._lane, self._folder, self._weights)
+            jobs = Jobs(self._lane, self._folder, self._weights, str(self._device))
             return self._made(case, "ok", study=TRAINED[case.name](jobs, trained.SCALES[case.scale]))
         except Exception as error:
             return self._made(case, "failed", one_sentence(error))
@@ -81,19 +92,21 @@ class StudyRuns:
             status=status,
             reason=reason,
             case=types.StudyCase(
-                case.name, case.world, scale.denoising if scale else STEPS[case.name], case.id, case.scale
+                case.name, case.world, scale.denoising if scale else STEPS[case.name], case.id, case.scale, case.device
             ),
             settings=types.StudySettings(
                 threads=1, world=identity.file(self._weights), **(asdict(scale) if scale else {})
             ),
-            environment=make.environment(),
+            environment=make.environment(device=self._device),
             study=study,
         )
 
 
-def cases_of(weights: Path, names: Sequence[str], scale: str | None = None) -> list[StudyCase]:
-    """The named studies on the world in a file."""
-    return [StudyCase(name, scale, name_of(weights)) for name in dict.fromkeys(names)]
+def cases_of(
+    weights: Path, names: Sequence[str], scale: str | None = None, device: torch.device = devices.CPU
+) -> list[StudyCase]:
+    """The named studies on the world in a file, on a device."""
+    return [StudyCase(name, scale, name_of(weights), device.type) for name in dict.fromkeys(names)]
 
 
 __all__ = ["OF_BASE", "STEPS", "TRAINED", "Jobs", "StudyCase", "StudyRuns", "cases_of"]

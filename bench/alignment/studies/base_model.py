@@ -17,7 +17,7 @@ from bench.motion import metrics
 from bench.records.types import Chain, Noise, Similarity
 from bench.world import Prompts, World
 from bench.world.check import posteriors
-from methods import Batch, Sampler
+from methods import Batch, Sampler, generators
 from methods.rollout import states
 
 
@@ -35,11 +35,11 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Ch
     chosen = world.prompts("test", prompts)
     batch = world.batch(chosen.texts, chosen.lengths)
     sampler = world.sampler(steps)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(world.device).manual_seed(seed)
     state = world.backbone.initial_state(batch, generator)
     path = list(states(world.backbone, sampler, batch, state))
     weights = list(world.backbone.denoiser.parameters())
-    random = torch.randn(path[-1].shape, generator=generator)
+    random = torch.randn(path[-1].shape, generator=generator, device=world.device)
     reward = _reward_gradient(world, batch, path[-1], seed)
     starts = {"coefficient": random, "coefficient_reward": reward}
     arrived = dict(starts)
@@ -66,7 +66,7 @@ def chain(world: World, prompts: int = 16, steps: int = 50, seed: int = 0) -> Ch
 def _reward_gradient(world: World, batch: Batch, latent: Tensor, seed: int) -> Tensor:
     """d mean reward / d latent. The reward draws samples: each time the same."""
     leaf = latent.detach().requires_grad_()
-    with torch.random.fork_rng(devices=[]):
+    with generators.forked(world.device):
         torch.manual_seed(seed)
         rewards = world.reward(world.backbone.decode(leaf, batch), batch)
     return torch.autograd.grad(rewards.mean(), leaf)[0]
@@ -92,12 +92,12 @@ def similarity(world: World, motions: int = 64, steps: int = 50, seed: int = 0) 
     chosen = world.prompts("test", motions)
     batch = world.batch(chosen.texts, chosen.lengths)
     sampler = world.sampler(steps)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(world.device).manual_seed(seed)
     with torch.no_grad():
         *_, clean = states(world.backbone, sampler, batch, world.backbone.initial_state(batch, generator))
         text = world.reward.encode_text(batch.tokens, batch.token_mask)[0]
         embedded = _embed(world, batch, clean)
-        noise = torch.randn(clean.shape, generator=generator)
+        noise = torch.randn(clean.shape, generator=generator, device=world.device)
         rows = []
         for index in range(steps):
             noisy = sampler.add_noise(clean, noise, index)
@@ -105,7 +105,7 @@ def similarity(world: World, motions: int = 64, steps: int = 50, seed: int = 0) 
             rows.append([_embed(world, batch, x) for x in (noisy, sampler.x0_hat(noisy, out, index))])
     pairs = F.cosine_similarity(embedded[:, None], embedded[None], dim=-1)
     meanings = chosen.meanings
-    unequal = torch.tensor([[a != b for b in meanings] for a in meanings])
+    unequal = torch.tensor([[a != b for b in meanings] for a in meanings], device=world.device)
     constant = {"clean_reward": _likeness(text, embedded), "other": float(pairs[unequal].mean())}
     return Similarity(
         timestep=[int(sampler[index].timestep) for index in range(steps)],
@@ -146,7 +146,7 @@ def noise(world: World, prompts: int = 32, motions: int = 256, steps: int = 20, 
     """
     chosen = world.prompts("test", prompts)
     sampler = world.sampler(steps)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(world.device).manual_seed(seed)
     with torch.no_grad():
         scores = [_scores(world, chosen, sampler, generator, seed) for _ in range(TRAJECTORIES_A_PROMPT)]
         precision = _precisions(world, motions, sampler, seed)
@@ -186,11 +186,11 @@ def _precisions(world: World, motions: int, sampler: Sampler, seed: int) -> dict
     batch = world.batch(prompts.texts, prompts.lengths)
     text = F.normalize(world.reward.encode_text(batch.tokens, batch.token_mask)[0], dim=-1)
     pools = metrics.pools(len(prompts))
-    eps = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
+    eps = torch.randn(latent.shape, generator=torch.Generator(world.device).manual_seed(seed), device=world.device)
     curves: dict[str, list[float]] = {"precision_aware": [], "precision_clean": []}
     for index in range(len(sampler)):
         noisy = world.backbone.decode(sampler.add_noise(latent, eps, index), batch)
-        times = torch.full((len(prompts),), sampler[index].timestep)
+        times = torch.full((len(prompts),), sampler[index].timestep, device=world.device)
         for name, timestep in (("precision_aware", times), ("precision_clean", None)):
             embedded = F.normalize(world.reward.encode_motion(noisy, batch.frame_mask, timestep)[0], dim=-1)
             curves[name].append(float(metrics.r_precision(text, embedded, pools, prompts.meanings)[0]))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from msgspec import Struct, convert
 
-from bench import identity, world
+from bench import devices, identity, world
 from bench.alignment import rewards
 from bench.alignment.benchmark.jobs import VALIDATION_NOISE, points
 from bench.alignment.evaluate import evaluate, generate, means, reference
@@ -45,6 +45,7 @@ class OfBase:
     """One of OF_BASE."""
     steps: int
     """Denoising steps."""
+    device: str = str(devices.CPU)
 
     kind: ClassVar[str] = "study of the base"
     result: ClassVar = Chain | Similarity | Noise
@@ -59,7 +60,7 @@ class OfBase:
         return world.inputs(self.weights)
 
     def run(self, desk: Desk) -> Chain | Similarity | Noise:
-        return OF_BASE[self.name](world.pretrained(self.weights), steps=self.steps)
+        return OF_BASE[self.name](world.pretrained(self.weights).to(devices.parse(self.device)), steps=self.steps)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Training:
         return ()
 
     def run(self, shelf: "Shelf", desk: Desk) -> TrainedReward:
-        loaded = world.pretrained(shelf.weights)
+        loaded = shelf.load()
         if self.reward is None:
             return TrainedReward(_retrieved(loaded, loaded.reward), [], None)
         path = shelf.reward(self.reward)
@@ -149,11 +150,11 @@ class Tuning:
         return tuple(config for config in (self.reward, self.second) if config)
 
     def run(self, shelf: "Shelf", desk: Desk) -> Tuned:
-        loaded = world.pretrained(shelf.weights)
+        loaded = shelf.load()
         if self.reward is not None:
             loaded.reward = rewards.load(shelf.reward(self.reward), loaded)
         second = rewards.load(shelf.reward(self.second), loaded) if self.second else None
-        real = {split: _reference(shelf.weights, identity.file(shelf.weights), split) for split in ("val", "test")}
+        real = {split: _reference(shelf, identity.file(shelf.weights), split) for split in ("val", "test")}
 
         def on_validation(_done: int) -> dict:
             measured = means(
@@ -209,16 +210,21 @@ Work = Training | Tuning
 
 @dataclass(frozen=True)
 class Shelf:
-    """A world, and where rewards that were trained on it are kept: apart for every state of the code and the world, so
-    that none is taken for another's."""
+    """A world on a device, and where rewards that were trained on it are kept: apart for every state of the code and of
+    the world, and every type of device, so that none is taken for another's."""
 
     folder: Path
     weights: Path
+    device: str = str(devices.CPU)
+
+    def load(self) -> world.World:
+        return world.pretrained(self.weights).to(devices.parse(self.device))
 
     @property
     def _place(self) -> Path:
         code = identity.code(tuple(third_party_modules()))
-        return self.folder / identity.key(code, identity.versions(), world.inputs(self.weights))
+        device = devices.decides(torch.device(self.device).type)
+        return self.folder / identity.key(code, identity.versions(), world.inputs(self.weights), *device)
 
     @property
     def data(self) -> Path:
@@ -265,8 +271,8 @@ class StudyJob:
 class Jobs:
     """Runs the work of studies on one world. `folder` keeps the rewards."""
 
-    def __init__(self, lane: Lane, folder: Path, weights: Path = world.WEIGHTS) -> None:
-        self._lane, self._shelf = lane, Shelf(folder, weights)
+    def __init__(self, lane: Lane, folder: Path, weights: Path = world.WEIGHTS, device: str = str(devices.CPU)) -> None:
+        self._lane, self._shelf = lane, Shelf(folder, weights, device)
 
     def run(self, work: Sequence[Work]) -> "Results":
         """The result of everything; rewards are trained before what needs them.
@@ -308,6 +314,6 @@ class Results:
 
 
 @functools.lru_cache(maxsize=4)
-def _reference(weights: Path, _digest: str | None, split: str) -> Array:
-    """Made once a process, for a file's path and digest: every run of a world compares with the same."""
-    return reference(world.pretrained(weights), split)
+def _reference(shelf: Shelf, _digest: str | None, split: str) -> Array:
+    """Made once a process, for a shelf and its world's digest: every run of a world compares with the same."""
+    return reference(shelf.load(), split)

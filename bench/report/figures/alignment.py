@@ -12,6 +12,7 @@ from matplotlib.ticker import LogFormatter
 
 from bench.alignment.reading import Curve, mean_curve, of_seeds, over_seeds
 from bench.alignment.reading import figure as value_of
+from bench.claims.compare import place
 from bench.claims.measured import alignment_of
 from bench.motion.metrics import FOLLOWED, METRICS
 from bench.records import AlignmentRecord
@@ -24,7 +25,7 @@ Rows = Sequence[AlignmentRecord]
 AXES = {
     "updates": "optimiser steps (root scale)",
     "samples": "prompts (root scale)",
-    "cpu_seconds": "seconds of one core (root scale)",
+    "cpu_seconds": "seconds{of_one_core} (root scale)",
 }
 
 
@@ -45,9 +46,13 @@ def curves(rows: Rows) -> Figure:
             axes.set_xlim(left=0)
             axes.label_outer()
     for axes, label in zip(panels[-1], AXES.values(), strict=True):
-        axes.set_xlabel(label)
+        axes.set_xlabel(label.format(of_one_core=_of_one_core(rows)))
     legend(figure, _handles(rows), columns=8)
     return figure
+
+
+def _of_one_core(rows: Rows) -> str:
+    return " of one core" if place(rows[0]) == "CPU" else ""
 
 
 def _band(axes: Axes, runs: Sequence[Curve], axis: str, name: str, look: dict[str, Any]) -> None:
@@ -113,8 +118,8 @@ def pareto(rows: Rows) -> Figure:
         axes.xaxis.set_minor_formatter(LogFormatter())
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
         axes.set_ylabel(f"gain in {METRICS['r1'].label}, points")
-    left.set_xlabel("peak of one update, MiB (live bytes, CPU)")
-    right.set_xlabel("seconds of one core, all trajectories")
+    left.set_xlabel(f"peak of one update, MiB (live bytes, {place(rows[0])})")
+    right.set_xlabel(f"seconds{_of_one_core(rows)}, all trajectories")
     legend(figure, _handles(rows), columns=8)
     return figure
 
@@ -143,6 +148,6 @@ def _panels(title: str, rows: Rows, columns: int, lines: int = 1, height: float 
     for axes in panels.flat:
         axes.grid(axis="y")
     case, seeds = rows[0].case, len(alignment_of(rows[0]).seeds)
-    scale = f"T = {case.steps}, batch {case.batch}, {seeds} seeds, size {case.size}; CPU"
+    scale = f"T = {case.steps}, batch {case.batch}, {seeds} seeds, size {case.size}; {place(rows[0])}"
     style.title(figure, title, f"{case.world} world, {scale}")
     return figure, panels

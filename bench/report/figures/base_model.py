@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.claims.compare import place
 from bench.claims.measured import study_of
 from bench.records import StudyRecord
 from bench.records.types import Chain, Similarity
@@ -67,5 +68,5 @@ def _pair(title: str, record: StudyRecord, timesteps: Sequence[float]) -> tuple[
         axes.set_xlabel("timestep of the denoiser call")
         axes.grid(axis="y")
     world = f"{record.case.world} world, guided base model; left is the noisiest step"
-    style.title(figure, title, f"{world}; T = {len(timesteps)}; CPU")
+    style.title(figure, title, f"{world}; T = {len(timesteps)}; {place(record)}")
     return figure, (left, right)

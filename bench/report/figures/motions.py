@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.alignment.motions import Joints
+from bench.claims.compare import place
 from bench.records import AlignmentRecord
 from bench.report import stick, style
 from bench.report.figures.common import legend
@@ -49,7 +50,8 @@ def motions(rows: Sequence[AlignmentRecord], kind: str) -> Figure:
         _from_above(axes, joints[:, 0], reach, np.array([across - _PATH / 2, floor + 0.7]))
     _scale(axes, reach, across)
     case, caption = rows[0].case, textwrap.shorten(shown.text, 85, placeholder=" …")
-    style.title(figure, f"“{caption}”", f"{case.world} world, test prompt, seed 0, same noise; size {case.size}; CPU")
+    where = f"size {case.size}; {place(rows[0])}"
+    style.title(figure, f"“{caption}”", f"{case.world} world, test prompt, seed 0, same noise; {where}")
     legend(
         figure,
         [

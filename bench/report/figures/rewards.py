@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.alignment.reading import Curve, Figures, of_seeds, paired, side, stopping_point
 from bench.alignment.reading import figure as value_of
+from bench.claims.compare import place
 from bench.claims.measured import study_of
 from bench.claims.rewards import RECALLS, is_tiny, recalls, recalls_by_level, reward_recall
 from bench.labels import method_label
@@ -303,5 +304,5 @@ def _panels(
     parts = [f"{record.case.world} world, T = {record.case.steps}"]
     parts += [f"{seeds} seed{'s' if seeds > 1 else ''}"] if seeds else []
     parts += ["tiny scale: it runs, no more"] if is_tiny(record) else []
-    style.title(figure, title, f"{', '.join(parts)}; CPU")
+    style.title(figure, title, f"{', '.join(parts)}; {place(record)}")
     return figure, panels

@@ -72,9 +72,11 @@ def pareto(records: Records) -> Section:
     title, rows = "What the alignment cost", pick.aligned(records)
     if not rows:
         return Section("pareto", title, command=claims.ALIGN_COMMAND)
+    on_cpu = compare.place(rows[0]) == "CPU"
     see = (
-        "Memory is the live tensor bytes of one update at this world's scale, on a CPU; it cannot stand for the "
-        "published scale. Time is of one CPU core."
+        "Memory is the live tensor bytes of one update at this world's scale, on "
+        f"{'a CPU' if on_cpu else compare.place(rows[0])}; it cannot stand for the published scale. Time is of "
+        f"{'one CPU core' if on_cpu else 'runs that had it to themselves'}."
     )
     frame = pd.DataFrame(
         {
