@@ -76,6 +76,7 @@ def _train(
     options: argparse.Namespace, config: FinetuneConfig, base: world.AnyWorld, sampler: Sampler, device: torch.device
 ) -> int:
     """The run itself, on the device."""
+    before = copy.deepcopy(base.backbone.denoiser) if options.test else None  # not on the device while it trains
     allocated = budget.Allocated(device) if device.type == "cuda" else None
     base.to(device)
 
@@ -93,7 +94,6 @@ def _train(
             flush=True,
         )
 
-    before = copy.deepcopy(base.backbone.denoiser) if options.test else None
     given = {
         "world": f"{world.name_of(options.world)}@{world.digest(options.world)}",
         "reward": _file(options.reward) if options.reward else "the world's",
@@ -119,8 +119,8 @@ def _train(
         print(f"memory of the largest update on {devices.name(device)}: {gib(peak)}, {gib(reserved)} reserved")
     print(f"wrote {', '.join(map(str, run.save(options.out, measured)))}")
     if before is not None:
-        of = {**given, **asdict(config), "code": identity.code()}
-        denoisers = {"base": before, config.method: run.result()}
+        of = {**given, **asdict(config), "device": devices.decides(device), "code": identity.code()}
+        denoisers = {"base": before.to(device), config.method: run.result()}
         name, say = world.name_of(options.world), functools.partial(print, flush=True)
         figures = field.measure(base, name, denoisers, of, options.steps, options.test, options.out, say)
         say(field.text(name, figures, options.test))
