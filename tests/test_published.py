@@ -1,5 +1,6 @@
 """A published world: what lies where is listed and checked, one sentence says what is wrong, and it trains like any."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 import small_published
 import torch
+from pretended_cuda import pretended
 from small_published import SENTENCE, TOKEN
 from text_encoders import configuration
 
 from bench import world
-from bench.alignment import published
+from bench.alignment import field, published
+from bench.alignment import finetune as finetune_command
 from bench.alignment.prompts import training_prompts
 from bench.motion import encoders
 from bench.motion.evaluator import UNIT
@@ -306,6 +309,24 @@ COMMAND = (
     *("-m", "bench.alignment.finetune", "--import", "small_models", "--method", "easytune", "--steps", "3"),
     *("--batch", "3", "--trajectories", "3", "--prompts", "4", "--measure-every", "3", "--test", "2"),
 )
+
+
+@pytest.mark.slow
+def test_the_same_command_runs_on_a_gpu(whole, tmp_path, monkeypatch, capsys):
+    """One that is only pretended, which refuses what real ones do. Figures of real motion draw nothing on the device,
+    so that they are the CPU's."""
+    monkeypatch.setattr(field, "MOTIONS", 10)
+    told = {}
+    for device, place in (("cpu", contextlib.nullcontext()), ("cuda", pretended())):
+        out = tmp_path / device
+        with place:
+            arguments = [*COMMAND[2:], "--world", f"published:{whole}", "--device", device, "--out", str(out)]
+            assert finetune_command.main(arguments) == 0, capsys.readouterr().err
+        told[device] = json.loads((out / "metrics.json").read_text())["repeats"]
+    for of_cpu, of_gpu in zip(told["cpu"][field.REAL], told["cuda"][field.REAL], strict=True):
+        known = {name: value for name, value in of_cpu.items() if value is not None}
+        assert {name: value for name, value in of_gpu.items() if value is not None} == pytest.approx(known, rel=1e-3)
+    assert told["cuda"]["easytune"][0]["fid"] > 0
 
 
 def start(folder: Path, out: Path) -> subprocess.Popen:

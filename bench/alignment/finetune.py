@@ -119,7 +119,7 @@ def _train(
         print(f"memory of the largest update on {devices.name(device)}: {gib(peak)}, {gib(reserved)} reserved")
     print(f"wrote {', '.join(map(str, run.save(options.out, measured)))}")
     if before is not None:
-        of = {**given, **asdict(config), "device": devices.decides(device), "code": identity.code()}
+        of = {**given, **asdict(config), "device": str(device), "code": identity.code()}
         denoisers = {"base": before.to(device), config.method: run.result()}
         name, say = world.name_of(options.world), functools.partial(print, flush=True)
         figures = field.measure(base, name, denoisers, of, options.steps, options.test, options.out, say)
