@@ -4,7 +4,7 @@
      "backbone": {"name": "mld", "file": "mld_humanml_v1.ckpt", "text": "sentence-t5-large"},
      "reward": {"name": "spm", "file": "spm.pth", "text": "sentence-t5-large"},
      "evaluator": {"file": "t2m/text_mot_match/model/finest.tar", "glove": "glove",
-                   "mean": "t2m/Comp_v6_KLD005/meta/mean.npy", "std": "t2m/Comp_v6_KLD005/meta/std.npy"},
+                   "mean": "t2m/Comp_v6_KLD01/meta/mean.npy", "std": "t2m/Comp_v6_KLD01/meta/std.npy"},
      "judge": {"name": "tmr", "file": "tmr/last_weights", "text": "distilbert-base-uncased",
                "mean": "tmr/stats/mean.pt", "std": "tmr/stats/std.pt"}}
 
@@ -129,9 +129,19 @@ class Folder:
                 "github.com/EricGuo5513/HumanML3D, which has KIT-ML too",
                 lambda: self.splits,
             ),
-            Part("backbone", (at(given.backbone.file),), _source(given.backbone.name), lambda: self.backbone),
+            Part(
+                "backbone",
+                self._of(given.backbone),
+                _source(given.backbone.name),
+                lambda: (self.backbone, self.statistics),
+            ),
             Part("reward", self._of(given.reward), _source(given.reward.name), lambda: self.reward),
-            Part("evaluator", self._of(given.evaluator), EVALUATOR, lambda: self.evaluator),
+            Part(
+                "evaluator",
+                self._of(given.evaluator),
+                EVALUATOR,
+                lambda: (self.evaluator, self.evaluator_statistics),
+            ),
             Part("vocabulary", (at(given.evaluator.glove),), f"{EVALUATOR} (glove.zip)", lambda: self.vocabulary),
         ]
         if given.judge:
