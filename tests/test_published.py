@@ -46,8 +46,12 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def folder(whole, tmp_path):
-    """A copy to change."""
-    return Path(shutil.copytree(whole, tmp_path / "world"))
+    """A copy to change, but for the evaluator's weights, which are 87 MB."""
+
+    def copy(source: str, target: str) -> None:
+        (os.symlink if source.endswith("finest.tar") else shutil.copy2)(source, target)
+
+    return Path(shutil.copytree(whole, tmp_path / "world", copy_function=copy))
 
 
 @pytest.fixture(scope="module")
@@ -199,6 +203,20 @@ def test_a_manifest_of_no_use_is_refused(tmp_path, content, says):
     assert world.name_of(f"published:{tmp_path}") == "unknown"
 
 
+def test_kit_ml_is_read_at_its_own_width_and_rate(folder):
+    """Clips of 24 frames or more, of 251 features; models of HumanML3D are refused."""
+    motion = folder / "HumanML3D" / "new_joint_vecs"
+    for path, frames in zip(sorted(motion.iterdir()), (23, *[30] * 20), strict=False):
+        np.save(path, np.zeros((frames, 251), np.float32))
+    for name in ("Mean", "Std"):
+        np.save(folder / "HumanML3D" / f"{name}.npy", np.ones(251, np.float32))
+    files = Folder(folder)
+    assert "train: left out, clips outside 24 to 199 frames: 1" in files.notes()
+    assert files.features == BACKBONES["mld-kit"].features == REWARDS["spm-kit"].features == 251
+    with pytest.raises(InputError, match="mld-small is for 263 features a frame, and HumanML3D has 251"):
+        files.backbone  # noqa: B018  # read when it is asked for
+
+
 # The world.
 
 
@@ -249,7 +267,7 @@ def test_the_evaluator_reads_motion_as_it_was_normalised_in_its_training(loaded)
 def test_texts_are_read_with_the_tags_of_the_data_set(loaded):
     made, _ = loaded
     text = made.prompts("test", 1).texts
-    words, tags, lengths = made.folder.vocabulary.read([[f"{word}/NOUN" for word in text[0].split()]])
+    words, tags, lengths = made.vocabulary.read([[f"{word}/NOUN" for word in text[0].split()]])
     assert torch.equal(made.embed_texts(text), made.evaluator.embed_texts(words, tags, lengths))
 
 

@@ -34,7 +34,7 @@ class Widths(NamedTuple):
     token: int | None
 
     def __str__(self) -> str:
-        return f"{self.sentence or 'no'} for a sentence and {self.token or 'none'} for a token"
+        return " and ".join(f"{width} for a {what}" for what, width in self._asdict().items() if width)
 
 
 def widths(folder: Path) -> Widths:
