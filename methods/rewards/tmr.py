@@ -146,8 +146,8 @@ class Tmr(nn.Module):
         stays in TMR's own.
         """
         projection = self.motion_encoder.projection
-        projection.bias += projection.weight @ ((mean - own_mean) / own_std)
-        projection.weight *= std / own_std
+        projection.bias.add_(projection.weight @ ((mean - own_mean) / own_std))
+        projection.weight.mul_(std / own_std)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"reward": self}
