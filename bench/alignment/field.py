@@ -13,12 +13,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import identity, strict_json, tables
+from bench import identity, strict_json
 from bench.alignment.evaluate import generate, measuring, of_one_repeat
 from bench.motion import metrics
 from bench.motion.metrics import METRICS, Array, OverRepeats, over_repeats
@@ -83,6 +82,10 @@ def measure(
 
 def text(name: str, figures: Mapping[str, Mapping[str, OverRepeats]], repeats: int) -> str:
     """The table, with the world that was judged on."""
+    import pandas as pd  # takes a second to import
+
+    from bench import tables
+
     labels = {metric: f"{about.label} {about.arrow}" for metric, about in METRICS.items()} | JUDGE
     rows = [
         {"": labels[metric]} | {row: _written(of.get(metric)) for row, of in figures.items()}
