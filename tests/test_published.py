@@ -321,6 +321,29 @@ def test_fine_tuning_raises_the_reward(folder, monkeypatch, reward):
     assert all(np.isfinite(record["reward"]) for record in run.curve.trajectories)
 
 
+def test_mdm_is_read_with_clip_and_trains(folder, monkeypatch):
+    """Its file has no prefix, its text encoder is another than the reward's, and it is sampled by its own sampler."""
+    torch.manual_seed(0)
+    torch.save(BACKBONES["mdm-small"].build().denoiser.state_dict(), folder / "model.pt")
+    (folder / "clip").mkdir()
+    config = {"model_type": "clip", "projection_dim": BACKBONES["mdm-small"].text[1], "text_config": {"hidden_size": 6}}
+    (folder / "clip" / "config.json").write_text(json.dumps(config))
+    manifest(folder, backbone={"name": "mdm-small", "file": "model.pt", "text": "clip"})
+    monkeypatch.setattr(encoders, "load", small_published.MadeUp)
+    made = world.load(f"published:{folder}")
+    sampler = made.sampler(5)
+    assert sampler.stochastic
+    run = finetune(
+        FinetuneConfig("draft:k=1", batch=2, trajectories=1),
+        made.backbone,
+        made.reward,
+        sampler,
+        training_prompts(made),
+    )
+    assert np.isfinite(run.curve.trajectories[0]["reward"])
+    assert (folder / "captions-clip.safetensors").is_file()
+
+
 # The commands.
 
 COMMAND = (
