@@ -34,6 +34,7 @@ METHODS: dict[str, type] = {
 BACKBONES: dict[str, BackboneEntry] = {
     "mld": mld.entry(mld.MldConfig(), reward="spm"),
     "mld-tiny": mld.entry(mld.TINY, reward="spm-tiny"),
+    "mld-kit": mld.entry(mld.MldConfig(features=251), reward="spm-kit"),
     "mld-original": mld.entry(mld.ORIGINAL, reward="spm"),
     "mld-original-tiny": mld.entry(mld.ORIGINAL_TINY, reward="spm-tiny"),
     "mldpp": mld.entry(mld.PLUS, reward="spm"),
@@ -50,7 +51,9 @@ BACKBONES: dict[str, BackboneEntry] = {
 REWARDS: dict[str, RewardEntry] = {
     "spm": spm.entry(spm.SpmConfig(), sentences=mld.MldConfig.text_width),
     "spm-tiny": spm.entry(spm.TINY, sentences=mld.TINY.text_width),
+    "spm-kit": spm.entry(spm.SpmConfig(features=251), sentences=mld.MldConfig.text_width),
     "tmr": tmr.entry(tmr.TmrConfig()),
+    "tmr-kit": tmr.entry(tmr.TmrConfig(features=251)),
     "tmr-tiny": tmr.entry(tmr.TINY),
 }
 _REGISTERED_BY: dict[str, None] = {}

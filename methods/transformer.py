@@ -124,6 +124,20 @@ class DecoderLayer(EncoderLayer):
         return self.multihead_attn(x, memory, memory)
 
 
+class Layers(nn.Module):
+    """Transformer layers one after the other, without a norm at their end (MDM, TMR)."""
+
+    def __init__(self, layer: type[EncoderLayer], size: TransformerSize):
+        super().__init__()
+        self.layers = nn.ModuleList(layer(size) for _ in range(size.layers))
+
+    def forward(self, x: Tensor, padding: Tensor | None = None, **memory: Tensor) -> Tensor:
+        """As the layer."""
+        for layer in self.layers:
+            x = layer(x, padding, **memory)
+        return x
+
+
 class SkipTransformer(nn.Module):
     """U-shaped stack of an odd number of transformer layers: the outputs of the first half are concatenated, last in
     first out, to the inputs of the second half and projected back (MLD, section 3.1)."""
@@ -167,6 +181,13 @@ class LearnedPositions(nn.Module):
         if len(x) > len(self.pe):
             raise ValueError(f"a sequence of {len(x)} is longer than the {len(self.pe)} learned positions")
         return x + self.pe[: len(x)]
+
+
+def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Fixed positions `[length, 1, width]`, sines and cosines in turn (Vaswani et al. 2017)."""
+    frequency = torch.exp(torch.arange(0, width, 2, device=device).float() * (-math.log(10000) / width))
+    angle = torch.arange(length, device=device)[:, None] * frequency
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).view(length, 1, width)
 
 
 def timestep_features(timestep: Tensor, width: int) -> Tensor:

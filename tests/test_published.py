@@ -1,5 +1,6 @@
 """A published world: what lies where is listed and checked, one sentence says what is wrong, and it trains like any."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 import small_published
 import torch
+from pretended_cuda import pretended
 from small_published import SENTENCE, TOKEN
 from text_encoders import configuration
 
 from bench import world
-from bench.alignment import published
+from bench.alignment import field, published
+from bench.alignment import finetune as finetune_command
 from bench.alignment.prompts import training_prompts
 from bench.motion import encoders
 from bench.motion.evaluator import UNIT
@@ -43,8 +46,12 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def folder(whole, tmp_path):
-    """A copy to change."""
-    return Path(shutil.copytree(whole, tmp_path / "world"))
+    """A copy to change, but for the evaluator's weights, which are 87 MB."""
+
+    def copy(source: str, target: str) -> None:
+        (os.symlink if source.endswith("finest.tar") else shutil.copy2)(source, target)
+
+    return Path(shutil.copytree(whole, tmp_path / "world", copy_function=copy))
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +203,20 @@ def test_a_manifest_of_no_use_is_refused(tmp_path, content, says):
     assert world.name_of(f"published:{tmp_path}") == "unknown"
 
 
+def test_kit_ml_is_read_at_its_own_width_and_rate(folder):
+    """Clips of 24 frames or more, of 251 features; models of HumanML3D are refused."""
+    motion = folder / "HumanML3D" / "new_joint_vecs"
+    for path, frames in zip(sorted(motion.iterdir()), (23, *[30] * 20), strict=False):
+        np.save(path, np.zeros((frames, 251), np.float32))
+    for name in ("Mean", "Std"):
+        np.save(folder / "HumanML3D" / f"{name}.npy", np.ones(251, np.float32))
+    files = Folder(folder)
+    assert "train: left out, clips outside 24 to 199 frames: 1" in files.notes()
+    assert files.features == BACKBONES["mld-kit"].features == REWARDS["spm-kit"].features == 251
+    with pytest.raises(InputError, match="mld-small is for 263 features a frame, and HumanML3D has 251"):
+        files.backbone  # noqa: B018  # read when it is asked for
+
+
 # The world.
 
 
@@ -246,7 +267,7 @@ def test_the_evaluator_reads_motion_as_it_was_normalised_in_its_training(loaded)
 def test_texts_are_read_with_the_tags_of_the_data_set(loaded):
     made, _ = loaded
     text = made.prompts("test", 1).texts
-    words, tags, lengths = made.folder.vocabulary.read([[f"{word}/NOUN" for word in text[0].split()]])
+    words, tags, lengths = made.vocabulary.read([[f"{word}/NOUN" for word in text[0].split()]])
     assert torch.equal(made.embed_texts(text), made.evaluator.embed_texts(words, tags, lengths))
 
 
@@ -277,7 +298,7 @@ def test_the_digest_is_of_every_file(folder):
     """And of nothing else: where the folder is does not matter."""
     before = world.digest(f"published:{folder}")
     moved = folder.rename(folder.with_name("moved"))
-    assert world.name_of(f"published:{moved}") == "HumanML3D-mld-small"
+    assert world.name_of(f"published:{moved}") == "published:HumanML3D-mld-small"
     path = moved / "last_weights" / "text_encoder.pt"
     state = torch.load(path)
     torch.save({key: value + 1 for key, value in state.items()}, path)
@@ -300,12 +321,53 @@ def test_fine_tuning_raises_the_reward(folder, monkeypatch, reward):
     assert all(np.isfinite(record["reward"]) for record in run.curve.trajectories)
 
 
+def test_mdm_is_read_with_clip_and_trains(folder, monkeypatch):
+    """Its file has no prefix, its text encoder is another than the reward's, and it is sampled by its own sampler."""
+    torch.manual_seed(0)
+    torch.save(BACKBONES["mdm-small"].build().denoiser.state_dict(), folder / "model.pt")
+    (folder / "clip").mkdir()
+    config = {"model_type": "clip", "projection_dim": BACKBONES["mdm-small"].text[1], "text_config": {"hidden_size": 6}}
+    (folder / "clip" / "config.json").write_text(json.dumps(config))
+    manifest(folder, backbone={"name": "mdm-small", "file": "model.pt", "text": "clip"})
+    monkeypatch.setattr(encoders, "load", small_published.MadeUp)
+    made = world.load(f"published:{folder}")
+    sampler = made.sampler(5)
+    assert sampler.stochastic
+    run = finetune(
+        FinetuneConfig("draft:k=1", batch=2, trajectories=1),
+        made.backbone,
+        made.reward,
+        sampler,
+        training_prompts(made),
+    )
+    assert np.isfinite(run.curve.trajectories[0]["reward"])
+    assert (folder / "captions-clip.safetensors").is_file()
+
+
 # The commands.
 
 COMMAND = (
     *("-m", "bench.alignment.finetune", "--import", "small_models", "--method", "easytune", "--steps", "3"),
     *("--batch", "3", "--trajectories", "3", "--prompts", "4", "--measure-every", "3", "--test", "2"),
 )
+
+
+@pytest.mark.slow
+def test_the_same_command_runs_on_a_gpu(whole, tmp_path, monkeypatch, capsys):
+    """One that is only pretended, which refuses what real ones do. Figures of real motion draw nothing on the device,
+    so that they are the CPU's."""
+    monkeypatch.setattr(field, "MOTIONS", 10)
+    told = {}
+    for device, place in (("cpu", contextlib.nullcontext()), ("cuda", pretended())):
+        out = tmp_path / device
+        with place:
+            arguments = [*COMMAND[2:], "--world", f"published:{whole}", "--device", device, "--out", str(out)]
+            assert finetune_command.main(arguments) == 0, capsys.readouterr().err
+        told[device] = json.loads((out / "metrics.json").read_text())["repeats"]
+    for of_cpu, of_gpu in zip(told["cpu"][field.REAL], told["cuda"][field.REAL], strict=True):
+        known = {name: value for name, value in of_cpu.items() if value is not None}
+        assert {name: value for name, value in of_gpu.items() if value is not None} == pytest.approx(known, rel=1e-3)
+    assert told["cuda"]["easytune"][0]["fid"] > 0
 
 
 def start(folder: Path, out: Path) -> subprocess.Popen:
@@ -343,7 +405,7 @@ def test_one_command_goes_from_the_folder_to_the_table_also_after_kills(whole, t
     assert results(tmp_path / "killed") == results(tmp_path / "untouched")
     assert "trajectory 1 of 3" not in again
     assert "base: repeat 1 of 2" not in again
-    table = said[said.index("World: HumanML3D-mld-small (test split, 2 repeats") :]
+    table = said[said.index("World: published:HumanML3D-mld-small (test split, 2 repeats") :]
     assert table == again[again.index("World: ") :]
     for shown in (
         "real motion",

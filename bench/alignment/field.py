@@ -13,12 +13,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import strict_json, tables
+from bench import identity, strict_json
 from bench.alignment.evaluate import generate, measuring, of_one_repeat
 from bench.motion import metrics
 from bench.motion.metrics import METRICS, Array, OverRepeats, over_repeats
@@ -50,8 +49,8 @@ class Kept(msgspec.Struct, forbid_unknown_fields=True):
     """KEPT: repeats measured so far, from which a run that was killed goes on."""
 
     world: str
-    of: dict[str, object]
-    """All that decides a figure."""
+    of: str
+    """Digest of all that decides a figure; curve.json beside it says what that is."""
     repeats: dict[str, list[Row]]
     """Of real motion, and of each denoiser, in order."""
 
@@ -72,7 +71,7 @@ def measure(
     is kept there once it is measured. The same arguments give the same numbers.
     """
     path = folder / KEPT
-    kept = _kept(path, name, {**of, "steps": steps}, [REAL, *denoisers])
+    kept = _kept(path, name, identity.key({**of, "steps": steps}), [REAL, *denoisers])
     for row, denoiser in {REAL: None, **denoisers}.items():
         for number in range(len(kept.repeats[row]), repeats):
             say(f"{row}: repeat {number + 1} of {repeats}")
@@ -83,6 +82,10 @@ def measure(
 
 def text(name: str, figures: Mapping[str, Mapping[str, OverRepeats]], repeats: int) -> str:
     """The table, with the world that was judged on."""
+    import pandas as pd  # takes a second to import
+
+    from bench import tables
+
     labels = {metric: f"{about.label} {about.arrow}" for metric, about in METRICS.items()} | JUDGE
     rows = [
         {"": labels[metric]} | {row: _written(of.get(metric)) for row, of in figures.items()}
@@ -98,7 +101,7 @@ def _written(value: OverRepeats | None) -> str:
     return f"{value.mean:.3f}" + (f" ± {value.half_width:.3f}" if np.isfinite(value.half_width) else "")
 
 
-def _kept(path: Path, world: str, of: dict[str, object], rows: list[str]) -> Kept:
+def _kept(path: Path, world: str, of: str, rows: list[str]) -> Kept:
     """What is in the file, if it is of the same; else nothing yet."""
     try:
         kept = msgspec.convert(strict_json.parse(path.read_text()), Kept)
@@ -127,7 +130,7 @@ def _repeat(world: AnyWorld, denoiser: nn.Module | None, seed: int, steps: int) 
         row: Row = {"reward": reward, **of_one_repeat(texts, embedded, others, prompts, seed, pool_draws=1)}
         judged = world.judged(prompts.texts, motion, prompts.lengths)
     row |= {"multimodality": many} | ({} if judged is None else _judged(*judged, seed))
-    return {name: None if value is None or not np.isfinite(value) else value for name, value in row.items()}
+    return {name: None if value is None or not np.isfinite(value) else float(value) for name, value in row.items()}
 
 
 def _multimodality(world: AnyWorld, prompts: Prompts, seed: int, steps: int) -> float:

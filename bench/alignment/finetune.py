@@ -91,6 +91,7 @@ def _train(
     ranks: Ranks,
 ) -> int:
     """The run itself, on the device."""
+    before = copy.deepcopy(base.backbone.denoiser) if options.test else None  # not on the device while it trains
     allocated = budget.Allocated(device) if device.type == "cuda" else None
     base.to(device)
 
@@ -108,7 +109,6 @@ def _train(
             flush=True,
         )
 
-    before = copy.deepcopy(base.backbone.denoiser) if options.test else None
     given = {
         "world": f"{world.name_of(options.world)}@{world.digest(options.world)}",
         "reward": _file(options.reward) if options.reward else "the world's",
@@ -137,8 +137,8 @@ def _train(
         print(f"memory of the largest update on {devices.name(device)}: {gib(peak)}, {gib(reserved)} reserved")
     print(f"wrote {', '.join(map(str, run.save(options.out, measured)))}")
     if before is not None:
-        of = {**given, **asdict(config), "code": identity.code()}
-        denoisers = {"base": before, config.method: run.result()}
+        of = {**given, **asdict(config), "device": str(device), "code": identity.code()}
+        denoisers = {"base": before.to(device), config.method: run.result()}
         name, say = world.name_of(options.world), functools.partial(print, flush=True)
         figures = field.measure(base, name, denoisers, of, options.steps, options.test, options.out, say)
         say(field.text(name, figures, options.test))

@@ -34,7 +34,7 @@ class Widths(NamedTuple):
     token: int | None
 
     def __str__(self) -> str:
-        return f"{self.sentence or 'no'} for a sentence and {self.token or 'none'} for a token"
+        return " and ".join(f"{width} for a {what}" for what, width in self._asdict().items() if width)
 
 
 def widths(folder: Path) -> Widths:
@@ -180,6 +180,8 @@ def table(folder: Path, encoder: Path, texts: Sequence[str], say: Callable[[str]
     model = load(encoder)
     sentences, tokens, lengths = [], [], []
     for start in range(0, len(every), CHUNK):
+        if start and start % (100 * CHUNK) == 0:
+            say(f"captions: {start} of {len(every)}")
         chunk = every[start : start + CHUNK]
         vectors, mask = model.tokens(chunk)
         tokens.append(vectors[mask].half())

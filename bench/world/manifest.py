@@ -4,7 +4,7 @@
      "backbone": {"name": "mld", "file": "mld_humanml_v1.ckpt", "text": "sentence-t5-large"},
      "reward": {"name": "spm", "file": "spm.pth", "text": "sentence-t5-large"},
      "evaluator": {"file": "t2m/text_mot_match/model/finest.tar", "glove": "glove",
-                   "mean": "t2m/Comp_v6_KLD005/meta/mean.npy", "std": "t2m/Comp_v6_KLD005/meta/std.npy"},
+                   "mean": "t2m/Comp_v6_KLD01/meta/mean.npy", "std": "t2m/Comp_v6_KLD01/meta/std.npy"},
      "judge": {"name": "tmr", "file": "tmr/last_weights", "text": "distilbert-base-uncased",
                "mean": "tmr/stats/mean.pt", "std": "tmr/stats/std.pt"}}
 
@@ -13,7 +13,6 @@ Names are those of the registry; paths are relative to the folder, or absolute. 
 ever run.
 """
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -27,12 +26,13 @@ from torch import Tensor, nn
 
 from bench import strict_json
 from bench.motion import encoders, evaluator, humanml3d, npy
-from bench.motion.clip import SPLITS, Caption, Clips, DataError, Entry
+from bench.motion.clip import SPLITS, Caption, Clips, DataError
 from bench.motion.encoders import TextTable, Widths
 from bench.motion.evaluator import Evaluator, EvaluatorConfig
 from bench.motion.glove import Vocabulary
 from bench.motion.lines import read_bytes
 from bench.world.data import Statistics
+from bench.world.user_data import shuffled_position
 from methods import checkpoint
 from methods.entries import BackboneEntry, RewardEntry
 from methods.interface import Backbone, Reward
@@ -129,9 +129,19 @@ class Folder:
                 "github.com/EricGuo5513/HumanML3D, which has KIT-ML too",
                 lambda: self.splits,
             ),
-            Part("backbone", (at(given.backbone.file),), _source(given.backbone.name), lambda: self.backbone),
+            Part(
+                "backbone",
+                self._of(given.backbone),
+                _source(given.backbone.name),
+                lambda: (self.backbone, self.statistics),
+            ),
             Part("reward", self._of(given.reward), _source(given.reward.name), lambda: self.reward),
-            Part("evaluator", self._of(given.evaluator), EVALUATOR, lambda: self.evaluator),
+            Part(
+                "evaluator",
+                self._of(given.evaluator),
+                EVALUATOR,
+                lambda: (self.evaluator, self.evaluator_statistics),
+            ),
             Part("vocabulary", (at(given.evaluator.glove),), f"{EVALUATOR} (glove.zip)", lambda: self.vocabulary),
         ]
         if given.judge:
@@ -179,7 +189,7 @@ class Folder:
                 clips = humanml3d.load(self._at(self.manifest.data), split).parts()
             if not clips:
                 raise DataError(f"{self._at(self.manifest.data)} has no clip of a usable length in its split {split}")
-            made[split] = replace(clips, entries=tuple(sorted(clips.entries, key=_shuffled)))
+            made[split] = replace(clips, entries=tuple(sorted(clips.entries, key=shuffled_position)))
         return made
 
     def notes(self) -> list[str]:
@@ -217,15 +227,14 @@ class Folder:
     def _scorer(self, given: Network) -> Reward:
         entry = self._fitting(look_up(REWARDS, "reward", given.name), given)
         reward = entry.build()
-        own = self._own_statistics(given)
-        if not isinstance(reward, Tmr):
-            if own is not None:
-                raise DataError(f"{given.name} reads motions as the backbone knows them: leave out its mean and std")
-            checkpoint.load_spm(_module(reward), self._at(given.file))
-            return reward
-        checkpoint.load_tmr(reward, self._at(given.file))
-        if own is not None:
+        if isinstance(reward, Tmr):
+            checkpoint.load_tmr(reward, self._at(given.file))
+            own = self._own_statistics(given) or self._data_statistics
             reward.read_normalised_by(self.statistics.mean, self.statistics.std, own.mean, own.std)
+            return reward
+        if given.mean is not None or given.std is not None:
+            raise DataError(f"{given.name} reads motions as the backbone knows them: leave out its mean and std")
+        checkpoint.load_spm(_module(reward), self._at(given.file))
         return reward
 
     def _fitting(self, entry: AnyEntry, given: Network) -> AnyEntry:
@@ -328,10 +337,6 @@ def _numbers(path: Path, width: int) -> Tensor:
 
 def captions(clips: Clips) -> Iterable[Caption]:
     return (caption for entry in clips.entries for caption in entry.captions)
-
-
-def _shuffled(entry: Entry) -> str:
-    return hashlib.sha256(entry.id.encode()).hexdigest()
 
 
 def _module(network: object) -> nn.Module:

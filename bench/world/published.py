@@ -16,6 +16,7 @@ from bench import identity
 from bench.motion.clip import MAX_FRAMES, DataError, check_split, crop
 from bench.motion.encoders import TextTable
 from bench.motion.evaluator import Evaluator
+from bench.motion.glove import Vocabulary
 from bench.motion.representation import joints_from_features
 from bench.motion.skeleton import KIT, T2M
 from bench.world.content import cut, cut_length
@@ -39,6 +40,7 @@ class PublishedWorld:
     reward: Reward
     evaluator: Evaluator
     judge: Tmr | None
+    vocabulary: Vocabulary
     statistics: Statistics
     evaluator_statistics: Statistics
     sentences: TextTable
@@ -84,7 +86,7 @@ class PublishedWorld:
         ).to(self.device)
 
     def sampler(self, steps: int = 50) -> Sampler:
-        return self.folder.entry.sampler(steps)
+        return self.folder.entry.sampler_for(self.backbone, steps)
 
     def size(self, split: str) -> int:
         check_split(split)
@@ -128,7 +130,7 @@ class PublishedWorld:
         return self.evaluator.embed_motions(F.pad(motion, (0, 0, 0, MAX_FRAMES - motion.shape[1])), lengths)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        words, tags, lengths = self.folder.vocabulary.read([self._words[text] for text in texts])
+        words, tags, lengths = self.vocabulary.read([self._words[text] for text in texts])
         return self.evaluator.embed_texts(words.to(self.device), tags.to(self.device), lengths)
 
     @cached_property
@@ -163,13 +165,13 @@ def load(path: Path | str, say: Callable[[str], None] = lambda line: None) -> Pu
         folder.reward,
         folder.evaluator,
         folder.judge,
+        folder.vocabulary,
         folder.statistics,
         folder.evaluator_statistics,
         folder.text("backbone", say),
         folder.text("reward", say),
         folder.text("judge", say) if folder.judge else None,
     )
-    assert folder.vocabulary  # read now, so that it is refused now
     for network in made.networks().values():
         network.eval().requires_grad_(False)
     made.backbone.denoiser.requires_grad_(True)

@@ -149,7 +149,7 @@ def _apart(splits: Mapping[str, Clips], folder: Path) -> dict[str, Clips]:
     apart: dict[str, Clips] = {}
     seen: set[str] = set()
     for split, clips in splits.items():
-        entries = sorted((entry for entry in clips.entries if _recording(entry) not in seen), key=_shuffled_position)
+        entries = sorted((entry for entry in clips.entries if _recording(entry) not in seen), key=shuffled_position)
         again = [entry.id for entry in clips.entries if _recording(entry) in seen]
         if not entries:
             raise DataError(
@@ -194,7 +194,8 @@ def _at_the_worlds_rate(clips: Clips) -> Clips:
     return replace(clips, entries=entries, changed={**clips.changed, reason: len(entries)})
 
 
-def _shuffled_position(entry: Entry) -> str:
+def shuffled_position(entry: Entry) -> str:
+    """Sorts entries into an order that has nothing to do with their names."""
     return hashlib.sha256(entry.id.encode()).hexdigest()
 
 

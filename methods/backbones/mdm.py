@@ -5,7 +5,6 @@ The state is the motion, `[B, F, D]`, padded frames too. The model predicts x_0,
 sampler on the cosine schedule. State-dict names are the published ones, which have no prefix.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from methods import transformer
 from methods.entries import BackboneEntry
 from methods.interface import Batch
 from methods.samplers import MDM_STEPS, Sampler, ddpm
-from methods.transformer import EncoderLayer, TransformerSize
+from methods.transformer import EncoderLayer, Layers, TransformerSize, sinusoids
 
 POSITIONS = 5000
 """Fixed positions, of which the text and time take one."""
@@ -51,9 +50,7 @@ class Positions(nn.Module):
     def __init__(self, width: int, dropout: float):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        frequency = torch.exp(torch.arange(0, width, 2).float() * (-math.log(10000) / width))
-        angle = torch.arange(POSITIONS)[:, None] * frequency
-        self.register_buffer("pe", torch.stack([angle.sin(), angle.cos()], dim=-1).view(POSITIONS, 1, width))
+        self.register_buffer("pe", sinusoids(POSITIONS, width))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(x + self.pe[: len(x)])
@@ -71,20 +68,6 @@ class TimeEmbedding(nn.Module):
         return self.time_embed(self.sequence_pos_encoder.pe[timestep, 0])
 
 
-class Layers(nn.Module):
-    """Transformer layers one after the other, without a norm at their end."""
-
-    def __init__(self, size: TransformerSize):
-        super().__init__()
-        self.layers = nn.ModuleList(EncoderLayer(size) for _ in range(size.layers))
-
-    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
-        """As EncoderLayer."""
-        for layer in self.layers:
-            x = layer(x, padding)
-        return x
-
-
 class MdmDenoiser(nn.Module):
     """Predicts x_0: one transformer over [text + time, frames]."""
 
@@ -93,7 +76,7 @@ class MdmDenoiser(nn.Module):
         size = config.transformer
         self.input_process = nn.ModuleDict({"poseEmbedding": nn.Linear(config.features, size.width)})
         self.sequence_pos_encoder = Positions(size.width, size.dropout)
-        self.seqTransEncoder = Layers(size)
+        self.seqTransEncoder = Layers(EncoderLayer, size)
         self.embed_timestep: nn.Module = TimeEmbedding(self.sequence_pos_encoder, size.width)
         self.embed_text = nn.Linear(config.text_width, size.width)
         self.output_process = nn.ModuleDict({"poseFinal": nn.Linear(size.width, config.features)})

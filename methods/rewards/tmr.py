@@ -6,7 +6,6 @@ that it is the same every time. State-dict names are the published ones. Motions
 mean and standard deviation, texts the token embeddings of distilbert-base-uncased.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,7 +17,7 @@ from methods.entries import RewardEntry
 from methods.errors import InputError
 from methods.interface import Batch
 from methods.rewards.spm import Gaussian, gaussian
-from methods.transformer import PUBLISHED, DecoderLayer, EncoderLayer, TransformerSize
+from methods.transformer import PUBLISHED, DecoderLayer, EncoderLayer, Layers, TransformerSize, sinusoids
 
 TEXT_TOKENS = 24
 """Token embeddings a prompt of an example batch, as the other reward's."""
@@ -44,19 +43,6 @@ TINY = TmrConfig(features=11, token_width=10, transformer=replace(transformer.TI
 """A few thousand parameters, for tests."""
 
 
-class Layers(nn.Module):
-    """A plain stack of transformer layers, `[S, B, d]` to the same."""
-
-    def __init__(self, layer: type[EncoderLayer], size: TransformerSize):
-        super().__init__()
-        self.layers = nn.ModuleList(layer(size) for _ in range(size.layers))
-
-    def forward(self, x: Tensor, padding: Tensor, **memory: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x, padding, **memory)
-        return x
-
-
 class ActorEncoder(nn.Module):
     """A sequence `[B, S, features]` to its Gaussian, read at two learned tokens before it (ACTOR, Petrovich 2021)."""
 
@@ -72,7 +58,9 @@ class ActorEncoder(nn.Module):
         tokens = self.tokens[:, None].expand(-1, len(sequence), -1)
         x = torch.cat([tokens, self.projection(sequence).transpose(0, 1)])
         padding = ~F.pad(mask, (len(tokens), 0), value=True)
-        return gaussian(*self.seqTransEncoder(self.dropout(x + positions(x)), padding)[: len(tokens)])
+        return gaussian(
+            *self.seqTransEncoder(self.dropout(x + sinusoids(len(x), x.shape[-1], x.device)), padding)[: len(tokens)]
+        )
 
 
 class ActorDecoder(nn.Module):
@@ -87,16 +75,9 @@ class ActorDecoder(nn.Module):
     def forward(self, latent: Tensor, mask: Tensor) -> Tensor:
         """Features `[B, F, D]`; padded frames, where `mask` `[B, F]` is false, are 0."""
         queries = latent.new_zeros(mask.shape[1], *latent.shape)
-        decoded = self.seqTransDecoder(self.dropout(queries + positions(queries)), ~mask, memory=latent[None])
+        queries = self.dropout(queries + sinusoids(len(queries), latent.shape[1], latent.device))
+        decoded = self.seqTransDecoder(queries, ~mask, memory=latent[None])
         return self.final_layer(decoded).transpose(0, 1).masked_fill_(~mask[..., None], 0.0)
-
-
-def positions(x: Tensor) -> Tensor:
-    """The sinusoid of each position of `[S, B, d]`: `[S, 1, d]`, sines and cosines in turn (Vaswani et al. 2017)."""
-    length, width = len(x), x.shape[-1]
-    frequency = torch.exp(-math.log(10000) / width * torch.arange(0, width, 2, device=x.device, dtype=torch.float32))
-    angle = torch.arange(length, device=x.device)[:, None] * frequency
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).reshape(length, 1, width).to(x.dtype)
 
 
 class Tmr(nn.Module):
