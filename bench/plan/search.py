@@ -97,7 +97,8 @@ class Confirmation:
         values = () if self.error else dict.fromkeys((self.guess, *self.asked))
         new = [n for n in values if n and n not in self.known]
         if new or self.error or not self.guess or self.guess in self.whole:
-            return {n: draws.stand_in(self.axis.at(n)) for n in new}
+            # At the largest value there is nothing to look for further on, and at once all the steps are run.
+            return {n: self.axis.at(n) if n == self.axis.most else draws.stand_in(self.axis.at(n)) for n in new}
         return {self.guess: self.axis.at(self.guess)}
 
     def learn(self, n: int, case: Case, memory: Memory) -> None:
