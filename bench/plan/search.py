@@ -114,19 +114,17 @@ class Confirmation:
         fitting = [n for n in fitting if all(n < asked or asked in fitting for asked in self.asked)]
         low = max(fitting, default=0)
         high = min((n for n in self.known if n > low), default=self.axis.most + 1)
-        start = low or high
-        step = self._room(start) // self._slope(start)
-        if not low:
-            self.guess = high + min(step, -1)
-        elif high not in self.known:
-            # Further each time, so that a slope which is far off does not matter.
-            self.guess = min(low + max(step, 1) * 2 ** max(0, len(self.known) - 2), self.axis.most)
-        else:
-            self.guess = low + max(step, 1)
-        if high in self.known and (len(self.known) > FEW or not low < self.guess < high):
-            self.guess = (low + high) // 2
         if high - low == 1:
             self.guess = low
+            return
+        bounded, start = high in self.known, low or high
+        step = self._room(start) // self._slope(start)
+        step = max(step, 1) if low else min(step, -1)
+        if not bounded:  # further each time, so that a slope which is far off does not matter
+            step *= 2 ** max(0, len(self.known) - 2)
+        self.guess = min(start + step, self.axis.most)
+        if bounded and (len(self.known) > FEW or not low < self.guess < high):
+            self.guess = (low + high) // 2
 
     def _slope(self, n: int) -> int:
         """Bytes that one step more is predicted to reserve beside `n`, at least one."""
