@@ -118,7 +118,7 @@ class Confirmation:
             self.guess = low
             return
         bounded, start = high in self.known, low or high
-        step = self._room(start) // self._slope(start)
+        step = round(self._room(start) / self._slope(start))
         step = max(step, 1) if low else min(step, -1)
         if not bounded:  # further each time, so that a slope which is far off does not matter
             step *= 2 ** max(0, len(self.known) - 2)
