@@ -72,10 +72,10 @@ def test_the_largest_that_fits_is_found(edge, most):
     square=st.integers(0, 10),
     jumps=st.sampled_from([0.0, 0.03, 0.3]),
     budget=st.integers(1, 10**7),
-    guess=st.integers(0, 500),
+    off=st.sampled_from([0.1, 1.0, 10.0]),
     asked=st.integers(1, 500),
 )
-def test_confirmation_ends_at_a_limit_from_any_guess(fixed, slope, square, jumps, budget, guess, asked):
+def test_confirmation_ends_at_a_limit_from_any_forecast(fixed, slope, square, jumps, budget, off, asked):
     """Also where what is reserved jumps up and down from one value to the next."""
 
     def memory(n: int) -> Memory:
@@ -84,14 +84,16 @@ def test_confirmation_ends_at_a_limit_from_any_guess(fixed, slope, square, jumps
 
     case = Case()
     axis = Axis("batch", 500, asked, lambda n: replace(case, batch=n))
-    search = Confirmation(axis, Budget(budget, ()), guess, [asked])
+    forecast = SimpleNamespace(of=lambda case: Memory({"reward": 1 + round(off * slope * case.batch)}, fixed))
+    search = Confirmation(axis, Budget(budget, ()), forecast)
+    search.asked = [asked]
     rounds = 0
     while wanted := search.wanted():
         for n, case_of_n in wanted.items():
             search.learn(n, case_of_n, memory(n))
         search.settle()
         rounds += 1
-        assert rounds < 200
+        assert rounds < 20
     limit = search.limit()
     assert limit.memory == (memory(limit.value) if limit.value else None)
     assert limit.memory is None or (limit.memory.reserved <= budget and limit.value in search.whole)

@@ -76,8 +76,8 @@ def scored_at_once(piece: int, batch: int) -> int:
 
 
 def reference(case: Case, held: int, batch: int, frames: int) -> Case:
-    """A probe of the law in the setting of `case`: DRaFT holding one call or two, in two steps."""
-    return replace(case, method=f"draft:k={held}", steps=2, batch=batch, frames=frames, seed=0)
+    """A probe of the law in the setting of `case`: DRaFT holding a few calls, in few steps."""
+    return replace(case, method=f"draft:k={held}", steps=max(2, held), batch=batch, frames=frames, seed=0)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,8 @@ def _reference_probes(case: Case) -> dict[tuple[int, int, int], Case]:
     lengths = (max(1, round(share * frames)) for frames in PROBE_FRAMES)
     others = sorted(lengths, key=lambda frames: abs(frames - case.frames))[1:]
     scales = [(1, batch, case.frames) for batch in scoring] + [(2, batch, case.frames) for batch in denoising]
-    scales += [(2, scoring[0], case.frames), *((1, scoring[0], frames) for frames in others)]
+    one_more = (3, denoising[-1], case.frames) if denoising else (2, scoring[0], case.frames)
+    scales += [one_more, *((1, scoring[0], frames) for frames in others)]
     return {scale: reference(case, *scale) for scale in scales}
 
 
@@ -147,7 +148,8 @@ def fit(case: Case, simulator: Simulator) -> dict[str, Law]:
     """The law in the setting of `case`, by phase; SimulationError if a probe gives no figure."""
     scales = {scale: simulator.reading(probe).phases for scale, probe in _reference_probes(case).items()}
     piece, frames, few = profile(case.profile).score, case.frames, _batches(case)[0][0]
-    *batches, called, near, far = scales.items()
+    *batches, (one_more, called), near, far = scales.items()
+    held, many, _ = one_more
     laws: dict[str, Law] = {}
     for phase in PHASES:  # the rollout first, whose growth is that of a call
         base = batches[0][1][phase]
@@ -160,7 +162,8 @@ def fit(case: Case, simulator: Simulator) -> dict[str, Law]:
         motion = frames * linear + frames**2 * square
         scoring = [(n, at[phase] - scored_at_once(piece, n) * motion) for (_, n, _), at in batches[:2]]
         denoising = [(n, float(at[phase])) for (_, n, _), at in batches[2:]]
-        line, call = Line.through(*scoring), (called[1][phase] - base) / few
+        line = Line.through(*scoring)
+        call = (called[phase] - scales[held - 1, many, frames][phase]) / many
         if not laws:
             parts = (1.0, 0.0, 0.0) if piece else (line.sample, linear, square)
             whole = sum(part * frames**power for power, part in enumerate(parts))

@@ -10,7 +10,7 @@ from bench.plan.forecast import Forecast, predict, probes
 from bench.plan.headroom import Budget
 from bench.plan.levers import Lever, Levers, fewer
 from bench.plan.memory import Memory
-from bench.plan.search import Confirmation, Limit, confirm, doubtful, largest, predicted
+from bench.plan.search import Confirmation, Limit, confirm, largest, predicted
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import enough
 from bench.setup import draw_plan
@@ -107,15 +107,7 @@ class Planner:
             return dict(first)
         self._levers.begin({case: forecasts[case] for case, of in first.items() if of["batch"].value < case.batch})
         searches = {
-            case: [
-                Confirmation(
-                    axis,
-                    self._budget,
-                    first[case][name].value,
-                    [axis.asked] if doubtful(axis, forecasts[case], self._budget) else [],
-                )
-                for name, axis in of.items()
-            ]
+            case: [Confirmation(axis, self._budget, forecasts[case]) for axis in of.values()]
             for case, of in every.items()
         }
         confirm([search for of in searches.values() for search in of], self._simulator)

@@ -49,12 +49,6 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def doubtful(axis: Axis, forecast: Forecast, budget: Budget) -> bool:
-    """Whether what was asked for is predicted so near to the budget that it must be simulated."""
-    case = axis.at(axis.asked)
-    return abs(budget.needs(case, forecast.of(case).reserved) / budget.size - 1) < DOUBTFUL
-
-
 def predicted(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
     """The limit by the forecast alone."""
     value = largest(lambda n: budget.fits(axis.at(n), forecast.of(axis.at(n)).reserved), axis.most)
@@ -72,18 +66,17 @@ def predicted(axis: Axis, forecast: Forecast, budget: Budget) -> Limit:
 
 DOUBTFUL = 0.1
 """Share of the budget within which a prediction says nothing sure of whether something fits."""
+FEW = 4
+"""Simulations of a search after which the slope is no guide any longer: what is left is halved."""
 
 
 @dataclass
 class Confirmation:
-    """The search for one limit with simulated figures, from a guess on."""
+    """The search for one limit with simulated figures, from the predicted one on."""
 
     axis: Axis
     budget: Budget
-    guess: int
-    """What to simulate next, with its neighbour; the limit once nothing is `wanted`."""
-    asked: Sequence[int] = ()
-    """The value that was asked for, if it is in doubt whether it fits."""
+    forecast: Forecast
     known: dict[int, Memory] = field(default_factory=dict)
     """Simulated so far."""
     whole: set[int] = field(default_factory=set)
@@ -92,13 +85,20 @@ class Confirmation:
     error: SimulationError | None = None
     """Why the search was given up."""
 
+    def __post_init__(self) -> None:
+        self.guess = max(1, predicted(self.axis, self.forecast, self.budget).value)
+        """What to simulate next; the limit once nothing is `wanted`, 0 where not even 1 fits."""
+        needs = self.budget.needs(self.axis.at(self.axis.asked), self._predicted(self.axis.asked).reserved)
+        self.asked = [self.axis.asked] if abs(needs / self.budget.size - 1) < DOUBTFUL else []
+
     def wanted(self) -> dict[int, Case]:
-        """What is to be simulated next, by value: the guess, its neighbour and what was asked for where that is in
-        doubt, in few steps, and then the guess in all of them; nothing once the limit is settled."""
-        values = () if self.error else dict.fromkeys((self.guess, self.guess + 1, *self.asked))
-        new = [n for n in values if 1 <= n <= self.axis.most and n not in self.known]
+        """What is to be simulated next, by value: the guess, and what was asked for where that is in doubt, in few
+        steps; then the limit in all of them."""
+        values = () if self.error else dict.fromkeys((self.guess, *self.asked))
+        new = [n for n in values if n and n not in self.known]
         if new or self.error or not self.guess or self.guess in self.whole:
-            return {n: draws.stand_in(self.axis.at(n)) for n in new}
+            # At the largest value there is nothing to look for further on, and at once all the steps are run.
+            return {n: self.axis.at(n) if n == self.axis.most else draws.stand_in(self.axis.at(n)) for n in new}
         return {self.guess: self.axis.at(self.guess)}
 
     def learn(self, n: int, case: Case, memory: Memory) -> None:
@@ -108,31 +108,32 @@ class Confirmation:
             self.whole.add(n)
 
     def settle(self) -> None:
-        """Moves the guess to where the budget would be used up if every further step took as much as the live bytes of
-        the last two values differ by, until a value fits and the next does not."""
-        fitting = [n for n in self.known if self._needs(n) <= self.budget.size]
+        """Moves the guess to where the budget would be used up by steps as large as predicted, until a value fits and
+        the next does not."""
+        fitting = [n for n in self.known if self._room(n) >= 0]
         fitting = [n for n in fitting if all(n < asked or asked in fitting for asked in self.asked)]
         low = max(fitting, default=0)
         high = min((n for n in self.known if n > low), default=self.axis.most + 1)
         if high - low == 1:
-            self.guess = self._ahead(low)
+            self.guess = low
             return
-        # The neighbours that were simulated last, or the only one there is.
-        at = [n for n in (self.guess, self.guess + 1) if n in self.known]
-        slope = (self.known[at[-1]].peak - self.known[at[0]].peak) if len(at) == 2 else 0
-        room = self.budget.size - self._needs(at[0])
-        step = int(room // slope) if slope > 0 else (1 if room >= 0 else -1)
-        self.guess = min(max(at[0] + step, low), high - 1)
-        if self.guess == low and high in self.known:
-            self.guess = (low + high) // 2  # reserved bytes stand still here, so that the line leads nowhere
+        bounded, start = high in self.known, low or high
+        step = round(self._room(start) / self._slope(start))
+        step = max(step, 1) if low else min(step, -1)
+        if not bounded:  # further each time, so that a slope which is far off does not matter
+            step *= 2 ** max(0, len(self.known) - 2)
+        self.guess = min(start + step, self.axis.most)
+        if bounded and (len(self.known) > FEW or not low < self.guess < high):
+            self.guess = (low + high) // 2
 
-    def _ahead(self, low: int) -> int:
-        """A larger value than `low`, which fits while the next does not, if by the live bytes two more steps would fit;
-        `low` where there is none that is not known to be too large."""
-        slope = self.known[low + 1].peak - self.known[low].peak if low in self.known and low + 1 in self.known else 0
-        steps = int((self.budget.size - self._needs(low)) // slope) if slope > 0 else 0
-        too_large = min((n for n in self.known if n > low + 1), default=self.axis.most + 1)
-        return low + steps if 1 < steps < too_large - low else low
+    def _slope(self, n: int) -> int:
+        """Bytes that one step more is predicted to reserve beside `n`, at least one."""
+        at = min(n, self.axis.most - 1)
+        live = self._predicted(at + 1).peak - self._predicted(at).peak if at else 0
+        return max(1, live * self.known[n].reserved // self.known[n].peak)
+
+    def _predicted(self, n: int) -> Memory:
+        return self.forecast.of(self.axis.at(n))
 
     def limit(self) -> Limit:
         most = self.guess == self.axis.most
@@ -146,8 +147,9 @@ class Confirmation:
             beyond=None if most else self.known[self.guess + 1],
         )
 
-    def _needs(self, n: int) -> int:
-        return self.budget.needs(self.axis.at(n), self.known[n].reserved)
+    def _room(self, n: int) -> int:
+        """Bytes of the budget that are left."""
+        return self.budget.size - self.budget.needs(self.axis.at(n), self.known[n].reserved)
 
 
 def confirm(searches: Sequence[Confirmation], simulator: Simulator) -> None:
