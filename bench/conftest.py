@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -150,7 +150,7 @@ def _keep_share(config: pytest.Config, items: list[pytest.Function]) -> None:
 def _row(item: pytest.Function) -> tuple[str, str] | None:
     """As bench.records.shards.row_of gives it of the item's record: a test is named after the kind of its records. None
     of a test that has no case."""
-    case = item.callspec.params.get("case") if hasattr(item, "callspec") else None
+    case: Any = item.callspec.params.get("case") if hasattr(item, "callspec") else None
     ours = item.path.parent == Path(__file__).parent and hasattr(case, "id")
     return (item.originalname.removeprefix("test_"), case.id) if ours else None
 

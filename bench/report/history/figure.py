@@ -1,6 +1,7 @@
 """Lines over commits, drawn: a panel for each device, and a line for each case in its method's colour."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -87,7 +88,7 @@ def _label(axes: Axes, lines: Sequence[Line]) -> None:
     for line in sorted(changed[:MOST_LABELS], key=lambda line: line[-1].value):
         case = line[-1].record.case
         height = max(to_height.transform((0, line[-1].value))[1], lowest)
-        looks = {"va": "center", "fontsize": 8.5, "color": style.ink(style.colour(case.method))}
+        looks: dict[str, Any] = {"va": "center", "fontsize": 8.5, "color": style.ink(style.colour(case.method))}
         axes.text(1.02, height, _name(case, lines), transform=axes.transAxes, **looks)
         lowest = height + LABEL_GAP
 
