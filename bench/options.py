@@ -115,8 +115,8 @@ def add(parser: pytest.Parser) -> None:
         "--rounds",
         type=int,
         metavar="N",
-        default=step_time.ROUNDS,
-        help="timed updates of each method (default: %(default)s)",
+        help=f"timed updates of each method (default: {step_time.ROUNDS}; {step_time.OF_LONG} where an update takes "
+        f"{step_time.LONG:.0f} seconds)",
     )
     option(
         "--step-time-against",
@@ -263,7 +263,7 @@ class Cases:
             return MemoryRuns(lane, cases)
         if name == "test_step_time.py":
             revision, rounds = option("step_time_against"), option("rounds")
-            paired_job = revision and paired.PairedJob(tuple(cases), rounds, revision)
+            paired_job = revision and paired.PairedJob(tuple(cases), rounds or step_time.ROUNDS, revision)
             return step_time.StepTimeRuns(lane, paired_job or step_time.StepTimeJob(tuple(cases), rounds))
         if name == "test_alignment.py":
             from bench.alignment.benchmark import AlignmentRuns
@@ -314,8 +314,9 @@ def memory_cases(config: pytest.Config) -> list[Case]:
 
 def timed_cases(config: pytest.Config) -> list[Case]:
     """The step-time cases: the table's methods, or --method, at the scale of --time-*."""
-    if config.getoption("rounds") < 1:
-        raise InputError(f"--rounds must be at least 1, not {config.getoption('rounds')}")
+    rounds = config.getoption("rounds")
+    if rounds is not None and rounds < 1:
+        raise InputError(f"--rounds must be at least 1, not {rounds}")
     if revision := config.getoption("step_time_against"):
         paired.check(revision)
     if not config.getoption("step_time_margin") >= 1:

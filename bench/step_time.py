@@ -28,7 +28,8 @@ from bench.strict_json import parse
 from methods.errors import one_sentence
 from methods.files import write_atomically
 
-ROUNDS = 3
+ROUNDS, OF_LONG, LONG = 3, 2, 10.0
+"""Rounds where no other number is asked for: two of updates that take LONG seconds, which are a mean of many steps."""
 
 Records = list[StepTimeRecord | RewardStepTimeRecord]
 
@@ -45,7 +46,8 @@ class StepTimeJob:
     """Times the updates of some cases, round by round."""
 
     cases: tuple[Case | RewardCase, ...]
-    rounds: int = ROUNDS
+    rounds: int | None = None
+    """None: ROUNDS, or OF_LONG."""
 
     kind: ClassVar[str] = "step_time"
     result: ClassVar = Records
@@ -92,8 +94,9 @@ class _Clocked:
     seconds: list[float]
 
 
-def measure(cases: Sequence[Case | RewardCase], rounds: int, desk: Desk) -> Records:
-    """The step-time records of `cases`, in their order, timed round by round. Never raises but for an interrupt.
+def measure(cases: Sequence[Case | RewardCase], rounds: int | None, desk: Desk) -> Records:
+    """The step-time records of `cases`, in their order, timed round by round; `rounds` as of StepTimeJob. Never raises
+    but for an interrupt.
 
     Each time is on the disk as soon as it was taken: after a kill the next try takes those that lack.
     """
@@ -103,7 +106,7 @@ def measure(cases: Sequence[Case | RewardCase], rounds: int, desk: Desk) -> Reco
     clocked: list[_Clocked] = []
     for case in cases:
         taken = seconds.setdefault(case.id, [])
-        if len(taken) == rounds:
+        if _enough(taken, rounds):
             continue
         desk.enter(f"building {case.id}")
         try:
@@ -112,11 +115,11 @@ def measure(cases: Sequence[Case | RewardCase], rounds: int, desk: Desk) -> Reco
             clocked.append(_Clocked(case, run, taken))
         except Exception as error:
             records[case] = _failed(case, error)
-    for number in range(rounds):
+    for number in range(rounds or ROUNDS):
         for item in list(clocked):
-            if len(item.seconds) > number:
+            if len(item.seconds) > number or _enough(item.seconds, rounds):
                 continue
-            desk.say(f"round {number + 1} of {rounds}: {item.case.id}")
+            desk.say(f"round {number + 1} of {rounds or ROUNDS}: {item.case.id}")
             desk.enter(f"timing {item.case.id}")
             try:
                 item.seconds.append(_timed(item.run))
@@ -130,6 +133,12 @@ def measure(cases: Sequence[Case | RewardCase], rounds: int, desk: Desk) -> Reco
         if case not in records
     }
     return [(records | done)[case] for case in cases]
+
+
+def _enough(seconds: Sequence[float], rounds: int | None) -> bool:
+    """Whether a case was timed often enough."""
+    usual = OF_LONG if seconds and min(seconds) >= LONG else ROUNDS
+    return len(seconds) >= (rounds or usual)
 
 
 def _read(path: Path) -> dict[str, list[float]]:

@@ -6,7 +6,7 @@ from msgspec import structs
 from bench import claims, tables
 from bench.alignment import reading
 from bench.cases import alignment_id
-from bench.claims.alignment import aligned, beside_published, judge_alignment, time_to_reward
+from bench.claims.alignment import FASTER, aligned, beside_published, judge_alignment, time_to_reward, to_levels
 from bench.claims.verdict import HERE, NotJudgedError, Outcome
 from bench.motion.metrics import METRICS
 from bench.records import AlignmentRecord
@@ -163,11 +163,30 @@ def test_rows_of_two_places_or_worlds_are_never_compared():
         assert list(aligned(mixed).values()) == pick.aligned(mixed)
 
 
-def test_c3_is_also_read_as_time_to_a_reward():
+def test_c3_is_also_read_as_time_to_levels_of_the_reward():
+    """DRaFT-T goes from 0.5 to 0.7 in 10 s; this one in 4 s, or to half of the way in 10."""
     found = time_to_reward([*BASELINES, row("easytune", 1.0, seconds=4.0)])
-    assert found["times faster"] == pytest.approx(2.5)
-    assert time_to_reward([*BASELINES, row("easytune", 1.0, seconds=None)])["times faster"] is None
-    assert time_to_reward([]) is None
+    assert found["level"].tolist() == pytest.approx([0.55, 0.6, 0.65, 0.7])
+    assert found["s"].tolist() == pytest.approx([1, 2, 3, 4])
+    assert found[FASTER].tolist() == pytest.approx([2.5] * 4)
+    slow = row("easytune", 1.0)
+    slow = changed(slow, curves=[[run[0], moved(run[1], reward=0.6)] for run in slow.alignment.curves])
+    assert time_to_reward([*BASELINES, slow])[FASTER].isna().tolist() == [False, False, True, True]
+    assert time_to_reward([]).empty
+
+
+def test_levels_are_of_the_evaluator_too_where_draft_gains_by_it():
+    rows = [row("draft", 2.0), row("easytune", 1.0)]
+    rows = [
+        changed(r, curves=[[moved(run[0], mm_dist=3.0), moved(run[1], mm_dist=end)] for run in r.alignment.curves])
+        for r, end in zip(rows, (2.0, 1.0), strict=True)
+    ]
+    found = to_levels(rows)
+    own = found[(found["method"] == "easytune") & (found["level of"] == "MM-Dist")]
+    assert own["level"].tolist() == pytest.approx([2.75, 2.5, 2.25, 2.0])
+    assert own[FASTER].tolist() == pytest.approx([2.0] * 4)  # twice as far in the same time
+    assert set(to_levels(BASELINES)["level of"]) == {"reward"}  # MM-Dist stays where it was
+    assert to_levels([row("easytune", 1.0)]).empty
 
 
 def test_the_report_draws_alignment_and_says_who_was_hacked():

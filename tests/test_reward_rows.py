@@ -84,16 +84,28 @@ def test_the_simulation_equals_a_real_run():
 
 def test_steps_are_timed_as_updates_are(tmp_path):
     """Interleaved with a method's; one optimiser step an update."""
-    cases = [Case("refl", "mld-tiny", steps=2, batch=2, frames=8, meter="host"), replace(TINY, meter="host")]
-    _, row = step_time.measure(cases, 2, Desk(tmp_path, print, print))
+    cases = [Case("refl:m=2", "mld-tiny", steps=2, batch=2, frames=8, meter="host"), replace(TINY, meter="host")]
+    beside, row = step_time.measure(cases, 2, Desk(tmp_path, print, print))
+    assert beside.ok
     assert (row.kind, row.status) == ("reward_step_time", "ok")
     timing = row.timing
     assert timing.per_update == timing.per_optimiser_step
     assert timing.per_sample.median == pytest.approx(timing.per_update.median / 12)
 
 
+def test_long_updates_are_timed_twice_where_nobody_says_how_often(tmp_path, monkeypatch):
+    cases = [replace(TINY, meter="host"), Case("refl:m=2", "mld-tiny", steps=2, batch=2, frames=8, meter="host")]
+    monkeypatch.setattr(step_time, "_timed", lambda run: 12.0 if run.case is cases[0] else 9.0)
+    rounds = {}
+    for asked in (None, 3):
+        (folder := tmp_path / str(asked)).mkdir()
+        desk = Desk(folder, print, print)
+        rounds[asked] = [row.timing.rounds for row in step_time.measure(cases, asked, desk)]
+    assert rounds == {None: [2, 3], 3: [3, 3]}
+
+
 def test_the_table_and_the_section(rows):
-    frame = tables.reward_training([*rows.values(), measure(Case("refl", "mld-tiny", steps=2, batch=2, frames=8))])
+    frame = tables.reward_training([*rows.values(), measure(Case("refl:m=2", "mld-tiny", steps=2, batch=2, frames=8))])
     assert list(frame["training"]) == ["reward", "reward:spl", "reward:spl,pool=48"]
     more = (rows["reward:spl"].reading.peak - rows["reward"].reading.peak) / 2**20
     assert f"by {more:+.2f} MiB" in reward_training(list(rows.values())).see

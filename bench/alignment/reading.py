@@ -130,14 +130,15 @@ def along(curve: Curve, axis: str, name: str) -> list[tuple[float, float]]:
     return [(getattr(point, axis), value) for point in curve if (value := figure(point, name)) is not None]
 
 
-def reach(curve: Curve, reward: float, axis: str) -> float | None:
-    """Where along `axis` the curve first has a reward, linear between its points; None where it never does."""
-    points = along(curve, axis, "reward")
-    if points and points[0][1] >= reward:
+def reach(curve: Curve, level: float, axis: str, name: str = "reward") -> float | None:
+    """Where along `axis` a metric of the curve is first as good as a level, linear between its points; None where it
+    never is."""
+    points, sign = along(curve, axis, name), METRICS[name].sign
+    if points and sign * points[0][1] >= sign * level:
         return points[0][0]
     for (start, before), (end, after) in pairwise(points):
-        if after >= reward:
-            return start + (reward - before) / (after - before) * (end - start)
+        if sign * after >= sign * level:
+            return start + (level - before) / (after - before) * (end - start)
     return None
 
 

@@ -15,6 +15,11 @@ from bench.records import AlignmentRecord, Record
 from bench.records.types import Interval
 from bench.tables import interval
 
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Of DRaFT-T's gain: the levels that times are compared at."""
+LEVELS_OF = ("reward", "mm_dist")
+"""What has levels: the reward, and the metric of the evaluator that rates are chosen by."""
+FASTER = "times faster than DRaFT-T"
 BASELINES = ("draft", "alignprop", "drtune")
 """The three that the paper compares with, by name: their options are not said."""
 NOISE_AWARE = "easytune:score=noisy"
@@ -152,17 +157,32 @@ def _percent(value: float | None, base: float | None) -> float | None:
     return None if value is None or base is None else 100 * value / base
 
 
-def time_to_reward(records: Sequence[Record]) -> dict | None:
-    """DRaFT-T's and EasyTune's CPU seconds to the reward that DRaFT-T ends with, and their ratio, as a row of C3's
-    numbers; None without the rows. EasyTune's is None where it never gets there."""
+def to_levels(records: Sequence[AlignmentRecord]) -> pd.DataFrame:
+    """What each method takes to be as good as DRaFT-T after a share of its gain, by the held-out reward and by the
+    evaluator, read off the mean of its validation curves: the published meaning of "faster", time to equal reward
+    levels. Empty without DRaFT-T; a figure is missing where a method never gets there."""
+    curves = {r.case.method: reading.mean_curve(alignment_of(r).curves) for r in records}
+    rows = []
+    for name in LEVELS_OF if DRAFT in curves else ():
+        first, last = (figures.metrics.get(name) for figures in (curves[DRAFT][0], curves[DRAFT][-1]))
+        if first is None or last is None or METRICS[name].sign * (last - first) <= 0:
+            continue  # DRaFT-T gains nothing by it
+        for share in SHARES:
+            level = first + share * (last - first)
+            theirs = reading.reach(curves[DRAFT], level, "cpu_seconds", name)
+            for method, curve in curves.items():
+                took = {axis: reading.reach(curve, level, axis, name) for axis in ("trajectories", "updates")}
+                seconds = reading.reach(curve, level, "cpu_seconds", name)
+                faster = theirs / seconds if theirs and seconds else None
+                gain = {"level of": METRICS[name].label, "level": level, "share of DRaFT-T's gain": f"{share:.0%}"}
+                rows.append(gain | {"method": method} | took | {"s": seconds, FASTER: faster})
+    return pd.DataFrame(rows)
+
+
+def time_to_reward(records: Sequence[Record]) -> pd.DataFrame:
+    """EasyTune's rows of `to_levels`, by the reward; empty without them."""
     try:
-        rows = aligned(records)
+        rows = to_levels([*aligned(records).values()])
     except NotJudgedError:
-        return None
-    draft, easytune = (alignment_of(rows[method]).to_reach.seconds for method in (DRAFT, EASYTUNE))
-    return {
-        "per": "time to the reward that DRaFT-T ends with (embedded world, CPU)",
-        "DRaFT-50, s": draft,
-        "EasyTune, s": easytune,
-        "times faster": draft / easytune if draft and easytune else None,
-    }
+        return pd.DataFrame()
+    return rows[rows["method"].isin(HOW) & (rows["level of"] == METRICS["reward"].label)] if len(rows) else rows

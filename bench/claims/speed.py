@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.cases import Case
-from bench.claims.alignment import time_to_reward
+from bench.claims.alignment import FASTER, HOW, time_to_reward
 from bench.claims.compare import Selection, find
 from bench.claims.measured import plan_of, timing_of
 from bench.claims.published import DRAFT, EASYTUNE, PUBLISHED_SPEEDUP, TOLERANCE
@@ -34,11 +34,8 @@ def judge_speed(records: Sequence[Record]) -> Verdict:
     if not settles:
         finding += f" Timed on {_setting(draft)}, not on a GPU at {Case().batch}: this cannot settle the factor."
     to_reward = time_to_reward(records)
-    if to_reward and to_reward["EasyTune, s"]:
-        finding += (
-            f" To the reward that DRaFT-T ends with, in the embedded world, EasyTune takes "
-            f"{to_reward['EasyTune, s']:.1f} CPU seconds and DRaFT-T {to_reward['DRaFT-50, s']:.1f}."
-        )
+    for method, rows in to_reward.groupby("method", sort=False) if len(to_reward) else ():
+        finding += f" {_to_levels(HOW[str(method)], rows)}"
     here = "" if settles else f"batch {case.batch} on {_kind(case.meter)}"
     return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), selected.provenance, here)
 
@@ -83,7 +80,18 @@ def _setting(record: StepTimeRecord) -> str:
     return f"{_kind(record.case.meter)} ({record.environment.device}) at batch {record.case.batch}"
 
 
-def _speed_numbers(draft: StepTimeRecord, easytune: StepTimeRecord, to_reward: dict | None) -> pd.DataFrame:
+def _to_levels(how: str, rows: pd.DataFrame) -> str:
+    """A sentence on the levels of reward that EasyTune reached."""
+    faster = rows[FASTER].dropna()
+    if not len(faster):
+        return f"In the small world EasyTune {how} reaches no level of DRaFT-T's reward."
+    return (
+        f"In the small world EasyTune {how} reaches {len(faster)} of {len(rows)} levels of DRaFT-T's reward, "
+        f"{faster.min():.2f} to {faster.max():.2f} times as fast."
+    )
+
+
+def _speed_numbers(draft: StepTimeRecord, easytune: StepTimeRecord, to_reward: pd.DataFrame) -> pd.DataFrame:
     """Per meaning: both medians and their ratio, with its least and most over rounds (which were interleaved)."""
     rounds = zip(timing_of(draft).seconds_per_update, timing_of(easytune).seconds_per_update, strict=False)
     per_round = [ours / theirs for ours, theirs in rounds]
@@ -101,4 +109,15 @@ def _speed_numbers(draft: StepTimeRecord, easytune: StepTimeRecord, to_reward: d
             }
         )
     missing = {"per": "time to a given reward (not judged: needs pytest bench/ -m alignment)"}
-    return pd.DataFrame([*rows, to_reward or missing])
+    levels = [
+        {
+            "per": f"time to a reward of {row['level']:.3f}, {share} of DRaFT-T's gain, "
+            f"{HOW[row['method']]} (small world, CPU)",
+            "DRaFT-50, s": row["s"] * row[FASTER],
+            "EasyTune, s": row["s"],
+            "times faster": row[FASTER],
+        }
+        for row in to_reward.to_dict("records")
+        for share in [row["share of DRaFT-T's gain"]]
+    ]
+    return pd.DataFrame([*rows, *(levels or [missing])])

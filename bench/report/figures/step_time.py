@@ -46,7 +46,8 @@ def step_time(rows: Sequence[StepTimeRecord]) -> Figure:
     style.title(figure, f"Time of a real update, {kind}", f"{where(rows[0])}")
     timings = [timing_of(row) for row in shown]
     interleaved = "interleaved " if all(timing.interleaved for timing in timings) else ""
-    rounds = timings[0].rounds if timings else 0
+    counts = sorted({timing.rounds for timing in timings})
+    rounds = " or ".join(map(str, counts))
     legend(
         figure,
         [

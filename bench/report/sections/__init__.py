@@ -26,7 +26,7 @@ from bench import claims
 from bench.claims import Verdict
 from bench.meters import METERS
 from bench.records.shards import ShardRow
-from bench.report.sections.alignment import alignment, equal, pareto, paths, published
+from bench.report.sections.alignment import alignment, equal, pareto, paths, published, reward_levels
 from bench.report.sections.levers import levers
 from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
 from bench.report.sections.meters import meters
@@ -73,6 +73,7 @@ SECTIONS = (
     step_time,
     alignment,
     equal,
+    reward_levels,
     published,
     paths,
     pareto,
