@@ -74,7 +74,8 @@ def save(network: nn.Module, folder: Path) -> list[Path]:
     """
     tensors, layers, rank = {}, set(), 0
     for path, module, name in _weights(network):
-        low_rank = module.parametrizations[name][0]
+        low_rank = module.get_submodule(f"parametrizations.{name}.0")
+        assert isinstance(low_rank, LowRank)  # by `adapt`
         a, b = low_rank.lora_A.detach(), low_rank.lora_B.detach()
         rank = len(a)
         layers.add(path.rpartition(".")[2])
