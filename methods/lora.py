@@ -98,7 +98,7 @@ def _weights(network: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     for path, module in network.named_modules():
         if path.rpartition(".")[2] not in LAYERS:
             continue
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:  # of one width, fused
             yield path, module, "in_proj_weight"
         elif isinstance(module, nn.Linear):
             yield path, module, "weight"
