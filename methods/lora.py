@@ -74,7 +74,8 @@ def save(network: nn.Module, folder: Path) -> list[Path]:
     """
     tensors, layers, rank = {}, set(), 0
     for path, module, name in _weights(network):
-        low_rank = module.parametrizations[name][0]
+        low_rank = module.get_submodule(f"parametrizations.{name}.0")
+        assert isinstance(low_rank, LowRank)  # by `adapt`
         a, b = low_rank.lora_A.detach(), low_rank.lora_B.detach()
         rank = len(a)
         layers.add(path.rpartition(".")[2])
@@ -97,7 +98,7 @@ def _weights(network: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     for path, module in network.named_modules():
         if path.rpartition(".")[2] not in LAYERS:
             continue
-        if isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:  # of one width, fused
             yield path, module, "in_proj_weight"
         elif isinstance(module, nn.Linear):
             yield path, module, "weight"

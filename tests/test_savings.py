@@ -399,7 +399,19 @@ def test_at_the_published_size_float32_loses_nothing_that_it_has(method):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["draft", "easytune:first=1"])
-@pytest.mark.parametrize(("switch", "most"), [("precision=bf16", 0.05), ("compile=true", 1e-5)])
+@pytest.mark.parametrize(("switch", "most"), [("precision=bf16", 0.06), ("compile=true", 1e-5)])
 def test_what_rounding_to_bf16_and_compiled_code_change(method, switch, most):
-    """Measured (torch 2.13, CPU): TODO."""
+    """Measured on a CPU with torch 2.13, of DRaFT, EasyTune and DRTune: bf16 2.7, 4.1 and 3.9%; compiled 2.1, 3.5 and
+    3.4 millionths, as much as the order of float32's sums (fused attention: 1.6 to 1.9)."""
     assert 0 < distance(at_published_size(method, f"{PLAIN}+{switch}"), at_published_size(method, PLAIN)) < most
+
+
+@pytest.mark.slow
+def test_compiled_calls_draw_the_same_masks_when_they_are_computed_again():
+    """With dropout: the code that is compiled for the first call, without a graph, is not that of the second."""
+    found = []
+    for recompute in ("false", "true"):
+        made = build(tiny("draft", profile=f"{PLAIN}+compile=true+recompute={recompute}"), "cpu")
+        made.updater = Recorder(torch.optim.SGD(made.backbone.denoiser.parameters(), lr=0.0))
+        found.append(results(made)[1])
+    assert distance(*found) < 1e-5
