@@ -26,7 +26,7 @@ from bench.claims import compare
 from bench.lane import Desk
 from bench.meters.cuda import AllocatorPeaks
 from bench.records.make import to_json
-from bench.world import World, data, training
+from bench.world import World, check, data, training
 from bench.world.content import Embedded
 from bench.world.model import WorldReward
 from methods import checkpoint
@@ -215,6 +215,19 @@ class TestEverythingIsOnTheDevice:
             found = study(untrained_world().to(CUDA), steps=2, **few)
         for name in on_cpu.__struct_fields__:
             assert getattr(found, name) == pytest.approx(getattr(on_cpu, name), rel=1e-3, abs=1e-5), name
+
+    def test_the_checks_of_a_world_give_what_they_give_on_the_cpu(self):
+        def checked(world: World) -> tuple:
+            motion, latent = check.generate(world, world.prompts("val", 4), steps=2)
+            real, prompts = world.real("val", 32, 0)
+            with torch.no_grad():
+                reference = world.embed_motions(real, prompts.lengths)
+            figures = check.figures(world, real, prompts, reference)
+            return check.errors(world, "val", 4), float(motion.norm()), float(latent.norm()), figures
+
+        on_cpu = checked(untrained_world())
+        with pretended():
+            assert checked(untrained_world().to(CUDA)) == on_cpu
 
 
 CLIPS = 420
