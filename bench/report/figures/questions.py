@@ -19,7 +19,6 @@ from bench.units import GIB
 from methods.rollout import PHASES
 
 Rows = Sequence[MemoryRecord]
-_BLANK = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
 CARDS = (16, 24, 40, 80)
 """GiB of common cards."""
 HAIRLINE = 0.001
@@ -72,9 +71,9 @@ def bars(sets: Sequence[Rows], size: Callable[[MemoryRecord], int] = peak) -> Fi
     for number, rows in enumerate(sets):
         for row in rows:
             if row.case.label in names:
-                y, reach = names.index(row.case.label) + 0.38 * number, size(row) / GIB
+                y, reach = names.index(row.case.label) + 0.4 * number, size(row) / GIB
                 axes.barh(y, reach, 0.72 if len(sets) == 1 else 0.36, color=style.colour(row.case.method))
-                style.note(axes, style.short(reach), (reach, y), (3, 0), fontsize=8, bbox=_BLANK)
+                style.note(axes, style.short(reach), (reach, y), (3, 0), fontsize=8)
     most = axes.get_xlim()[1]
     for card in CARDS:
         if card < most:
