@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from msgspec import structs
 from sample_rows import committed
-from test_claims import row, rows
+from test_claims import read, row, rows
 from test_claims_alignment import changed, interval
 from test_claims_alignment import row as aligned
 
@@ -71,9 +71,7 @@ def test_the_largest_part_of_easytunes_peak_is_named():
 
 
 def test_what_fits_is_read_off_what_the_allocator_takes():
-    live, reserved = row(Case("draft"), peak=30 * GIB), row(Case("easytune"), peak=20 * GIB)
-    assert reserved.reading is not None
-    reserved = structs.replace(reserved, reading=structs.replace(reserved.reading, reserved=22 * GIB))
+    live, reserved = row(Case("draft"), peak=30 * GIB), read(row(Case("easytune"), peak=20 * GIB), reserved=22 * GIB)
     assert questions.what_fits([live, reserved]).number == "22.00 to 30.00 GiB"
 
 

@@ -86,7 +86,7 @@ def judge_alignment(records: Sequence[Record]) -> Verdict:
             sentences.append(
                 f"EasyTune's MM-Dist {how} is {interval(ours['mm_dist'])}, {abs(share):.1%} "
                 f"{'better' if share > 0 else 'worse'} than DRaFT-T's {interval(draft['mm_dist'])}. Of {len(sides)} "
-                f"comparisons with the baselines it is clearly better in {better} and worse in {worse}."
+                f"comparisons with baselines it is clearly better in {better}, worse in {worse}."
             )
         else:
             sentences.append(
@@ -94,7 +94,7 @@ def judge_alignment(records: Sequence[Record]) -> Verdict:
             )
     case = rows[EASYTUNE].case
     where = "" if is_published(case.world) else ", not of the published models"
-    sentences.append(f"Of the {case.world} world (T = {case.steps}, size {case.size}){where}.")
+    sentences.append(f"Of the {case.world} world (size {case.size}){where}.")
     numbers = pd.DataFrame(
         {
             "method": name,

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from bench.alignment.reading import mean_curve
+from bench.claims import Outcome
 from bench.claims.measured import alignment_of, peak, reading_of
 from bench.motion.metrics import METRICS
 from bench.records import AlignmentRecord, MemoryRecord
@@ -20,6 +21,8 @@ from methods.rollout import PHASES
 Rows = Sequence[MemoryRecord]
 CARDS = (16, 24, 40, 80)
 """GiB of common cards."""
+HAIRLINE = 0.001
+"""Of a bar: less cannot be seen, and is not named."""
 
 
 def by_verdict(words: Mapping[str, str]) -> Figure:
@@ -27,7 +30,7 @@ def by_verdict(words: Mapping[str, str]) -> Figure:
     lines: dict[str, list[str]] = {}
     for claim, word in words.items():
         lines.setdefault(word, []).append(claim)
-    order = sorted(lines, key=lambda word: (style.tone(word) == style.OTHER_TONE, word))
+    order = sorted(lines, key=lambda word: (word == Outcome.NOT_JUDGED, style.tone(word) == style.OTHER_TONE, word))
     figure, axes = _small(order)
     for y, word in enumerate(order):
         for x, claim in enumerate(lines[word]):
@@ -50,7 +53,7 @@ def by_phase(rows: Rows) -> Figure:
             **{phase: sum(split.get(phase, {}).values()) for phase in PHASES},
         }
         for part, size in sizes.items():
-            if size:
+            if size > HAIRLINE * peak(row):
                 drawn[part] = style.PHASE_COLOURS.get(part, SOFT)
                 axes.barh(y, size / GIB, 0.72, reach, color=drawn[part])
             reach += size / GIB
@@ -68,7 +71,7 @@ def bars(sets: Sequence[Rows], size: Callable[[MemoryRecord], int] = peak) -> Fi
     for number, rows in enumerate(sets):
         for row in rows:
             if row.case.label in names:
-                y, reach = names.index(row.case.label) + 0.38 * number, size(row) / GIB
+                y, reach = names.index(row.case.label) + 0.4 * number, size(row) / GIB
                 axes.barh(y, reach, 0.72 if len(sets) == 1 else 0.36, color=style.colour(row.case.method))
                 style.note(axes, style.short(reach), (reach, y), (3, 0), fontsize=8)
     most = axes.get_xlim()[1]
