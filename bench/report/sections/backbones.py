@@ -81,11 +81,12 @@ def _figure(found: Sequence[Sequence[MemoryRecord]], figures: dict[str, dict[str
             (mark,) = peaks.plot(gib, y, "o", color=style.colour(name), markersize=7.5, alpha=0.85)
             handles.setdefault(name, mark).set_label(NAMES.get(name, name))
     for ratio, what, marker, face, aside in RATIOS:
-        of = [(row[ratio], y + aside) for y, row in enumerate(figures.values()) if ratio in row]
-        for value, y in of:
-            (mark,) = ratios.plot(value, y, marker, color=INK, markerfacecolor=face, markersize=5.5)
-            handles.setdefault(what, mark).set_label(what)
-            style.note(ratios, f"{value:.2f}", (value, y), (7, 0), fontsize=8)
+        for y, row in enumerate(figures.values()):
+            if ratio in row:
+                point = (row[ratio], y + aside)
+                (mark,) = ratios.plot(*point, marker, color=INK, markerfacecolor=face, markersize=5.5)
+                handles.setdefault(what, mark).set_label(what)
+                style.note(ratios, f"{row[ratio]:.2f}", point, (7, 0), fontsize=8)
     ratios.axvline(1, color=SOFT, linewidth=1)
     for axes, label in ((peaks, "peak of one update, GiB"), (ratios, "DRaFT's over EasyTune's")):
         axes.set_xscale("log")
