@@ -10,11 +10,11 @@ from bench import claims
 from bench.claims.backbones import FLOPS, MEMORY, advantage
 from bench.claims.measured import flops_of_a_step, held, peak
 from bench.claims.published import TOLERANCE
-from bench.labels import NAMES, backbone_label
+from bench.labels import NAMES
 from bench.records import MemoryRecord
 from bench.report import rows as pick
 from bench.report import style
-from bench.report.figures.common import headline, legend, size
+from bench.report.figures.common import headline, legend, models, size
 from bench.report.sections.section import Records, Section
 from bench.report.style import INK, SOFT
 from bench.units import GIB
@@ -24,9 +24,7 @@ def backbones(records: Records) -> Section:
     title, found = "Every method on every backbone", pick.backbones(records)
     if not found:
         return Section("backbones", title, command=claims.command("--matrix backbones"))
-    figures = {
-        backbone_label(rows[0].case.backbone): advantage({row.case.method: row for row in rows}) for rows in found
-    }
+    figures = {models(rows[0]): advantage({row.case.method: row for row in rows}) for rows in found}
     return Section("backbones", title, _see(figures), lambda: _figure(found, figures), _table(found))
 
 
@@ -81,11 +79,12 @@ def _figure(found: Sequence[Sequence[MemoryRecord]], figures: dict[str, dict[str
             (mark,) = peaks.plot(gib, y, "o", color=style.colour(name), markersize=7.5, alpha=0.85)
             handles.setdefault(name, mark).set_label(NAMES.get(name, name))
     for ratio, what, marker, face, aside in RATIOS:
-        of = [(row[ratio], y + aside) for y, row in enumerate(figures.values()) if ratio in row]
-        for value, y in of:
-            (mark,) = ratios.plot(value, y, marker, color=INK, markerfacecolor=face, markersize=5.5)
-            handles.setdefault(what, mark).set_label(what)
-            style.note(ratios, f"{value:.2f}", (value, y), (7, 0), fontsize=8)
+        for y, of in enumerate(figures.values()):
+            if ratio in of:
+                point = (of[ratio], y + aside)
+                (mark,) = ratios.plot(*point, marker, color=INK, markerfacecolor=face, markersize=5.5)
+                handles.setdefault(what, mark).set_label(what)
+                style.note(ratios, f"{of[ratio]:.2f}", point, (7, 0), fontsize=8)
     ratios.axvline(1, color=SOFT, linewidth=1)
     for axes, label in ((peaks, "peak of one update, GiB"), (ratios, "DRaFT's over EasyTune's")):
         axes.set_xscale("log")
