@@ -148,8 +148,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Func
 
 def _keep_share(config: pytest.Config, items: list[pytest.Function]) -> None:
     """Leaves the cases of this run's share, if it has one."""
-    state = config.stash[STATE]
-    if state.share is None:
+    state = config.stash.get(STATE, None)
+    if state is None or state.share is None:  # without a state the options were refused
         return
     number, of = state.share
     by_row = {row: item for item in items if (row := _row(item))}

@@ -274,9 +274,10 @@ def test_made_up_rows_are_laid_out_as_the_studies_lay_theirs_and_both_are_read(n
     report = sections.build([row])
     asked = set() if name in ("windows", "feature_noise") else {"reviewers"}
     assert {s.name for s in report.sections if s.see} == {name} | asked
-    assert ("at the tiny scale" in next(s.see for s in report.sections if s.name == name)) == (scale == "tiny")
+    shown = next(s for s in report.sections if s.name == name)
+    assert ("at the tiny scale" in shown.see + shown.note) == (scale == "tiny")
     with style.look():
-        next(s for s in report.sections if s.name == name).figure()
+        shown.figure()
 
 
 @pytest.mark.parametrize(("make", "judge"), [(made_studies.windows, judge_noise_aware), (made_studies.spl, judge_spl)])

@@ -93,9 +93,10 @@ def kinds(base, tmp_path_factory) -> dict[str, list[Kind]]:
     def staged(path: Path) -> None:
         network = torch.nn.Linear(2, 2)
         optimizer = torch.optim.AdamW(network.parameters())
+        stage = training.Stage("s", network, network.parameters(), lambda: network.weight.sum(), lambda: "", 3)
         network(torch.ones(2)).sum().backward()
         optimizer.step()
-        training.write(path, network, optimizer, 3, 1.0)
+        training.write(path, stage, optimizer, 3, 1.0)
 
     def tuned(path: Path) -> None:
         start(

@@ -219,9 +219,9 @@ def test_of_an_old_memory_row_every_figure_is_kept():
 
 
 def test_an_old_alignment_row_has_its_metrics_apart_from_its_totals():
-    for old, record in published("alignment"):
+    for old, record in published("real_cmu"):
         assert isinstance(record, AlignmentRecord)
-        assert record.case.world == old["case"]["backbone"] == "embedded"
+        assert record.case.world == old["case"]["backbone"] == "cmu"
         for theirs, ours in zip(old["alignment"]["curves"], record.alignment.curves, strict=True):
             for before, point in zip(theirs, ours, strict=True):
                 totals = {name: value for name, value in structs.asdict(point).items() if name != "metrics"}

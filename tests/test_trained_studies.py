@@ -140,7 +140,7 @@ class TestJobs:
         """Rewards are not trained, and no clips are read for them."""
         nothing = TrainedReward(Retrieval(1, {}, None), [], None)
         monkeypatch.setattr(Training, "run", lambda work, shelf, desk: nothing)
-        monkeypatch.setattr(jobs.world, "load", lambda _: SimpleNamespace(content=None))
+        monkeypatch.setattr(jobs.world, "pretrained", lambda _: SimpleNamespace(content=None))
         monkeypatch.setattr(jobs.data, "cached", lambda *_: None)
 
     def test_a_result_is_of_one_job_with_all_its_fields_and_of_one_worlds_bytes(self, tmp_path, no_world):

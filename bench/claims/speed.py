@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.cases import Case
-from bench.claims.alignment import FASTER, HOW, time_to_reward
+from bench.claims.alignment import FASTER, HOW, NOISE_AWARE, time_to_reward
 from bench.claims.compare import Selection, find
 from bench.claims.measured import plan_of, timing_of
 from bench.claims.published import DRAFT, EASYTUNE, PUBLISHED_SPEEDUP, TOLERANCE
@@ -33,8 +33,9 @@ def judge_speed(records: Sequence[Record]) -> Verdict:
     if not settles:
         finding += f" Timed on {_setting(draft)}, not on a GPU at {Case().batch}: this cannot settle the factor."
     to_reward = time_to_reward(records)
-    for method, rows in to_reward.groupby("method", sort=False) if len(to_reward) else ():
-        finding += f" {_to_levels(HOW[str(method)], rows)}"
+    if len(to_reward):
+        reached = [_to_levels(str(method), rows) for method, rows in to_reward.groupby("method", sort=False)]
+        finding += f" Levels of DRaFT-T's reward that it reaches in the small world: {', '.join(reached)}."
     here = "" if settles else f"batch {case.batch} on {_kind(case.meter)}"
     return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), selected.provenance, here)
 
@@ -79,15 +80,11 @@ def _setting(record: StepTimeRecord) -> str:
     return f"{_kind(record.case.meter)} ({record.environment.device}) at batch {record.case.batch}"
 
 
-def _to_levels(how: str, rows: pd.DataFrame) -> str:
-    """A sentence on the levels of reward that EasyTune reached."""
+def _to_levels(method: str, rows: pd.DataFrame) -> str:
+    """How many of the levels EasyTune reached, and in which share of the time."""
     faster = rows[FASTER].dropna()
-    if not len(faster):
-        return f"In the small world EasyTune {how} reaches no level of DRaFT-T's reward."
-    return (
-        f"In the small world EasyTune {how} reaches {len(faster)} of {len(rows)} levels of DRaFT-T's reward, "
-        f"{faster.min():.2f} to {faster.max():.2f} times as fast."
-    )
+    speed = f" ({faster.min():.2f} to {faster.max():.2f} times as fast)" if len(faster) else ""
+    return f"{len(faster)} of {len(rows)} {'noise-aware' if method == NOISE_AWARE else 'one-step'}{speed}"
 
 
 def _speed_numbers(draft: StepTimeRecord, easytune: StepTimeRecord, to_reward: pd.DataFrame) -> pd.DataFrame:

@@ -31,6 +31,8 @@ from bench.reward_cases import RewardCase
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("timed_worker.py")
+NEWER = {"reward": "", "ranks": 1}
+"""Fields of a case, at their usual values, that older revisions do not know."""
 MARGIN = 1.25
 """A case fails if it takes more than this times as long as at the other revision. Loose: times are noisy even so."""
 
@@ -145,8 +147,7 @@ def _measure(
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     try:
         for side in sides.values():
-            # Without what is empty: revisions from before cases had a reward know no such field.
-            side.ask(build={name: value for name, value in asdict(case).items() if value != ""})
+            side.ask(build={name: value for name, value in asdict(case).items() if value != NEWER.get(name)})
         for number in range(rounds):
             progress(f"round {number + 1} of {rounds}, paired with {revision}: {case.id}")
             # Who goes first changes, so that neither side always finds the caches as the other left them.

@@ -48,9 +48,9 @@ def reward_levels(records: Records) -> Section:
     if not len(table):
         return Section("levels", title, command=claims.ALIGN_COMMAND)
     see = (
-        "What each method takes to be as good as DRaFT-T after a quarter, half, three quarters and all of its gain, by "
-        "the held-out reward and by the evaluator, on the mean validation curve. This is what the published 7.3 times "
-        "seems to be of. A cell is empty where a method never gets there."
+        "What each method takes to be as good as DRaFT-T after four shares of its gain, by the reward and by the "
+        "evaluator, on the mean validation curve. The published 7.3 times seems to be of this. A cell is empty where a "
+        "method never gets there."
     )
     return Section("levels", title, see, None, table)
 
