@@ -175,6 +175,7 @@ def test_what_no_measurement_could_have_written_is_refused_by_row_and_field(name
     with pytest.raises(records.RecordError) as refused:
         records.decode(row, "run.json")
     assert re.fullmatch(
-        r"run\.json has a record, \S+, (whose field \w|(of the CPU )?with |that is wrong).*: it was edited( or cut)?, run .*",
+        r"run\.json has a record, \S+, (whose field \w|(of the CPU )?with |that is wrong).*: "
+        r"it was edited( or cut)?, run .*",
         str(refused.value),
     )

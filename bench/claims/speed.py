@@ -35,7 +35,7 @@ def judge_speed(records: Sequence[Record]) -> Verdict:
     to_reward = time_to_reward(records)
     if len(to_reward):
         reached = [_to_levels(str(method), rows) for method, rows in to_reward.groupby("method", sort=False)]
-        finding += f" Levels of DRaFT-T's reward that it reaches in the small world: {', '.join(reached)}."
+        finding += f" Levels of DRaFT-T's reward reached in the small world: {', '.join(reached)}."
     here = "" if settles else f"batch {case.batch} on {_kind(case.meter)}"
     return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), selected.provenance, here)
 
