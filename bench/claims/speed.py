@@ -28,14 +28,14 @@ def judge_speed(records: Sequence[Record]) -> Verdict:
     outcome = outcome_of([ratio >= PUBLISHED_SPEEDUP * (1 - TOLERANCE) for ratio in ratios.values()])
     finding = (
         f"EasyTune is {' and '.join(f'{_times(ratio)} per {unit}' for unit, ratio in ratios.items())} "
-        f"({PUBLISHED_SPEEDUP}× faster is published): its update has {plan_of(easytune).updates} optimiser steps."
+        f"of {plan_of(easytune).updates} steps ({PUBLISHED_SPEEDUP}× faster is published)."
     )
     if not settles:
-        finding += f" Timed on {_setting(draft)}, not on a GPU at {Case().batch}: this cannot settle the factor."
+        finding += f" Timed on {_setting(draft)}, not a GPU at {Case().batch}: this cannot settle it."
     to_reward = time_to_reward(records)
     if len(to_reward):
         reached = [_to_levels(str(method), rows) for method, rows in to_reward.groupby("method", sort=False)]
-        finding += f" Levels of DRaFT-T's reward reached in the small world: {', '.join(reached)}."
+        finding += f" DRaFT-T's reward levels: {', '.join(reached)}."
     here = "" if settles else f"batch {case.batch} on {_kind(case.meter)}"
     return Verdict("C3", outcome, finding, _speed_numbers(draft, easytune, to_reward), selected.provenance, here)
 
@@ -83,7 +83,7 @@ def _setting(record: StepTimeRecord) -> str:
 def _to_levels(method: str, rows: pd.DataFrame) -> str:
     """How many of the levels EasyTune reached, and in which share of the time."""
     faster = rows[FASTER].dropna()
-    speed = f" ({faster.min():.2f} to {faster.max():.2f} times as fast)" if len(faster) else ""
+    speed = f" ({faster.min():.2f} to {faster.max():.2f}× as fast)" if len(faster) else ""
     return f"{len(faster)} of {len(rows)} {'noise-aware' if method == NOISE_AWARE else 'one-step'}{speed}"
 
 
