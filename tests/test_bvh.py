@@ -260,17 +260,17 @@ def swinging(path: Path, *first: str, count: int = 25) -> Path:
     return write(path, *(first or ()), *rows, header=header, seconds="0.00833333")
 
 
-def zeros(path: Path, world: str = "0 16 0") -> str:
-    return " ".join([world, *["0"] * (len(swinging(path).read_text().splitlines()[-1].split()) - 3)])
+def zeros(path: Path, root: str = "0 16 0") -> str:
+    return " ".join([root, *["0"] * (len(swinging(path).read_text().splitlines()[-1].split()) - 3)])
 
 
 class TestTPose:
     """CMU's MotionBuilder release puts a frame of zero rotations before every motion."""
 
-    @pytest.mark.parametrize("place", ["0 16 0", "0 0 0"])
-    def test_it_is_dropped(self, world, tmp_path):
+    @pytest.mark.parametrize("root", ["0 16 0", "0 0 0"])
+    def test_it_is_dropped(self, root, tmp_path):
         plain = bvh.joints(bvh.read(swinging(tmp_path / "plain.bvh")))
-        pose = zeros(tmp_path / "x.bvh", world)
+        pose = zeros(tmp_path / "x.bvh", root)
         posed = bvh.read(swinging(tmp_path / "posed.bvh", pose))
         assert len(posed.values) == 26
         assert np.array_equal(bvh.joints(posed), plain)
