@@ -56,6 +56,9 @@ def test_fused_attention_in_bf16_needs_its_accumulator():
     assert headroom.accumulators(Case(profile=both)) == 64 * sums + sums == 68_157_440
     assert headroom.accumulators(Case(profile=both, frames=300)) == 65 * sums * 384 // 256
     assert headroom.accumulators(Case(profile=both, frames=60, batch=128)) == 65 * sums // 2  # the denoiser's
+    of_frames = Case(backbone="mdm", profile=both)  # 512 wide, its batch doubled, and a token for every frame
+    assert headroom.accumulators(of_frames) == 4 * 2 * 256 * 256 * (512 + 4)
+    assert headroom.accumulators(replace(of_frames, profile="lean+precision=bf16")) == 4 * 8 * 256 * (256 + 4)
     for profile in ("paper", "frozen+attention=fused", "paper+precision=bf16"):
         assert headroom.accumulators(Case(profile=profile)) == 0
     assert Budget(10**10).needs(Case(profile=both), 0) == (400 + 64) * 2**20 + 65 * sums

@@ -1,14 +1,21 @@
 """What a budget must hold beyond what PyTorch's allocator takes for the tensors: figures for what the simulator cannot
 see, with their sources."""
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from bench.cases import Case
 from bench.plan import size
 from bench.profiles import profile
+from methods.entries import BackboneEntry, example_batch
 from methods.errors import InputError
-from methods.transformer import PUBLISHED
+from methods.interface import Backbone
+from methods.registry import pair
+from methods.transformer import PUBLISHED, Attention
 
 MIB = 2**20
 
@@ -27,16 +34,34 @@ class Item:
 def accumulators(case: Case) -> int:
     """Bytes that the backward of fused attention in half precision allocates inside the kernel, in one call.
 
-    The gradient of the queries, and one number a query, in float32, for each query of a sequence rounded up to 128: the
-    most of the calls on a whole motion and its token, and the denoiser's, whose batch is doubled by guidance. At the
-    sizes of the published transformers.
+    The gradient of the queries, and one number a query and head, in float32, for each query of a sequence rounded up to
+    128: the most of the calls on a whole motion and its token, at the sizes of the published reward, and the denoiser's
+    on its state, text and time, with a batch that guidance doubles.
     """
     switches = profile(case.profile)
     if switches.attention == "explicit" or switches.precision == "fp32":
         return 0
-    motions = min(switches.score or case.batch, case.batch) * -(-(case.frames + 1) // 128) * 128
-    prompts = 2 * case.batch * 128 if switches.kernel(scoring=False) == "fused" else 0
-    return 4 * max(motions, prompts) * (PUBLISHED.width + PUBLISHED.heads)
+    motions = min(switches.score or case.batch, case.batch) * _rounded(case.frames + 1)
+    scoring = motions * (PUBLISHED.width + PUBLISHED.heads)
+    if switches.kernel(scoring=False) != "fused":
+        return 4 * scoring
+    of_backbone, of_reward = pair(case.backbone, case.reward)
+    backbone, numbers = _without_data(of_backbone)
+    state = backbone.initial_state(example_batch(of_backbone, of_reward, 1, case.frames, "meta"))
+    return 4 * max(scoring, 2 * case.batch * _rounded(math.prod(state.shape[1:-1]) + 2) * numbers)
+
+
+def _rounded(tokens: int) -> int:
+    return -(-tokens // 128) * 128
+
+
+@functools.cache
+def _without_data(entry: BackboneEntry) -> tuple[Backbone, int]:
+    """A backbone, and what its denoiser's attention adds up a query: as many numbers as its width and heads."""
+    with torch.device("meta"):
+        backbone = entry.build()
+    attention = [part for part in backbone.denoiser.modules() if isinstance(part, Attention)]
+    return backbone, max((part.embed_dim + part.num_heads for part in attention), default=0)
 
 
 DEFAULT = (
