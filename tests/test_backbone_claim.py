@@ -2,9 +2,9 @@
 
 import msgspec
 import pytest
-from test_claims import CALL, FLOOR, RESIDENT, rows, verdict
+from test_claims import CALL, FLOOR, RESIDENT, Options, rows, verdict
 
-from bench import cases
+from bench import cases, options
 from bench.cases import TABLE, Case, at
 from bench.claims import Outcome
 from bench.claims.published import ALIGNED
@@ -34,6 +34,12 @@ def test_every_method_of_the_table_can_run_at_any_number_of_steps(total):
     plans = {method: draw_plan(Case(at(method, total), steps=total)) for method in TABLE}
     assert plans["drtune"].recorded == max(1, total // 5)
     assert [at(method, 50) for method in TABLE] == list(TABLE)
+
+
+def test_a_backbone_of_few_steps_is_timed_with_methods_that_fit():
+    timed = options.timed_cases(Options("-m step_time --backbone motionlcm-v2-tiny"))
+    assert [case.method for case in timed] == [at(method, 4) for method in TABLE]
+    assert {case.steps for case in timed} == {4}
 
 
 class TestClaim:

@@ -46,13 +46,14 @@ COMPARED = {"memory": MEMORY, "FLOPs an optimiser step": FLOPS}
 def advantage(by_method: Mapping[str, MemoryRecord]) -> dict[str, float]:
     """DRaFT's figures over EasyTune's on one backbone, and what they come of; FLOPs where they were counted."""
     draft, easytune = by_method[DRAFT], by_method[EASYTUNE]
-    floor = reading_of(easytune).resident
+    resident = reading_of(easytune).resident
     figures = {
         "T": draft.case.steps,
         "EasyTune's peak, GiB": peak(easytune) / GIB,
         MEMORY: peak(draft) / peak(easytune),
-        "EasyTune's share beyond resident": (peak(easytune) - floor) / (peak(draft) - floor),
     }
+    if peak(draft) > resident:
+        figures["EasyTune's share beyond resident"] = (peak(easytune) - resident) / (peak(draft) - resident)
     if calls := held(draft) - held(easytune):
         figures["GiB a held call"] = (peak(draft) - peak(easytune)) / calls / GIB
     if draft.flops and easytune.flops:
