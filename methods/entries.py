@@ -35,15 +35,10 @@ class BackboneEntry:
 
     def at(self, steps: int) -> tuple[Backbone, Sampler]:
         """One with random weights, told the number of steps where it asks for it, and the sampler of so many."""
-        backbone = self.build()
-        return backbone, self.sampler_for(backbone, steps)
-
-    def sampler_for(self, backbone: Backbone, steps: int) -> Sampler:
-        """The sampler of so many steps for one of these backbones, which is told their number where it asks for it."""
-        sampler = self.sampler(steps)
+        backbone, sampler = self.build(), self.sampler(steps)
         if hasattr(backbone, "denoising_steps"):
             backbone.denoising_steps = steps
-        return sampler
+        return backbone, sampler
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,10 @@ class PublishedWorld:
         ).to(self.device)
 
     def sampler(self, steps: int = 50) -> Sampler:
-        return self.folder.entry.sampler_for(self.backbone, steps)
+        """As AnyWorld; the backbone is told the number of steps where it asks for it."""
+        if hasattr(self.backbone, "denoising_steps"):
+            self.backbone.denoising_steps = steps
+        return self.folder.entry.sampler(steps)
 
     def size(self, split: str) -> int:
         check_split(split)
