@@ -95,7 +95,7 @@ def _train(
         )
 
     given = {
-        "world": f"{world.name_of(options.world)}@{world.digest(options.world)}",
+        "world": f"{options.world.name}@{world.digest(options.world)}",
         "reward": _file(options.reward) if options.reward else "the world's",
         "prompts": options.prompts,
     }
