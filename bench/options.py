@@ -269,6 +269,7 @@ class Cases:
 
 def cases(config: pytest.Config) -> Cases:
     """InputError for what is unknown or does not fit together."""
+    _device(config)  # refused though no case should run there
     of_rewards, timed_of_rewards = reward_cases(config)
     return Cases(
         config,

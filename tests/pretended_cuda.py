@@ -26,20 +26,23 @@ BETWEEN = {"copy_", "_has_compatible_shallow_copy_type", "_pack_padded_sequence"
 
 
 class Place(TorchFunctionMode):
-    """Knows where tensors are said to be, and the state of the GPU's global generator."""
+    """Knows which tensors are said to be on the GPU, and the state of its global generator."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.places = WeakTensorKeyDictionary()
+        self.there = WeakTensorKeyDictionary()
         self.state = torch.Generator().manual_seed(0).get_state()
 
     def of(self, tensor: Tensor) -> torch.device:
-        return self.places.get(tensor, CPU)
+        return CUDA if tensor in self.there else tensor.device
 
-    def put(self, out, place: torch.device):
+    def put(self, out, device: torch.device):
+        """`out`, its tensors said to be on the device, which is the GPU or where they really are."""
         for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                self.places[tensor] = place
+            if isinstance(tensor, Tensor) and device == CUDA:
+                self.there[tensor] = True
+            elif isinstance(tensor, Tensor):
+                self.there.pop(tensor, None)
         return out
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
@@ -51,21 +54,19 @@ class Place(TorchFunctionMode):
         if name in ("numpy", "__array__") and self.of(args[0]) == CUDA:
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
         if name in MOVES:
-            return self.move(name, args, kwargs)
+            return self.move(function, args, kwargs)
         if name == "__iter__":
             return iter(args[0].unbind())
-        asked = kwargs.get("device")
-        if asked is not None:
-            kwargs["device"] = CPU
         looked_at = args[:1] if name in ("__deepcopy__", "__get__", "__set__") else (args, kwargs)
-        tensors = [leaf for leaf in tree_leaves(looked_at) if isinstance(leaf, Tensor)]
-        place = torch.device(asked) if asked is not None else self.common(name, tensors)
-        place = CUDA if place.type == "cuda" else CPU
+        place = self.common(name, [leaf for leaf in tree_leaves(looked_at) if isinstance(leaf, Tensor)])
+        if kwargs.get("device") is not None:
+            place = located(kwargs["device"])
+            kwargs["device"] = CPU if place == CUDA else place
         generator = kwargs.get("generator")
         if generator is not None and generator.device != place:
             raise RuntimeError(f"Expected a '{place}' device type for generator but found '{generator.device}'")
         if name == "__set__" and of_property in ("data", "grad") and args[1] is not None:
-            self.places[args[0]] = self.of(args[1])
+            self.put(args[0], self.of(args[1]))
         draws = self.global_generator() if place == CUDA and generator is None else contextlib.nullcontext()
         with draws:
             out = self.put(function(*args, **kwargs), place)
@@ -78,24 +79,24 @@ class Place(TorchFunctionMode):
         places = [self.of(tensor) for tensor in tensors if tensor.dim() or self.of(tensor) == CUDA]
         if name in BETWEEN or (name == "__getitem__" and self.of(tensors[0]) == CUDA):
             return self.of(tensors[0])
-        if len(set(places)) > 1:
+        if CUDA in places and len(set(places)) > 1:
             raise RuntimeError(f"Expected all tensors to be on the same device, but found two, in {name}")
         return places[0] if places else CPU
 
-    def move(self, name: str, args: tuple, kwargs: dict) -> Tensor:
+    def move(self, function, args: tuple, kwargs: dict) -> Tensor:
         tensor, *rest = args
-        told = {"cpu": CPU, "cuda": CUDA}.get(name)
-        for value in [*rest, *kwargs.values()]:
-            if isinstance(value, Tensor):
-                told = self.of(value)
-            elif isinstance(value, torch.device | str):
-                told = CUDA if torch.device(value).type == "cuda" else CPU
-        dtype = next((value for value in [*rest, *kwargs.values()] if isinstance(value, torch.dtype)), None)
-        dtype = next((value.dtype for value in rest if isinstance(value, Tensor)), dtype or tensor.dtype)
-        place = told or self.of(tensor)
-        if place == self.of(tensor):
-            return tensor if dtype == tensor.dtype else self.put(tensor.to(dtype), place)
-        return self.put(tensor.clone().to(dtype), place)
+        given = [*rest, *kwargs.values()]
+        asked = [located(value) for value in given if isinstance(value, torch.device | str)]
+        asked += [self.of(value) for value in given if isinstance(value, Tensor)]
+        asked += [{"cpu": CPU, "cuda": CUDA}[function.__name__]] if function.__name__ in ("cpu", "cuda") else []
+        types = [value for value in given if isinstance(value, torch.dtype)]
+        types += [value.dtype for value in given if isinstance(value, Tensor)]
+        before, dtype = self.of(tensor), types[0] if types else tensor.dtype
+        place = asked[0] if asked else before
+        if place == before and dtype == tensor.dtype:
+            return tensor
+        moved = tensor.to(CPU if place == CUDA else place, dtype)
+        return self.put(moved.clone() if moved is tensor else moved, place)
 
     @contextlib.contextmanager
     def global_generator(self) -> Iterator[None]:
@@ -109,10 +110,15 @@ class Place(TorchFunctionMode):
             torch.set_rng_state(of_cpu)
 
 
+def located(device: torch.device | str) -> torch.device:
+    """With the number that a GPU's tensors have."""
+    return CUDA if torch.device(device).type == "cuda" else torch.device(device)
+
+
 class Generator(torch.Generator):
     def __new__(cls, device=CPU):
         made = super().__new__(cls)
-        made.place = CUDA if torch.device(device).type == "cuda" else CPU
+        made.place = located(device)
         return made
 
     def __init__(self, device=CPU):

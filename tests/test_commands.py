@@ -114,6 +114,7 @@ BAD = [
     (["--method", "easytune:first=50"], ["window", "50"]),
     (["--align", "vast"], ["'vast'", "full", "quick", "tiny"]),
     (["--align", "tiny", "--align-seeds", "0"], ["seeds", "0"]),
+    (["--matrix", "quick", "--device", "mps"], ["--device mps", "cpu or cuda"]),
     (["--benchmark-json=/dev/null/run.json"], ["cannot write", "/dev/null"]),
 ]
 

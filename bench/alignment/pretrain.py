@@ -139,7 +139,7 @@ def pretrain(
         "seed": seed,
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),  # sums over threads round in another order: other bytes
-        **{kind: devices.name(device) for kind in devices.decides(device.type)},
+        **({"device": devices.name(device)} if devices.decides(device.type) else {}),
         "seconds": {name: round(value) for name, value in seconds.items()},
     }
     return made

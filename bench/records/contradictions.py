@@ -91,7 +91,7 @@ def _id(written: str, made: str) -> Wrongs:
 
 def _device(device: str, where: types.Environment) -> Wrongs:
     if not devices.decides(device) and where.cuda:
-        yield f"of the CPU with a version of CUDA, {shortened(where.cuda)}"
+        yield f"whose field environment.cuda is {shortened(where.cuda)}, and its device the CPU"
 
 
 def _plan(plan: types.PlanSummary | None, steps: int) -> Wrongs:
