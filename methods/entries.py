@@ -36,18 +36,9 @@ class BackboneEntry:
     def at(self, steps: int) -> Backbone:
         """One with random weights, told the number of denoising steps where it asks for it."""
         backbone = self.build()
-        _tell(backbone, steps)
+        if hasattr(backbone, "denoising_steps"):
+            backbone.denoising_steps = steps
         return backbone
-
-    def sampler_for(self, backbone: Backbone, steps: int) -> Sampler:
-        """The sampler of so many steps for one of these backbones, which is told their number where it asks for it."""
-        _tell(backbone, steps)
-        return self.sampler(steps)
-
-
-def _tell(backbone: Backbone, steps: int) -> None:
-    if hasattr(backbone, "denoising_steps"):
-        backbone.denoising_steps = steps
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from methods.samplers import Sampler
 
 KIND = "published"
 """Such a world is written `published:FOLDER`."""
+CHUNK = 256
+"""Motions that the evaluator and the judge embed at once: a test split has thousands."""
 
 
 @dataclass
@@ -86,7 +88,10 @@ class PublishedWorld:
         ).to(self.device)
 
     def sampler(self, steps: int = 50) -> Sampler:
-        return self.folder.entry.sampler_for(self.backbone, steps)
+        """As AnyWorld; the backbone is told the number of steps where it asks for it."""
+        if hasattr(self.backbone, "denoising_steps"):
+            self.backbone.denoising_steps = steps
+        return self.folder.entry.sampler(steps)
 
     def size(self, split: str) -> int:
         check_split(split)
@@ -125,6 +130,9 @@ class PublishedWorld:
 
     def embed_motions(self, motion: Tensor, lengths: Tensor) -> Tensor:
         """As AnyWorld; the evaluator sees past a motion's end: zeros there, and one length for every batch."""
+        return torch.cat([self._embed(*of) for of in zip(motion.split(CHUNK), lengths.split(CHUNK), strict=True)])
+
+    def _embed(self, motion: Tensor, lengths: Tensor) -> Tensor:
         motion = self.evaluator_statistics.normalise(self.statistics.restore(motion))
         motion = motion * frame_mask(lengths, motion.shape[1]).to(self.device)[..., None]
         return self.evaluator.embed_motions(F.pad(motion, (0, 0, 0, MAX_FRAMES - motion.shape[1])), lengths)
@@ -141,9 +149,11 @@ class PublishedWorld:
     def judged(self, texts: Sequence[str], motion: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor] | None:
         if self.judge is None or self.judges_tokens is None:
             return None
-        tokens, mask = (part.to(self.device) for part in self.judges_tokens.tokens(texts))
-        frames = frame_mask(lengths, motion.shape[1]).to(self.device)
-        return self.judge.encode_text(tokens, mask)[0], self.judge.encode_motion(motion, frames)[0]
+        tokens, mask = (part.to(self.device).split(CHUNK) for part in self.judges_tokens.tokens(texts))
+        frames = frame_mask(lengths, motion.shape[1]).to(self.device).split(CHUNK)
+        of_texts = [self.judge.encode_text(*of)[0] for of in zip(tokens, mask, strict=True)]
+        of_motions = [self.judge.encode_motion(*of)[0] for of in zip(motion.split(CHUNK), frames, strict=True)]
+        return torch.cat(of_texts), torch.cat(of_motions)
 
 
 def load(path: Path | str, say: Callable[[str], None] = lambda line: None) -> PublishedWorld:
