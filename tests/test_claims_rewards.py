@@ -274,7 +274,8 @@ def test_made_up_rows_are_laid_out_as_the_studies_lay_theirs_and_both_are_read(n
     report = sections.build([row])
     asked = set() if name in ("windows", "feature_noise") else {"reviewers"}
     assert {s.name for s in report.sections if s.see} == {name} | asked
-    assert ("at the tiny scale" in next(s.see for s in report.sections if s.name == name)) == (scale == "tiny")
+    said = next(s.see + s.note for s in report.sections if s.name == name)
+    assert ("at the tiny scale" in said) == (scale == "tiny")
     with style.look():
         next(s for s in report.sections if s.name == name).figure()
 
