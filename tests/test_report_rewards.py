@@ -228,7 +228,7 @@ def test_rewards_on_real_motion_stand_beside_the_embedded_worlds():
     shown = section("real_rewards", [made_studies.spl(), walks])
     assert list(dict.fromkeys(shown.table["motion"])) == ["embedded", "walks"]
     assert set(shown.table["arm"]) == {"pretrained", "control", "spl", "released", "k1"}
-    assert re.search(r"by [+-]\d\.\d ± \d+\.\d \(embedded\), [+-]\d\.\d ± \d+\.\d \(walks\)\.", shown.see)
+    assert re.search(r"by [+-]\d+\.\d ± \d+\.\d \(embedded\), [+-]\d+\.\d ± \d+\.\d \(walks\)\.", shown.see)
     table = shown.table.set_index(["motion", "arm"])
     assert table.loc[("walks", "control"), "R@1 − control"] == ""
     assert table.loc[("walks", "control"), "R@1 of 32"].startswith("4")
