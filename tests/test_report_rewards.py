@@ -130,8 +130,8 @@ def test_gaming_stops_each_seed_by_the_second_reward_and_counts_what_follows():
     assert "the evaluator's R@1 fell in 4 of 8 long runs" in drawn.see
     assert "The pull to the base changes R@1 at the end by +0.180 (EasyTune)" in drawn.see
     table = drawn.table.set_index(["run", "at"])
-    assert table.loc["EasyTune, free", "updates"].tolist()[1:] == [240, 600]
-    assert table.loc["DRaFT-10, pulled", "updates"].tolist()[1:] == [120, 120]
+    assert table.loc["EasyTune, free"]["updates"].tolist()[1:] == [240, 600]
+    assert table.loc["DRaFT-10, pulled"]["updates"].tolist()[1:] == [120, 120]
     gamed = table.xs("end", level="at")["seeds where the reward rose and R@1 fell"]
     assert sorted(gamed) == ["0 of 2", "0 of 2", "2 of 2", "2 of 2"]
     free = record.study.runs[0].curves
