@@ -71,7 +71,7 @@ def _said(what: str, ratio: str, numbers: Mapping[str, Mapping[str, float]]) -> 
         return f"No {what} were counted.", False
     clear = [name for name, value in figures.items() if value > 1 + TOLERANCE]
     others = [name for name in figures if name not in clear]
-    said = f"DRaFT needs more {what} than EasyTune, by over {TOLERANCE:.0%}, on {', '.join(clear) or 'none'}"
+    said = f"DRaFT needs over {TOLERANCE:.0%} more {what} than EasyTune on {', '.join(clear) or 'none'}"
     return (f"{said}; not on {', '.join(others)}." if others else f"{said}."), bool(clear)
 
 

@@ -41,8 +41,11 @@ def _see(figures: dict[str, dict[str, float]]) -> str:
                 + (f", no more than {TOLERANCE:.0%} above it on {', '.join(none)}." if none else ".")
             )
     calls = {name: row["GiB a held call"] for name, row in figures.items() if "GiB a held call" in row}
-    held_calls = ", ".join(f"{style.short(gib)} GiB ({name})" for name, gib in calls.items())
-    return " ".join([*said, f"A held denoiser call takes {held_calls}."])
+    if calls:
+        least, most = min(calls, key=calls.__getitem__), max(calls, key=calls.__getitem__)
+        ends = " to ".join(f"{style.short(calls[name])} GiB ({name})" for name in (least, most))
+        said.append(f"A held denoiser call takes {ends}.")
+    return " ".join(said)
 
 
 def _table(found: Sequence[Sequence[MemoryRecord]]) -> pd.DataFrame:
