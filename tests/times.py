@@ -1,6 +1,6 @@
 """Times the levers of memory against what goes without them, in turn, with the published networks on this machine.
 
-    python tests/times.py [--rounds 5] [--batch 16]
+    python tests/times.py [--rounds 5] [--batch 32] [--only draft]
 
 Each line is a ratio of two updates: the median over rounds, each of which runs both, in an order that changes every
 time. The last two hold a rollout against the same calls in a bare loop. Exit status 1 if a ratio is above its bound.
@@ -120,11 +120,12 @@ def seconds(update: Update) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5, help="of each ratio (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=16, help="motions of an update (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=32, help="motions of an update (default: %(default)s)")
+    parser.add_argument("--only", default="", metavar="TEXT", help="ratios whose name holds this (default: all)")
     options = parser.parse_args()
     failed = 0
     print(f"{'ratio':>6} {'bound':>6} {'least':>6} {'most':>6} {'seconds':>8}  of", flush=True)
-    for ratio in ratios(options.batch):
+    for ratio in (one for one in ratios(options.batch) if options.only in one.name):
         pair = ratio.make()
         times: list[tuple[float, float]] = []
         # What takes a moment is measured more often: it is the more easily disturbed.
