@@ -65,7 +65,7 @@ class TestClaim:
 
     def test_alignment_stands_beside_it_as_published_and_undecided(self):
         found = verdict(counted(cases.backbones()), "C10")
-        assert "Not judged is alignment" in found.finding
+        assert "Alignment is not judged" in found.finding
         published = found.numbers.set_index("backbone")
         assert published.loc["MLD++", "published FID, MotionRFT, arXiv 2603.27185"] == "0.073 → 0.052"
         assert {backbone for backbone, _ in ALIGNED} <= set(published.index)

@@ -134,6 +134,10 @@ def test_c4_holds_or_not_where_a_published_world_was_run_whatever_the_embedded_o
     assert (verdict.words, verdict.here) == ("holds", "")
     assert "Of the published:humanml3d world" in verdict.finding
     assert "not of the published model" not in verdict.finding
+    assert pick.aligned([*published, *worse]) == list(aligned([*published, *worse]).values())
+    assert "differ" in sections.published(worse).see
+    assert "differ" not in sections.published(published).see
+    assert sections.real_motion(published).table is None
 
 
 def test_c4_is_decided_by_the_noise_aware_reward_where_there_is_one():

@@ -33,7 +33,7 @@ def judge_backbones(records: Sequence[Record]) -> Verdict:
     if len(numbers) < 2:
         raise NotJudgedError(missing)
     said, shown = zip(*(_said(what, ratio, numbers) for what, ratio in COMPARED.items()), strict=True)
-    finding = f"{' '.join(said)} Not judged is alignment, which needs the published weights and data."
+    finding = f"{' '.join(said)} Alignment is not judged."
     outcome = Outcome.IN_PART if any(shown) else Outcome.FAILS
     return Verdict("C10", outcome, finding, _table(numbers), "; ".join(origins))
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TypeVar
 
-from bench.cases import EMBEDDED, TABLE, Case, at
+from bench.cases import EMBEDDED, TABLE, Case, at, is_published
 from bench.claims import compare, forecast
+from bench.claims.alignment import is_evidence
 from bench.claims.measured import alignment_of, plan_of
 from bench.claims.published import DRAFT, DRTUNE, EASYTUNE
 from bench.profiles import LEVERS, PROFILES, Profile
@@ -175,15 +176,17 @@ def timed(records: Sequence[Record]) -> list[StepTimeRecord]:
 
 
 def aligned(records: Sequence[Record]) -> list[AlignmentRecord]:
-    """Good alignment rows of the embedded world, of one device and size: the longest runs, then where most methods
-    are."""
-    embedded = [r for r in good(alignment(records)) if r.case.world == EMBEDDED]
-    return max(compare.like_sets(embedded), key=_length_and_methods, default=[])
+    """Good alignment rows of one world, device and size: of a published world before the embedded one, then the longest
+    runs, then where most methods are."""
+    judged = [r for r in good(alignment(records)) if is_evidence(r.case.world)]
+    last = max((is_published(r.case.world), r.case.world) for r in judged)[1] if judged else None
+    sets = compare.like_sets([r for r in judged if r.case.world == last])
+    return max(sets, key=_length_and_methods, default=[])
 
 
 def aligned_elsewhere(records: Sequence[Record]) -> dict[str, list[AlignmentRecord]]:
     """Good alignment rows of other worlds, by the world; of each, as `aligned`."""
-    others = [r for r in good(alignment(records)) if r.case.world != EMBEDDED]
+    others = [r for r in good(alignment(records)) if not is_evidence(r.case.world)]
     by_world = {name: [r for r in others if r.case.world == name] for name in sorted({r.case.world for r in others})}
     return {name: max(compare.like_sets(rows), key=_length_and_methods) for name, rows in by_world.items()}
 

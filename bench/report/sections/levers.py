@@ -24,10 +24,9 @@ def levers(records: Records) -> Section:
     title, pulled = "Every lever for every method", pick.levers(records)
     if not pulled:
         return Section("levers", title, command=claims.command("--matrix levers"))
-    see = " ".join(
-        ["Each lever comes on top of those before it; the gradient stays that of a frozen reward.", *_said(pulled)]
-    )
-    return Section("levers", title, see, lambda: _figure(pulled), _table(pulled))
+    note = "Each lever comes on top of those before it; the gradient stays that of a frozen reward."
+    see = " ".join(_said(pulled)) or note
+    return Section("levers", title, see, lambda: _figure(pulled), _table(pulled), note=note)
 
 
 def _said(pulled: list[list[MemoryRecord]]) -> list[str]:
@@ -45,19 +44,13 @@ def _said(pulled: list[list[MemoryRecord]]) -> list[str]:
     ratios = ", ".join(f"{ratio:.2f} ({name})" for name, ratio in ends.items())
     said.append(f"DRaFT's peak over EasyTune's: {ratios}.")
     shares = ", ".join(f"{_share(*pair):.1%} ({NAMES[pair[0].case.profile]})" for pair in (both[0], both[-1]))
-    said.append(
-        f"EasyTune's share of DRaFT's memory beyond the resident bytes, of which {published.PUBLISHED_SHARE:.2%} is "
-        f"published: {shares}."
-    )
+    said.append(f"EasyTune's share beyond the resident bytes: {shares}; {published.PUBLISHED_SHARE:.2%} is published.")
     counted = [pair for pair in (both[0], both[-1]) if all(row.flops for row in pair)]
     if len(counted) == 2:
         steps = ", ".join(
             f"{flops_of_a_step(d) / flops_of_a_step(e):.2f} ({NAMES[d.case.profile]})" for d, e in counted
         )
-        said.append(
-            f"DRaFT's FLOPs an optimiser step over EasyTune's: {steps}; {published.PUBLISHED_SPEEDUP:g} times less "
-            "time is published."
-        )
+        said.append(f"FLOPs an optimiser step: {steps}; {published.PUBLISHED_SPEEDUP:g} times less time is published.")
     return said
 
 
