@@ -20,9 +20,13 @@ EMBEDDED = "embedded"
 """The name of the embedded world; that of a world of the user's motion is its folder's."""
 
 
+PUBLISHED = "published:"
+"""How the name of a world of published models and data begins, and where such a world lies: `published:FOLDER`."""
+
+
 def is_published(world: str) -> bool:
-    """Whether a world, by its name, is of published models and data: `published:humanml3d`."""
-    return world.partition(":")[0] == "published"
+    """Whether a world, by its name, is of published models and data."""
+    return world.startswith(PUBLISHED)
 
 
 MOST_BATCH, MOST_SEED, MOST_RANKS = 2**31 - 1, 2**63 - 1, 2**16

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import Any
 
 from methods.errors import InputError, one_sentence
 
@@ -51,6 +52,18 @@ def carry_out(name: str, run: Callable[[], int], kept: str = "") -> int:
             raise
         print(f"{name}: {error}", file=sys.stderr)
         return BAD_INPUT
+
+
+def add_import_option(add: Callable[..., Any]) -> None:
+    """The option `--import`, by a parser's add_argument; `modules` holds what import_modules takes."""
+    add(
+        "--import",
+        action="append",
+        dest="modules",
+        default=[],
+        metavar="MODULE",
+        help="Python module to import first, which registers methods, backbones or rewards of yours; may be repeated",
+    )
 
 
 def import_modules(names: Sequence[str]) -> None:

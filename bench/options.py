@@ -152,8 +152,8 @@ def add(parser: pytest.Parser) -> None:
     option(
         "--align",
         metavar="SIZE",
-        help="reference (ten seeds, 1,024 test prompts: an hour on two cores), full (three seeds: 11 minutes), quick "
-        "(3.5 minutes) or tiny (only whether it runs) "
+        help="reference (ten seeds, 1,024 test prompts: hours), full (three seeds: 11 minutes on two cores), quick "
+        "(2.5 minutes) or tiny (only whether it runs) "
         "(default: quick; nothing where cases are chosen by other options, unless -m alignment is given)",
     )
     option(

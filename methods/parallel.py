@@ -10,7 +10,7 @@ own.
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
@@ -33,8 +33,6 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    """Where what they tell each other is."""
 
     @property
     def first(self) -> bool:
@@ -111,7 +109,7 @@ class Share:
         *summed, total = flat.split([*(gradient.numel() for gradient in gradients), 1])
         for gradient, value in zip(gradients, summed, strict=True):
             gradient.copy_(value.view_as(gradient))
-        return total.clone()
+        return total.clone()  # a view would keep all gradients once more
 
     def sum(self, of_share: Tensor) -> Tensor:
         """What means over the shares amount to over the batch; `of_share` is overwritten."""
@@ -132,7 +130,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     """The ranks that torchrun started, over NCCL on GPUs and Gloo elsewhere; one alone where there was no torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield Ranks(device=device)
+        yield ALONE
         return
     backend = "gloo"
     if device.type == "cuda":
@@ -140,6 +138,6 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     torch.distributed.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Ranks(torch.distributed.get_rank(), size, device)
+        yield Ranks(torch.distributed.get_rank(), size)
     finally:
         torch.distributed.destroy_process_group()

@@ -30,7 +30,7 @@ def inputs(world):
 
 def need(world, method: str, savings: Savings, rank: int = 0) -> budget.Need:
     plan = budget.largest_plan(method, STEPS)
-    return budget.simulate(savings, plan, FinetuneConfig(method, batch=BATCH, lora=rank), *inputs(world))
+    return budget.count(savings, plan, FinetuneConfig(method, batch=BATCH, lora=rank), *inputs(world))
 
 
 @pytest.mark.parametrize(

@@ -324,7 +324,7 @@ class TestOutOfMemory:
         def peak(prompts: int) -> int:
             plan = budget.largest_plan("draft", 3)
             inputs = (world.backbone, world.reward, world.sampler(3), budget.longest(world, prompts))
-            return budget.simulate(CONFIG.savings, plan, FinetuneConfig("draft"), *inputs).peak
+            return budget.count(CONFIG.savings, plan, FinetuneConfig("draft"), *inputs).peak
 
         has = {"of half an update": peak(3), "of none": 2**20, "enough": peak(6)}[room]
         monkeypatch.setattr(WorldReward, "forward", fails)
@@ -375,7 +375,7 @@ class TestOnARealGpu:
         world = untrained_world()
         plan = budget.largest_plan("draft", 3)
         inputs = (world.backbone, world.reward, world.sampler(3), budget.longest(world, 16))
-        simulated = budget.simulate(CONFIG.savings, plan, replace(CONFIG, method="draft"), *inputs).peak
+        simulated = budget.count(CONFIG.savings, plan, replace(CONFIG, method="draft"), *inputs).peak
         # The evaluator's weights are there as well, and the motions of a run may be shorter.
         assert max(allocated.phase_peaks.values()) < 1.2 * simulated
 
@@ -384,7 +384,7 @@ class TestOnARealGpu:
         plan = budget.largest_plan("draft", 3)
         inputs = (world.backbone, world.reward, world.sampler(3), budget.longest(world, 16))
         measured, simulated = (
-            read(CONFIG.savings, plan, CONFIG, *inputs) for read in (budget.measure, budget.simulate)
+            budget.count(CONFIG.savings, plan, CONFIG, *inputs, device) for device in (self.DEVICE, budget.META)
         )
         assert simulated.peak == pytest.approx(measured.peak, rel=0.05)
         assert AllocatorPeaks(self.DEVICE).collect() > 0

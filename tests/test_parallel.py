@@ -15,6 +15,8 @@ from alignment_worlds import untrained_world
 from bench.cases import Case
 from bench.memory import measure
 from bench.meters.reading import Reading
+from bench.meters.tracker import Tracker
+from bench.setup import WithoutOthers
 from methods import BACKBONES
 from methods.parallel import RankError, Ranks, Share
 
@@ -103,6 +105,21 @@ def test_a_simulated_rank_needs_what_a_real_one_does_to_the_byte(tmp_path):
         assert real["phases"] == {name: size for name, size in simulated.phases.items() if name != "optimiser"}
         # Gloo's own thread may hold what was exchanged a moment longer, beside a number for each weight's norm.
         assert late in (0, 512 * len(list(BACKBONES["mld-tiny"].build().denoiser.parameters())))
+
+
+def test_summing_gradients_takes_one_tensor_of_them_all_and_keeps_none():
+    tracker = Tracker(device="meta")
+    with tracker:
+        weights = [torch.empty(1000, device="meta") for _ in range(3)]
+        for weight in weights:
+            weight.grad = torch.empty_like(weight)
+        rewards = [torch.empty(2, device="meta")]
+        tracker.restart()
+        before, flat, number = tracker.live, 24 * 512, 512  # 3,001 numbers of 4 bytes
+        total = WithoutOthers(Ranks(0, 2), 4).sum_gradients(weights, rewards)
+        assert flat < tracker.peak - before <= flat + 2 * number
+        assert tracker.live == before + number
+    assert total.shape == (1,)
 
 
 def test_ranks_add_one_tensor_of_all_gradients():

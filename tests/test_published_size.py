@@ -29,7 +29,7 @@ def test_mld_is_fine_tuned_on_a_cpu_in_the_memory_that_is_simulated(capsys):
     config = FinetuneConfig("easytune", batch=4, trajectories=3, train_mode=True)
     plan = budget.largest_plan(config.method, 50)
     inputs = (backbone, reward, ddim(50), draw(config.batch, torch.Generator()))
-    simulated = budget.simulate(Savings(), plan, config, *inputs).peak
+    simulated = budget.count(Savings(), plan, config, *inputs).peak
     before = psutil.Process().memory_info().rss
     with ResidentSet() as resident:
         run = finetune(config, *inputs[:3], draw)

@@ -10,6 +10,7 @@ import bisect
 import copy
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +30,7 @@ from methods import PHASES, Backbone, Batch, Plan, Reward, Sampler, Savings, gen
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, make_updater
 
+META = torch.device("meta")
 LIVE = 0.95
 """Of what the allocator reserves, the share that live tensors make up at the least: it is 2.6 to 4.8% above them in the
 published table (README)."""
@@ -77,7 +79,7 @@ def choose(
 
     def need(savings: Savings) -> Need:
         if savings not in known:
-            known[savings] = simulate(savings, plan, config, backbone, reward, sampler, batch)
+            known[savings] = count(savings, plan, config, backbone, reward, sampler, batch)
         return known[savings]
 
     def fits(savings: Savings) -> bool:
@@ -110,7 +112,7 @@ def advice(
     plan, has = largest_plan(config.method, len(sampler)), room(device)
 
     def takes(prompts: int) -> int:
-        return simulate(config.savings, plan, config, backbone, reward, sampler, longest(prompts)).peak
+        return count(config.savings, plan, config, backbone, reward, sampler, longest(prompts)).peak
 
     needed = takes(config.batch)
     told = f"by simulation an update takes {gib(needed)}, and {devices.name(device)} has room for {gib(has)}"
@@ -146,37 +148,6 @@ class Need:
         return max(self.phases, key=lambda name: self.phases[name])
 
 
-def simulate(
-    savings: Savings,
-    plan: Plan,
-    config: FinetuneConfig,
-    backbone: Backbone,
-    reward: Reward,
-    sampler: Sampler,
-    batch: Batch,
-) -> Need:
-    """What an update of `plan` needs, on copies without data."""
-    tracker = Tracker(MetaCache(), "meta")
-    with tracker:
-        return _read(
-            tracker, WithoutData(**vars(savings)), plan, config, backbone, reward, sampler, batch, torch.device("meta")
-        )
-
-
-def measure(
-    savings: Savings,
-    plan: Plan,
-    config: FinetuneConfig,
-    backbone: Backbone,
-    reward: Reward,
-    sampler: Sampler,
-    batch: Batch,
-) -> Need:
-    """What an update of `plan` takes on the batch's GPU, run for real on copies."""
-    device = batch.text.device
-    return _read(Allocated(device), savings, plan, config, backbone, reward, sampler, batch, device)
-
-
 class Allocated:
     """A GPU's allocator as a tracker of live bytes, without what was there before, the workspaces of libraries among
     it."""
@@ -209,8 +180,7 @@ class Allocated:
         return self._peaks.totals["reserved"]
 
 
-def _read(
-    counted: Tracker | Allocated,
+def count(
     savings: Savings,
     plan: Plan,
     config: FinetuneConfig,
@@ -218,10 +188,13 @@ def _read(
     reward: Reward,
     sampler: Sampler,
     batch: Batch,
-    device: torch.device,
+    device: torch.device = META,
 ) -> Need:
-    """What is `counted` of an update, on copies on the device."""
-    with generators.forked(device):
+    """What an update of `plan` needs, on copies: simulated, which takes no data, or run for real on a GPU."""
+    counted: Tracker | Allocated = Tracker(MetaCache(), "meta") if device == META else Allocated(device)
+    if device == META:
+        savings = WithoutData(**vars(savings))
+    with counted if isinstance(counted, Tracker) else nullcontext(), generators.forked(device):
         backbone, reward = (copy.deepcopy(part).to(device) for part in (backbone, reward))  # type: ignore[union-attr]
         for network in (backbone.denoiser, *reward.networks().values()):
             network.train(config.train_mode)
@@ -230,7 +203,7 @@ def _read(
         beside = [copy.deepcopy(backbone.denoiser) for asked in (config.ema, config.pull) if asked]
         batch = batch.to(device)
         updater = make_updater(backbone.denoiser, config)
-        updater.check_finite = device.type != "meta"
+        updater.check_finite = device != META
         state = backbone.initial_state(batch)
         inputs = (backbone, sampler, reward, batch, state, updater)
         rollout(parse("draft:k=1").plan(len(sampler), random.Random(0)), *inputs)  # makes the optimiser's state

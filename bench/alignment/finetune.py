@@ -18,7 +18,7 @@ from bench import devices, identity, world
 from bench.alignment import budget, field, rewards
 from bench.alignment.evaluate import evaluate, means
 from bench.alignment.prompts import training_prompts
-from bench.command import carry_out, import_modules
+from bench.command import add_import_option, carry_out, import_modules
 from bench.memory import out_of_memory
 from bench.motion.metrics import FOLLOWED
 from bench.units import gib
@@ -273,14 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         help="world that python -m bench.alignment.pretrain made, or published:FOLDER, whose world.json says what lies "
         "where (default: the embedded world, which comes with this package)",
     )
-    add(
-        "--import",
-        action="append",
-        dest="modules",
-        default=[],
-        metavar="MODULE",
-        help="Python module to import first, which registers methods, backbones or rewards of yours; may be repeated",
-    )
+    add_import_option(add)
     return parser
 
 

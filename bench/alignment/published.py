@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.command import carry_out, import_modules
+from bench.command import add_import_option, carry_out, import_modules
 from bench.world.manifest import MANIFEST, Folder, Part
 from methods.errors import InputError
 
@@ -16,14 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.command.carry_out."""
     parser = argparse.ArgumentParser("python -m bench.alignment.published", description=__doc__.partition(": ")[2])
     parser.add_argument("folder", type=Path, metavar="FOLDER", help=f"with {MANIFEST}, which names the files")
-    parser.add_argument(
-        "--import",
-        action="append",
-        dest="modules",
-        default=[],
-        metavar="MODULE",
-        help="Python module to import first, which registers backbones or rewards of yours; may be repeated",
-    )
+    add_import_option(parser.add_argument)
     options = parser.parse_args(arguments)
     return carry_out("bench.alignment.published", lambda: _list(options))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import devices
 from bench.cases import TABLE, Case
-from bench.command import carry_out, import_modules
+from bench.command import add_import_option, carry_out, import_modules
 from bench.meters import allocator
 from bench.plan import check, document, frontier, headroom, table
 from bench.plan.headroom import Budget
@@ -120,14 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SPEC",
         help=f"method, as name[:option=value,...]; may be repeated (default: {', '.join(TABLE)})",
     )
-    add(
-        "--import",
-        action="append",
-        dest="modules",
-        default=[],
-        metavar="MODULE",
-        help="Python module to import first, which registers methods, backbones or rewards of yours; may be repeated",
-    )
+    add_import_option(add)
     add(
         "--backbone",
         default=default.backbone,

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench import identity
+from bench.cases import PUBLISHED, is_published
 from bench.world import published, world
 from bench.world.world import WEIGHTS, Prompts
 from methods.interface import Backbone, Batch, Reward
@@ -112,5 +113,4 @@ def digest(path: Path | str) -> str | None:
 
 def folder_of(path: Path | str) -> Path | None:
     """Of a world that is written `published:FOLDER`; None for one in a file."""
-    kind, colon, folder = str(path).partition(":")
-    return Path(folder) if colon and kind == published.KIND else None
+    return Path(str(path).removeprefix(PUBLISHED)) if is_published(str(path)) else None

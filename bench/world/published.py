@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench import identity
+from bench.cases import PUBLISHED
 from bench.motion.clip import MAX_FRAMES, DataError, check_split, crop
 from bench.motion.encoders import TextTable
 from bench.motion.evaluator import Evaluator
@@ -27,8 +28,6 @@ from methods.interface import Backbone, Batch, Reward
 from methods.rewards.tmr import Tmr
 from methods.samplers import Sampler
 
-KIND = "published"
-"""Such a world is written `published:FOLDER`."""
 CHUNK = 256
 """Motions that the evaluator and the judge embed at once: a test split has thousands."""
 
@@ -195,7 +194,7 @@ def name_of(path: Path | str) -> str:
         manifest = Folder(path).manifest
     except DataError:
         return "unknown"
-    return f"{KIND}:{Path(manifest.data).name}-{manifest.backbone.name}"
+    return f"{PUBLISHED}{Path(manifest.data).name}-{manifest.backbone.name}"
 
 
 def inputs(path: Path | str) -> dict[str, str | None]:

@@ -223,10 +223,10 @@ class CountMemory(_OnWorld):
 
     def run(self, desk: Desk) -> AlignmentMemory:
         loaded, size = self.load(), self.size
-        read, what = budget.simulate, MEMORY
+        device, what = budget.META, MEMORY
         if loaded.device != devices.CPU:
-            read, what = budget.measure, MEASURED.format(device=devices.name(loaded.device))
-        need = read(
+            device, what = loaded.device, MEASURED.format(device=devices.name(loaded.device))
+        need = budget.count(
             Savings(),
             budget.largest_plan(self.method, size.steps),
             FinetuneConfig(method=self.method),
@@ -234,6 +234,7 @@ class CountMemory(_OnWorld):
             loaded.reward,
             loaded.sampler(size.steps),
             budget.longest(loaded, size.batch),
+            device,
         )
         return AlignmentMemory(need.peak, need.resident, need.sampling, what)
 
