@@ -103,8 +103,9 @@ def test_a_simulated_rank_needs_what_a_real_one_does_to_the_byte(tmp_path):
         assert (real["peak"], real["resident"]) == (simulated.peak, simulated.resident)
         late = real["phases"].pop("optimiser") - simulated.phases["optimiser"]
         assert real["phases"] == {name: size for name, size in simulated.phases.items() if name != "optimiser"}
-        # Gloo's own thread may hold what was exchanged a moment longer, beside a number for each weight's norm.
-        assert late in (0, 512 * len(list(BACKBONES["mld-tiny"].build().denoiser.parameters())))
+        # Gloo's thread lets go of what was exchanged when it may: beside none, some or all of the weights' norms.
+        norms = len(list(BACKBONES["mld-tiny"].build().denoiser.parameters()))
+        assert late in range(0, 512 * norms + 1, 512)
 
 
 def test_summing_gradients_takes_one_tensor_of_them_all_and_keeps_none():
