@@ -98,7 +98,7 @@ class TestToEqualReward:
         )
         for lever, draft, easytune in (("as released", *rows[:2]), ("lean, no dropout", *rows[-2:])):
             ratios, step = table[f"FLOPs / EasyTune's ({lever})"], easytune.flops / 4
-            assert table[f"PFLOPs ({lever})"]["50%", "draft"] == pytest.approx(1 * draft.flops / 1e15)
+            assert table[f"TFLOPs ({lever})"]["50%", "draft"] == pytest.approx(1 * draft.flops / 1e12)
             assert ratios["100%", "draft"] == pytest.approx(2 * draft.flops / (10 * step))
             assert ratios["50%", "easytune"] == pytest.approx(30 / 5)
             assert ratios.isna().sum() == 2, "EasyTune with the one-step prediction reaches half of the levels"

@@ -97,9 +97,10 @@ def to_equal_reward(records: Records) -> Section:
         f"{there.batch}, {there.frames} frames."
     )
     note = (
-        f"Steps are read off mean validation curves at T = {here.steps}; whether a model of another size takes as many "
-        f"is not known. FLOPs are of T = {there.steps}. EasyTune is the one with the noise-aware reward, where it was "
-        "run; its step is counted as one with the one-step prediction, and AlignProp's random K as its mean (0.3% off)."
+        f"Steps are read off mean validation curves at T = {here.steps} and batch {here.batch}; whether a model of "
+        f"another size takes as many is not known. FLOPs are of T = {there.steps}. A cell is empty where a method "
+        "never gets there. EasyTune is the one with the noise-aware reward, where it was run; its step is counted as "
+        "one with the one-step prediction, and AlignProp's random K as its mean (0.3% off)."
     )
     see = " ".join([*_said_of_levels(table), computed])
     return Section("levers_to_levels", title, see, None, table, note=note)
@@ -119,7 +120,7 @@ def _to_levels(pulled: list[list[MemoryRecord]], aligned: list[AlignmentRecord])
         costs = methods.map(alike).map({row.case.method: flops_of_a_step(row) for row in rows if row.flops})
         flops, name = levels["updates"] * costs, NAMES[rows[0].case.profile]
         theirs = flops.where(methods == easytune).groupby([levels[column] for column in level]).transform("first")
-        shown[f"PFLOPs ({name})"] = flops / 1e15
+        shown[f"TFLOPs ({name})"] = flops / 1e12
         shown[f"{OVER} ({name})"] = flops / theirs
     return shown[costs.notna()]
 
