@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_simulated import METHODS, tiny
 from times import bare
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import flops, memory
 from bench.cases import Case, matrix
@@ -30,6 +31,13 @@ def test_flops_of_a_whole_update_are_those_that_its_plan_gives(method, spec):
         run.savings = Savings(**{**vars(run.savings), "crop": False})  # every piece, where a simulation runs three
         whole = flops.counted(run.update)
     assert flops.count(case) == pytest.approx(whole, rel=0.01)
+
+
+def test_flops_are_those_of_torchs_counter_by_itself():
+    run = build(tiny("easytune"), "meta", with_data=False)
+    with FlopCounterMode(display=False) as counter:
+        run.update()
+    assert flops.counted(run.update) == counter.get_total_flops() > 0
 
 
 def test_recomputing_costs_a_forward_of_each_recorded_call():
