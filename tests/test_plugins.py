@@ -39,13 +39,13 @@ def test_without_a_result_it_need_not_be_timed_by_pytest_benchmark(clean):
 
 
 def test_without_pytest_benchmark_nothing_is_measured(tmp_path):
-    refused(bench(*ONE, "-p", "no:benchmark"), tmp_path, "pytest-benchmark")
+    refused(bench_here(*ONE, "-p", "no:benchmark"), tmp_path, "pytest-benchmark")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed")
 @pytest.mark.parametrize("options", [["-n", "2"], ["-d", "--tx", "2*popen"]], ids=str)
 def test_tests_spread_over_processes_are_refused(options, tmp_path):
-    refused(bench(*ONE, *options, f"--benchmark-json={tmp_path / 'run.json'}"), tmp_path, "-n")
+    refused(bench_here(*ONE, *options, f"--benchmark-json={tmp_path / 'run.json'}"), tmp_path, "-n")
 
 
 def test_a_run_that_a_spread_test_starts_writes_its_result(tmp_path):
