@@ -85,7 +85,7 @@ def assert_same(got: list[torch.Tensor], expected: list[torch.Tensor], share: fl
 @pytest.mark.parametrize("eta", [0.0, 1.0], ids=["ode", "sde"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_the_plain_rollouts_loss_and_gradient(method, eta, dropout):
-    """All levers together; and each alone where noise and dropout are drawn, which is what one could put out of step."""
+    """All levers together; and each alone where noise and dropout are drawn, which it could put out of step."""
     mode = f"train_mode={str(dropout).lower()}"
     rewards, gradients = results(ragged(method, f"{PLAIN}+{mode}", eta))
     assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6
