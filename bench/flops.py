@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cases import Case
 from bench.meters import meta_cache
-from bench.meters.lowering import cuda_lowering
+from bench.meters.lowering import cuda_lowering, views_unseen
 from bench.profiles import profile
 from bench.setup import Run, build, draw_plan
 from methods import Savings, Score, Step, rollout, trajectory
@@ -46,7 +46,7 @@ class _Remembered(TorchDispatchMode):
 
 
 def counted(work: Callable[[], object]) -> int:
-    with _Remembered(), FlopCounterMode(display=False) as counter:
+    with views_unseen(), _Remembered(), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from bench.cases import Case, at
-from bench.meters import host, meta_cache, simulated, tracked
+from bench.meters import host, lowering, meta_cache, simulated, tracked
 from bench.meters.lowering import cuda_lowering, dropout
 from bench.reward_cases import RewardCase
 from bench.reward_setup import prepare
@@ -100,7 +100,7 @@ def test_operators_that_the_tracker_passes_over_allocate_nothing(monkeypatch):
     """Against every operator seen, timelines included."""
     cases = [tiny("draft"), tiny("easytune:score=noisy"), tiny("drtune:k=2"), TINY_REWARD]
     without = [simulated.measure(case) for case in cases]
-    monkeypatch.setattr(simulated, "UNSEEN", ())
+    monkeypatch.setattr(lowering, "UNSEEN", ())
     assert [simulated.measure(case) for case in cases] == without
 
 
