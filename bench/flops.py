@@ -11,10 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cases import Case
-from bench.meters.lowering import cuda_lowering
+from bench.meters import meta_cache
+from bench.meters.lowering import cuda_lowering, views_unseen
 from bench.profiles import profile
 from bench.setup import Run, build, draw_plan
 from methods import Savings, Score, Step, rollout, trajectory
@@ -36,8 +38,15 @@ def count(case: Case) -> int:
     return total
 
 
+class _Remembered(TorchDispatchMode):
+    """What the counter lets run: it needs the shapes of results alone."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return meta_cache.execute(func, args, kwargs or {})
+
+
 def counted(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with views_unseen(), _Remembered(), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 

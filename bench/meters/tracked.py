@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.cases import Case
-from bench.meters import allocator, without_data
-from bench.meters.meta_cache import MetaCache
+from bench.meters import allocator, meta_cache, without_data
 from bench.meters.origin import named_modules
 from bench.meters.reading import Reading, by_category, by_phase
 from bench.meters.tracker import Tracker, run_as_is
@@ -38,7 +37,7 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
         raise InputError(
             "no meter counts what a compiler fuses: time compile=true with pytest bench/ -m step_time, or leave it out"
         )
-    execute = run_as_is if with_data else MetaCache() if device == "meta" else without_data.execute
+    execute = run_as_is if with_data else meta_cache.execute if device == "meta" else without_data.execute
     tracker = Tracker(execute, device)
     with tracker:
         enter("building")
