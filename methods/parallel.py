@@ -1,10 +1,10 @@
-"""Data-parallel fine-tuning: each rank scores its share of a batch, and gradients are summed once an optimiser step.
+"""Data-parallel fine-tuning: each rank scores its share of a batch, and gradients are averaged once an optimiser step.
 
 The denoiser is not wrapped in DistributedDataParallel: a plan calls it many times before a backward pass, and not every
 time alike, which such a wrapper takes for an error; a call that goes round it trains ranks apart without a word. Plans,
 prompts and noise are drawn alike on all ranks, for the whole batch, of which each takes its rows: N ranks compute the
 gradient of one, to rounding. What is drawn from torch's global generators (dropout, a reward's own samples) is a rank's
-own.
+own. The denoiser itself may be spread over the ranks (methods.sharding).
 """
 
 import contextlib
@@ -18,6 +18,9 @@ import torch.distributed
 from torch import Tensor
 
 from methods.errors import InputError
+
+SHARDINGS = {"none": "all of the denoiser", "fsdp2": "its part of it (methods.sharding)"}
+"""What a rank has."""
 
 PATIENCE = timedelta(hours=1)
 """How long ranks wait for one that measures alone."""
@@ -33,6 +36,13 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    sharding: str = "none"
+    """One of SHARDINGS; there is nothing to spread where one is alone."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each has but its part of the denoiser."""
+        return self.sharding != "none" and self.size > 1
 
     @property
     def first(self) -> bool:
@@ -61,6 +71,15 @@ class Ranks:
                         f"rank {number} was started with another {name} than rank 0 ({other.get(name)}, not "
                         f"{told[0].get(name)}): start all ranks by one command"
                     )
+
+    def as_first(self, decision: bool) -> bool:
+        """The first one's decision, on every rank."""
+        if self.size == 1:
+            return decision
+        told = [decision]
+        with self.together():
+            torch.distributed.broadcast_object_list(told)
+        return told[0]
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
@@ -91,32 +110,34 @@ class Share:
         return slice(begin, end)
 
     @property
-    def weight(self) -> float:
-        """Of a mean over its rows in the mean over the batch."""
-        return (self.rows.stop - self.rows.start) / self.batch
+    def scale(self) -> float:
+        """Of a mean over its rows, so that the mean over the ranks is the mean over the batch; 1 for equal shares."""
+        return (self.rows.stop - self.rows.start) * self.ranks.size / self.batch
 
     def randn(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Unit noise in the shape of `like`: this share of what is drawn for the whole batch."""
         whole = (self.batch, *like.shape[1:])
         return torch.randn(whole, generator=generator, dtype=like.dtype, device=like.device)[self.rows]
 
-    def sum_gradients(self, parameters: Sequence[Tensor], rewards: Sequence[Tensor]) -> Tensor:
-        """Replaces the gradients of this share's mean by those of the batch's; returns the batch's mean reward, `[1]`.
-        One exchange of all of them as one tensor. RankError where a rank is gone."""
+    def exchange(self, parameters: Sequence[Tensor], rewards: Sequence[Tensor]) -> Tensor:
+        """Replaces the gradients of this share's objective, scaled by `scale`, by the batch's; returns the batch's mean
+        reward, `[1]`. One exchange of all of them as one tensor; of a sharded denoiser the backward pass has averaged
+        them. RankError where a rank is gone."""
+        mean = torch.cat([reward.detach() for reward in rewards]).mean().mul_(self.scale).reshape(1)
+        if self.ranks.sharded:
+            return self.average(mean)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        mean = torch.cat([reward.detach() for reward in rewards]).mean()
-        flat = self.sum(torch.cat([*(gradient.flatten() for gradient in gradients), mean.reshape(1)]))
-        *summed, total = flat.split([*(gradient.numel() for gradient in gradients), 1])
-        for gradient, value in zip(gradients, summed, strict=True):
+        flat = self.average(torch.cat([*(gradient.flatten() for gradient in gradients), mean]))
+        *averaged, total = flat.split([*(gradient.numel() for gradient in gradients), 1])
+        for gradient, value in zip(gradients, averaged, strict=True):
             gradient.copy_(value.view_as(gradient))
         return total.clone()  # a view would keep all gradients once more
 
-    def sum(self, of_share: Tensor) -> Tensor:
-        """What means over the shares amount to over the batch; `of_share` is overwritten."""
-        of_share *= self.weight
+    def average(self, scaled: Tensor) -> Tensor:
+        """The mean over the ranks of what each has scaled by `scale`, which is overwritten."""
         with self.ranks.together():
-            torch.distributed.all_reduce(of_share)
-        return of_share
+            torch.distributed.all_reduce(scaled)
+        return scaled.div_(self.ranks.size)
 
 
 def of_rank(device: torch.device) -> torch.device:
@@ -126,7 +147,7 @@ def of_rank(device: torch.device) -> torch.device:
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def joined(device: torch.device, sharding: str = "none") -> Iterator[Ranks]:
     """The ranks that torchrun started, over NCCL on GPUs and Gloo elsewhere; one alone where there was no torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -138,6 +159,6 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     torch.distributed.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Ranks(torch.distributed.get_rank(), size)
+        yield Ranks(torch.distributed.get_rank(), size, sharding)
     finally:
         torch.distributed.destroy_process_group()

@@ -18,7 +18,7 @@ from bench.meters.reading import Reading
 from bench.meters.tracker import Tracker
 from bench.setup import WithoutOthers
 from methods import BACKBONES
-from methods.parallel import RankError, Ranks, Share
+from methods.parallel import SHARDINGS, RankError, Ranks, Share
 
 
 def torchrun(count: int, *program: object) -> subprocess.CompletedProcess:
@@ -27,32 +27,36 @@ def torchrun(count: int, *program: object) -> subprocess.CompletedProcess:
 
 
 @functools.cache
-def alone(method: str) -> dict:
-    return ranks.ended(ranks.run(method))
+def alone(name: str) -> dict:
+    return ranks.ended(ranks.run(**ranks.RUNS[name]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
-def test_ranks_end_where_one_does(count, tmp_path):
+@pytest.mark.parametrize(("count", "sharding"), [(2, "none"), (4, "none"), (2, "fsdp2"), (3, "fsdp2")])
+def test_ranks_end_where_one_does(count, sharding, tmp_path):
     """Random plans, an SDE, shares of unequal size; to rounding, in float64."""
-    done = torchrun(count, ranks.__file__, tmp_path)
+    done = torchrun(count, ranks.__file__, tmp_path, sharding)
     assert done.returncode == 0, done.stdout + done.stderr
     made = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(count)]
-    for method in ranks.METHODS:
-        expected = alone(method)
+    for name in ranks.RUNS:
+        expected = alone(name)
         for rank in range(count):
-            assert torch.equal(made[rank][method]["weights"], made[0][method]["weights"]), method  # never apart
-            for name, value in expected.items():
-                torch.testing.assert_close(made[rank][method][name], value, rtol=1e-10, atol=1e-12, msg=method)
+            found = made[rank][name]
+            assert torch.equal(found["weights"], made[0][name]["weights"]), name  # never apart
+            if rank:
+                assert not len(found.pop("measured")), name  # by the first alone
+            for what, value in found.items():
+                torch.testing.assert_close(value, expected[what], rtol=1e-10, atol=1e-12, msg=name)
 
 
 @pytest.mark.slow
-def test_a_rank_that_dies_ends_the_run_and_others_go_on_from_the_checkpoint(tmp_path):
-    done = torchrun(2, ranks.__file__, tmp_path / "run", "--die")
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_rank_that_dies_ends_the_run_and_others_go_on_from_the_checkpoint(sharding, tmp_path):
+    done = torchrun(2, ranks.__file__, tmp_path / "run", sharding, "--die")
     assert done.returncode != 0
     assert "lost another one" in done.stdout + done.stderr
-    went_on = ranks.run("draft", folder=tmp_path / "run", trajectories=6)  # on one rank
-    whole = ranks.ended(ranks.run("draft", trajectories=6))
+    went_on = ranks.run(folder=tmp_path / "run", method="draft", trajectories=6)  # on one rank
+    whole = ranks.ended(ranks.run(method="draft", trajectories=6))
     torch.testing.assert_close(ranks.ended(went_on)["weights"], whole["weights"], rtol=1e-10, atol=1e-12)
     assert went_on.curve.trajectories[0]["trajectories"] == 1
 
@@ -71,7 +75,7 @@ def test_shares_make_up_the_batch_and_differ_by_one_at_most(batch, size):
     assert rows == [*range(batch)]
     lengths = [share.rows.stop - share.rows.start for share in shares]
     assert max(lengths) - min(lengths) <= 1
-    assert sum(share.weight for share in shares) == pytest.approx(1)
+    assert sum(share.scale for share in shares) == pytest.approx(size)  # their mean is 1
 
 
 def test_noise_of_shares_is_that_of_the_whole_batch():
@@ -108,7 +112,7 @@ def test_a_simulated_rank_needs_what_a_real_one_does_to_the_byte(tmp_path):
         assert late in range(0, 512 * norms + 1, 512)
 
 
-def test_summing_gradients_takes_one_tensor_of_them_all_and_keeps_none():
+def test_exchanging_gradients_takes_one_tensor_of_them_all_and_keeps_none():
     tracker = Tracker(device="meta")
     with tracker:
         weights = [torch.empty(1000, device="meta") for _ in range(3)]
@@ -117,7 +121,7 @@ def test_summing_gradients_takes_one_tensor_of_them_all_and_keeps_none():
         rewards = [torch.empty(2, device="meta")]
         tracker.restart()
         before, flat, number = tracker.live, 24 * 512, 512  # 3,001 numbers of 4 bytes
-        total = WithoutOthers(Ranks(0, 2), 4).sum_gradients(weights, rewards)
+        total = WithoutOthers(Ranks(0, 2), 4).exchange(weights, rewards)
         assert flat < tracker.peak - before <= flat + 2 * number
         assert tracker.live == before + number
     assert total.shape == (1,)

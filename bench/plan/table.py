@@ -20,7 +20,7 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
     """The table, then what stands behind it."""
     case = answers[0].case
     unit, word = (GIB, "GiB") if budget.size >= GIB else (2**20, "MiB")
-    batches = ["batch"] if case.ranks == 1 else ["batch a rank", f"of {case.ranks} ranks"]
+    batches = ["batch"] if case.ranks == 1 else ["batch a rank", f"of {case.ranks} ranks{'' if case.sharding == 'none' else f', {case.sharding}'}"]
     figures = [*batches, "reserved", "peak", *PHASES, f"K at B{case.batch}", f"frames at B{case.batch}"]
     head = ["method", *figures, "to fit it", "note"]
     return "\n".join(
