@@ -37,6 +37,10 @@ class MemoryJob:
     def alone(self) -> bool:
         return METERS[self.case.meter].alone
 
+    @property
+    def card(self) -> bool:
+        return METERS[self.case.meter].device == "cuda"
+
     def run(self, desk: Desk) -> MemoryRecord | RewardMemoryRecord:
         return measure(self.case, desk.enter, self.count_flops)
 

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 # What only some runs need is imported where it is used: the embedded world, and the gate, whose comparing comes with
 # the judges of all claims.
 
-CASE_OPTIONS = ("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed", "ranks", "sharding")
+CASE_OPTIONS = (
+    *("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed"),
+    *("ranks", "sharding"),
+)
 TIME_OPTIONS = ("steps", "batch", "frames")
 ON_DEVICE = ("test_alignment.py", "test_studies.py", "test_trained_studies.py")
 """Test files whose cases run on --device."""
@@ -110,7 +113,7 @@ def add(parser: pytest.Parser) -> None:
         "--sharding",
         action="append",
         metavar="NAME",
-        help=f"what of the denoiser a rank has: {', '.join(SHARDINGS)} (default: {usual.sharding}, which is all)",
+        help=f"what each of several ranks has of the denoiser: {', '.join(SHARDINGS)} (default: {usual.sharding}: all)",
     )
     option(
         "--shard",

@@ -428,9 +428,9 @@ class Run:
 
     def _restore(self, state: dict) -> None:
         """Some error or other for a state that does not fit."""
-        of = self.denoiser.state_dict()
-        of = {name: sharding.like(value, of[name]) if name in of else value for name, value in state["denoiser"].items()}
-        self.denoiser.load_state_dict(of)
+        now = self.denoiser.state_dict()
+        kept = {name: sharding.like(value, now.get(name, value)) for name, value in state["denoiser"].items()}
+        self.denoiser.load_state_dict(kept)
         if self.average is not None:
             _check_shapes(state["average"], self.weights)
             self.average.weights = list(map(sharding.like, state["average"], self.weights))
@@ -508,8 +508,8 @@ def finetune(
     was given otherwise is not continued. measure: called with the result's weights in the backbone, before trajectory
     1, after each of `measure_at` and after the last one; its JSON goes into the curve. It must depend on nothing but
     these weights and their number of trajectories, since a run that goes on calls it for the rest alone. on_trajectory:
-    given each record as it is made. phases: an observer of every rollout. ranks: who else takes part (methods.parallel);
-    each calls this alike, and the first one alone measures and writes.
+    given each record as it is made. phases: an observer of every rollout. ranks: who else takes part
+    (methods.parallel); each calls this alike, and the first one alone measures and writes.
 
     FinetuneError for a run that cannot begin or go on, InputError where another run holds the folder or nothing can be
     written there, torch's own error where memory runs out; the last checkpoint stays.

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from methods.errors import InputError
 
-SHARDINGS = {"none": "all of the denoiser", "fsdp2": "its part of it (methods.sharding)"}
-"""What a rank has."""
+SHARDINGS = {"none": "all of it", "fsdp2": "its part of it (methods.sharding)"}
+"""What a rank has of the denoiser, its gradients and the optimiser's state."""
 
 PATIENCE = timedelta(hours=1)
 """How long ranks wait for one that measures alone."""
@@ -141,9 +141,16 @@ class Share:
 
 
 def of_rank(device: torch.device) -> torch.device:
-    """Where torchrun's rank of this process works, if `device` is what it was started with: of GPUs its own."""
+    """Where torchrun's rank of this process works, if `device` is what it was started with: of GPUs its own. RankError
+    where it has none."""
     number = os.environ.get("LOCAL_RANK")
-    return device if number is None or device.type != "cuda" else torch.device(device.type, int(number))
+    if number is None or device.type != "cuda":
+        return device
+    if int(number) >= (count := torch.cuda.device_count()):
+        raise RankError(
+            f"rank {number} of this machine has no GPU, it has {count}: start as many ranks by --nproc-per-node"
+        )
+    return torch.device(device.type, int(number))
 
 
 @contextlib.contextmanager

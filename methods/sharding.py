@@ -23,8 +23,8 @@ def mesh_of(device: torch.device, ranks: int) -> DeviceMesh:
 
 
 def shard(network: nn.Module, mesh: DeviceMesh) -> None:
-    """From here on each of the ranks has its part of every weight; all of them call this alike. InputError for a network
-    that FSDP2 does not take."""
+    """From here on each of the ranks has its part of every weight; all of them call this alike. InputError for a
+    network that FSDP2 does not take."""
     from torch.distributed.fsdp import fully_shard  # takes a second to import
 
     # What a denoiser returns may be a view, as long as nobody writes into it.

@@ -28,7 +28,7 @@ class Updater:
     """Refuse a reward or gradient that is not finite. Costs one device synchronisation an update, and needs real data
     (a simulated run turns it off)."""
     share: Share | None = None
-    """Of the batch, where several ranks have one each: gradients are then averaged over them before they are clipped."""
+    """Of the batch, where several ranks have one each: gradients are averaged over them before they are clipped."""
 
     def apply(self, rewards: list[Tensor]) -> Tensor:
         """Steps the optimiser on the gradients at hand and clears them; returns their norm before clipping.

@@ -3,10 +3,13 @@
 Every method fine-tunes the toy model in float64; the first rank writes what each rank ended with.
 """
 
+import contextlib
 import json
 import os
 import signal
+import statistics
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +17,8 @@ import torch
 from test_finetune import ToyReward, toy, toy_batch
 from toys import FRAMES
 
-from bench import setup
+from bench import memory, setup
 from bench.cases import Case
-from bench.memory import measure
 from methods import Batch, Savings, ddim
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, Run, finetune
@@ -79,6 +81,8 @@ def main(folder: Path, *asked: str) -> int:
                 return _die(folder, ranks)
             if "--bytes" in asked:
                 return _count(folder, ranks)
+            if "--exchange" in asked:
+                return _exchange(folder, ranks)
             if "--disagree" in asked:
                 run(ranks, seed=ranks.rank)
                 return 0
@@ -104,10 +108,25 @@ def _die(folder: Path, ranks: Ranks) -> int:
 def _count(folder: Path, ranks: Ranks) -> int:
     """Live bytes of one rank of a real update, under the tracker that simulates."""
     setup.share_of = lambda case: Share(ranks, case.batch * case.ranks)
-    reading = measure(replace(ALIKE, ranks=ranks.size, meter="host")).reading
-    assert reading is not None
+    memory.others = lambda case: contextlib.nullcontext()
+    record = memory.measure(replace(ALIKE, ranks=ranks.size, sharding=ranks.sharding, meter="host"))
+    reading = record.reading
+    assert reading is not None, record.reason
     sizes = {"peak": reading.peak, "resident": reading.resident, "phases": reading.phases}
     (folder / f"rank{ranks.rank}.json").write_text(json.dumps(sizes))
+    return 0
+
+
+def _exchange(folder: Path, ranks: Ranks) -> int:
+    """Times one exchange of as many bytes as a file has."""
+    share, numbers = Share(ranks, ranks.size), torch.ones(folder.stat().st_size // 4)
+    seconds = []
+    for _ in range(50):
+        start = time.perf_counter()
+        share.average(numbers)
+        seconds.append(time.perf_counter() - start)
+    if ranks.first:
+        print(statistics.median(seconds))
     return 0
 
 

@@ -115,6 +115,7 @@ class PairedJob:
     kind: ClassVar[str] = "paired step time"
     result: ClassVar = step_time.Records
     alone: ClassVar[bool] = True
+    card: ClassVar[bool] = False
 
     @property
     def id(self) -> str:

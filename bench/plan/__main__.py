@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sharding",
         default=default.sharding,
         metavar="NAME",
-        help=f"what of the denoiser each of several cards has: {', '.join(SHARDINGS)} (default: %(default)s, which is all)",
+        help=f"what each of several cards has of the denoiser: {', '.join(SHARDINGS)} (default: %(default)s: all)",
     )
     add(
         "--headroom",

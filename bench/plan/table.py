@@ -20,13 +20,13 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
     """The table, then what stands behind it."""
     case = answers[0].case
     unit, word = (GIB, "GiB") if budget.size >= GIB else (2**20, "MiB")
-    batches = ["batch"] if case.ranks == 1 else ["batch a rank", f"of {case.ranks} ranks{'' if case.sharding == 'none' else f', {case.sharding}'}"]
+    batches = ["batch"] if case.ranks == 1 else ["batch a rank", f"of {case.ranks} ranks"]
     figures = [*batches, "reserved", "peak", *PHASES, f"K at B{case.batch}", f"frames at B{case.batch}"]
     head = ["method", *figures, "to fit it", "note"]
     return "\n".join(
         [
             f"What fits in {gib(budget.size)} ({_models(case)}, T = {case.steps}, {case.frames} frames, "
-            f"profile {case.profile}); {word}",
+            f"profile {case.profile}{'' if case.sharding == 'none' else f', {case.sharding}'}); {word}",
             "",
             *_aligned([head, *(_row(answer, unit) for answer in answers)], words=(0, len(head) - 2, len(head) - 1)),
             "",
