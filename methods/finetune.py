@@ -514,25 +514,26 @@ def finetune(
     FinetuneError for a run that cannot begin or go on, InputError where another run holds the folder or nothing can be
     written there, torch's own error where memory runs out; the last checkpoint stays.
     """
-    ranks.agree({**asdict(config), "steps": len(sampler), "sharding": ranks.sharding, **(given or {})})
-    run = Run(config, backbone, reward, sampler, draw, given, phases, ranks)
-    try:
-        for name in (CHECKPOINT, *RESULTS, *lora.FILES) if folder else ():
-            check_writable(folder / name)
-        path = folder / CHECKPOINT if folder else None
-        with locked(folder) if folder and ranks.first else nullcontext():
-            if path is not None and path.is_file():
-                run.load_checkpoint(path)
-                if run.done > config.trajectories:
-                    raise FinetuneError(
-                        f"{path} has {run.done} trajectories already, more than the {config.trajectories} asked for: "
-                        "ask for more, or choose another folder"
-                    )
-            ranks.agree({"number of trajectories behind it": run.done})
-            _carry_on(run, path, measure, measure_at, on_trajectory, checkpoint_seconds)
-            run.gather()
-    finally:
-        backbone.denoiser = run.blank  # where a sharded run ended early: whole, with the weights that it began with
+    with ranks.together():
+        ranks.agree({**asdict(config), "steps": len(sampler), "sharding": ranks.sharding, **(given or {})})
+        run = Run(config, backbone, reward, sampler, draw, given, phases, ranks)
+        try:
+            for name in (CHECKPOINT, *RESULTS, *lora.FILES) if folder else ():
+                check_writable(folder / name)
+            path = folder / CHECKPOINT if folder else None
+            with locked(folder) if folder and ranks.first else nullcontext():
+                if path is not None and path.is_file():
+                    run.load_checkpoint(path)
+                    if run.done > config.trajectories:
+                        raise FinetuneError(
+                            f"{path} has {run.done} trajectories already, more than the {config.trajectories} asked "
+                            "for: ask for more, or choose another folder"
+                        )
+                ranks.agree({"number of trajectories behind it": run.done})
+                _carry_on(run, path, measure, measure_at, on_trajectory, checkpoint_seconds)
+                run.gather()
+        finally:
+            backbone.denoiser = run.blank  # where a sharded run ended early: whole, as it was when the run began
     return run
 
 

@@ -9,6 +9,7 @@ own. The denoiser itself may be spread over the ranks (methods.sharding).
 
 import contextlib
 import os
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,8 +63,7 @@ class Ranks:
         if self.size == 1:
             return
         told: list[Mapping[str, object]] = [{}] * self.size
-        with self.together():
-            torch.distributed.all_gather_object(told, dict(given))
+        torch.distributed.all_gather_object(told, dict(given))
         for number, other in enumerate(told):
             for name in dict.fromkeys((*told[0], *other)):
                 if told[0].get(name) != other.get(name):
@@ -77,20 +77,27 @@ class Ranks:
         if self.size == 1:
             return decision
         told = [decision]
-        with self.together():
-            torch.distributed.broadcast_object_list(told)
+        torch.distributed.broadcast_object_list(told)
         return told[0]
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Around what ranks do with each other: RankError where one of them is gone."""
+        """Around all that ranks do: RankError where an exchange fails, because one of them is gone."""
         try:
             yield
-        except RuntimeError as error:  # torch.distributed's own errors are of this kind
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or not _of_exchange(error):
+                raise
             raise RankError(
                 f"rank {self.rank} lost another one ({str(error).splitlines()[0][:80]}): the same command goes on from "
                 "the last checkpoint, on as many ranks as are left"
             ) from None
+
+
+def _of_exchange(error: BaseException) -> bool:
+    """Whether torch.distributed raised it, or FSDP2's hooks did, whose errors are of no kind of their own."""
+    folder = os.path.dirname(torch.distributed.__file__)
+    return any(frame.filename.startswith(folder) for frame in traceback.extract_tb(error.__traceback__))
 
 
 ALONE = Ranks()
@@ -122,7 +129,7 @@ class Share:
     def exchange(self, parameters: Sequence[Tensor], rewards: Sequence[Tensor]) -> Tensor:
         """Replaces the gradients of this share's objective, scaled by `scale`, by the batch's; returns the batch's mean
         reward, `[1]`. One exchange of all of them as one tensor; of a sharded denoiser the backward pass has averaged
-        them. RankError where a rank is gone."""
+        them."""
         mean = torch.cat([reward.detach() for reward in rewards]).mean().mul_(self.scale).reshape(1)
         if self.ranks.sharded:
             return self.average(mean)
@@ -135,8 +142,7 @@ class Share:
 
     def average(self, scaled: Tensor) -> Tensor:
         """The mean over the ranks of what each has scaled by `scale`, which is overwritten."""
-        with self.ranks.together():
-            torch.distributed.all_reduce(scaled)
+        torch.distributed.all_reduce(scaled)
         return scaled.div_(self.ranks.size)
 
 
