@@ -27,7 +27,7 @@ def count(case: Case) -> int:
     plan, switches = draw_plan(case), profile(case.profile)
     # What decides none of the parts below is the same for all cases, so that each part is counted once.
     alike = f"{case.profile}+precision=fp32+score=0+recompute=false+kept=0"
-    scale = replace(case, method="draft:k=1", steps=2, seed=0, profile=alike)
+    scale = replace(case, method="draft:k=1", steps=2, seed=0, profile=alike, ranks=1)
     without_graph = len(plan.steps) - plan.recorded + sum(switches.savings.recomputed(plan))
     total = without_graph * _call(scale, False) + plan.recorded * _call(scale, True) + _prompts(scale)
     batch = _run(scale).batch
