@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 """The name of the embedded world; that of a world of the user's motion is its folder's."""
-
-
+OVER_FRAMES = "-mdm"
+"""How the name of a world ends whose backbone denoises the frames themselves (bench.world.model.RAW)."""
 PUBLISHED = "published:"
 """How the name of a world of published models and data begins, and where such a world lies: `published:FOLDER`."""
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench import identity
-from bench.cases import EMBEDDED
+from bench.cases import EMBEDDED, OVER_FRAMES
 from bench.motion.clip import SPLITS, UNIT, DataError, check_split
 from bench.motion.evaluator import Evaluator
 from bench.motion.representation import joints_from_features
@@ -291,14 +291,14 @@ def _check_shapes(expected: dict[str, Tensor], state: dict[str, Tensor]) -> None
 
 
 def name_of(path: Path | str) -> str:
-    """What the world in a file is called by its motion: "embedded", or the folder that it came from; and by its
-    backbone, if that is not the usual one. For a file that is no world, which `load` refuses, "unknown"."""
+    """What the world in a file is called by its motion: "embedded", or the folder that it came from; and whether its
+    backbone denoises frames. For a file that is no world, which `load` refuses, "unknown"."""
     try:
         with safe_open(path, "pt") as file:
             made = json.loads(file.metadata()["world"])
         content, backbone = made.get("content"), made["config"].get("backbone", LATENT)
         name = Path(content["folder"]).name if content else EMBEDDED
-        return name if backbone == LATENT else f"{name}-{backbone}"
+        return name if backbone == LATENT else f"{name}{OVER_FRAMES}"
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError, AttributeError):
         return "unknown"
 
