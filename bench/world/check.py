@@ -18,7 +18,7 @@ from methods.rollout import states
 
 TIMESTEPS = tuple(range(1, 1000, 98))
 """Of a schedule of 1,000 noise levels."""
-STEPS = {LATENT: 50, RAW: 20}
+STEPS = {LATENT: 50, RAW: 10}
 """Denoising steps, by the kind of backbone: one over all frames takes longer."""
 GUIDANCES = (1.25, 1.5, 1.75, 2.0, 2.5)
 NORM_MARGIN = 0.06

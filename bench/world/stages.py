@@ -37,7 +37,7 @@ TRAINING_CLIPS = 7988
 """Of the embedded world."""
 COMPONENT_CLIPS = 4000
 """Clips behind the principal components."""
-RAW_STEPS = 2400
+RAW_STEPS = 1500
 """Of a denoiser of frames, at the embedded world's size."""
 LEAST_SCALE = 1e-3
 """Of a component's deviation, in the largest's: few clips, or clips alike, leave directions in which nothing moves."""
