@@ -75,6 +75,7 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     crop: bool = False
     recompute: bool = False
     kept: Integer = 0
+    text_encoder: bool = False
     lora: Integer = 0
     compile: bool = False
     matmul_precision: str | None = None
