@@ -177,14 +177,14 @@ def add(parser: pytest.Parser) -> None:
         "--study",
         action="append",
         metavar="NAME",
-        help="retrieval, spl, windows, feature_noise, strength or gaming; may be repeated (default: none; with "
-        "-m study: all)",
+        help="retrieval, spl, windows, feature_noise, strength, gaming or settings; may be repeated (default: none; "
+        "with -m study: all)",
     )
     option(
         "--study-scale",
         metavar="SCALE",
         default="full",
-        help="full (as reported) or tiny (only whether it runs) (default: %(default)s)",
+        help="reference (ten seeds), full or tiny (only whether it runs) (default: %(default)s)",
     )
     option(
         "--study-work",

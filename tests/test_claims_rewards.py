@@ -133,6 +133,16 @@ def test_a_difference_is_decided_only_if_it_stands_among_all_that_are_asked():
     assert reading.decided([Interval(1.0, 0.0)], 3) == [1]
 
 
+def test_simultaneous_intervals_are_as_wide_as_their_number_asks():
+    """At 3 seeds Student's t is 4.303 for one comparison, and 9.925 (1%) for each of five."""
+    five = [(Interval(0.1, 4.303), 3)] * 5
+    assert reading.simultaneous(five[:1])[0].half_width == pytest.approx(4.303, rel=1e-3)
+    assert reading.simultaneous(five)[4].half_width == pytest.approx(9.925, rel=1e-3)
+    single = (Interval(0.1, None), 1)  # of one seed: it stays, and widens none
+    assert reading.simultaneous([*five, single])[3:] == [*reading.simultaneous(five)[3:], single[0]]
+    assert reading.simultaneous([(Interval(None, None), 3)]) == [Interval(None, None)]
+
+
 def test_two_copies_of_one_method_are_told_apart_in_no_more_than_one_family_in_twenty():
     """A placebo: ten seeds of the same distribution, five comparisons a family, 400 families."""
     rng = random.Random(0)
@@ -243,7 +253,7 @@ def test_too_few_motions_for_pools_leave_their_cells_empty():
 class MadeUp:
     """Work that is not done: made-up results."""
 
-    def run(self, work: list) -> Results:
+    def run(self, work: list, *, stopped: bool = False) -> Results:
         trained = {one: self.reward(one) for one in work if isinstance(one, Training)}
         return Results(trained, {one: self.tuned(one) for one in work if one not in trained})
 
@@ -265,15 +275,16 @@ def keys(value: object) -> object:
 
 
 @pytest.mark.parametrize("scale", trained.SCALES)
-@pytest.mark.parametrize("name", ["windows", "feature_noise", "spl", "strength", "gaming"])
+@pytest.mark.parametrize("name", ["windows", "feature_noise", "spl", "strength", "gaming", "settings"])
 def test_made_up_rows_are_laid_out_as_the_studies_lay_theirs_and_both_are_read(name, scale):
     study = TRAINED[name](MadeUp(), trained.SCALES[scale])
     assert keys(to_builtins(study)) == keys(to_builtins(getattr(made_studies, name)().study))
     row = made_studies.row(study, scale)
     assert decode(to_builtins(row)) == row, "what the loader asks of a study is what the studies write"
     report = sections.build([row])
-    asked = set() if name in ("windows", "feature_noise") else {"reviewers"}
-    assert {s.name for s in report.sections if s.see} == {name} | asked
+    asked = {"spl": {"reviewers"}, "strength": {"reviewers", "settings"}, "gaming": {"reviewers", "settings"}}
+    told = {name} | (asked.get(name, set()) - ({"settings"} if scale == "tiny" else set()))
+    assert {s.name for s in report.sections if s.see} == (told if (name, scale) != ("settings", "tiny") else set())
     shown = next(s for s in report.sections if s.name == name)
     assert ("at the tiny scale" in shown.see + shown.note) == (scale == "tiny")
     with style.look():

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench import claims
+from bench.alignment.reading import decided, hacked, of_seeds, over_seeds, paired, stopping_point
 from bench.alignment.reading import figure as value_of
-from bench.alignment.reading import hacked, of_seeds, over_seeds, paired, stopping_point
 from bench.claims import Verdict, compare
 from bench.claims.base_model import study
 from bench.claims.measured import alignment_of, study_of
@@ -67,23 +67,22 @@ def noise(records: Records) -> Section:
         f"Captions are told apart where R-precision is at least {ABOVE_CHANCE} times chance ({chance:.1%}). "
         f"Trajectories are ranked where scores correlate at {FOLLOWS} or more with those of the finished motions."
     )
+    note += " These are of one world and one seed of noise, so without intervals."
     if trained is not None:
-        see += f" {_of_trained(study_of(trained, WindowsStudy), 100 * least)}"
-        note += f" {where(trained, 1)}"
+        result = study_of(trained, WindowsStudy)
+        see += f" {_of_trained(result)}"
+        note += f" Of the two trained rewards, paired by seed: {where(trained, len(result.rewards['clean']))}"
     frame = pd.DataFrame(fields(study))
     return Section("noise", title, see, lambda: figures.noise(record, trained), frame, note=note)
 
 
-def _of_trained(study: WindowsStudy, least: float) -> str:
-    """Of the two rewards that the study windows trained, against a least R@1 in per cent."""
-    levels = {
-        name: [recalls(level, "pools").get("R@1", 0.0) for level in reward.levels]
-        for name, reward in study.rewards.items()
-    }
-    reach = {name: _reach(study.levels, recall, least) for name, recall in levels.items()}
+def _of_trained(study: WindowsStudy) -> str:
+    """Of the rewards that the study windows trained: at how many levels their R@1 clearly differs."""
+    aware, clean = (recalls_by_level(study.rewards[arm]) for arm in ("aware", "clean"))
+    sides = decided([paired(a, c, "R@1") for a, c in zip(aware, clean, strict=True)], len(study.rewards["clean"]))
     return (
-        f"Trained alike, a noise-aware reward tells captions apart up to {reach['aware']}, one of clean motion up to "
-        f"{reach['clean']}."
+        f"Trained alike, a noise-aware reward is clearly better than one of clean motion at {sides.count(1)} of "
+        f"{len(sides)} noise levels, clearly worse at {sides.count(-1)}."
     )
 
 
