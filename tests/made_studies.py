@@ -41,7 +41,7 @@ BASE = 0.45
 def row(study: Study, scale: str | None = "full", world: str = "embedded") -> StudyRecord:
     """A record as bench.alignment.studies makes it; `scale` None is of a study without training."""
     name = str(type(study).__struct_config__.tag)
-    words = [name, *([world] if world != "embedded" else []), *(["tiny"] if scale == "tiny" else [])]
+    words = [name, *([world] if world != "embedded" else []), *([scale] if scale not in (None, "full") else [])]
     return StudyRecord(
         status="ok",
         case=StudyCase(name, world, STEPS, "-".join(words), scale),

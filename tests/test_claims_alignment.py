@@ -236,11 +236,11 @@ def test_the_report_draws_alignment_and_says_who_was_hacked():
     for make, axes in ((sections.alignment, 12), (sections.paths, 3), (sections.pareto, 4)):
         section = make(rows)
         assert len(section.figure().axes) == axes
-    assert "Reward hacking" in sections.paths(rows).see
+    assert "Flagged for reward hacking" in sections.paths(rows).see
     assert "FID" in sections.paths(rows).see
     assert sections.alignment([]).command == claims.ALIGN_COMMAND
     rows[0] = changed(rows[0], gain=rows[0].alignment.gain | {"fid": interval(0.0)})
-    assert "no independent metric" in sections.paths(rows).see
+    assert "No method is flagged" in sections.paths(rows).see
     assert figures.pareto(rows) is not None
 
 

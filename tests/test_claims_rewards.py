@@ -275,20 +275,36 @@ def keys(value: object) -> object:
 
 
 @pytest.mark.parametrize("scale", trained.SCALES)
-@pytest.mark.parametrize("name", ["windows", "feature_noise", "spl", "strength", "gaming", "settings"])
+@pytest.mark.parametrize("name", ["windows", "feature_noise", "spl", "strength", "gaming"])
 def test_made_up_rows_are_laid_out_as_the_studies_lay_theirs_and_both_are_read(name, scale):
     study = TRAINED[name](MadeUp(), trained.SCALES[scale])
     assert keys(to_builtins(study)) == keys(to_builtins(getattr(made_studies, name)().study))
     row = made_studies.row(study, scale)
     assert decode(to_builtins(row)) == row, "what the loader asks of a study is what the studies write"
     report = sections.build([row])
-    asked = {"spl": {"reviewers"}, "strength": {"reviewers", "settings"}, "gaming": {"reviewers", "settings"}}
-    told = {name} | (asked.get(name, set()) - ({"settings"} if scale == "tiny" else set()))
-    assert {s.name for s in report.sections if s.see} == (told if (name, scale) != ("settings", "tiny") else set())
+    asked = set() if name in ("windows", "feature_noise") else {"reviewers"}
+    asked |= {"settings"} if name in ("strength", "gaming") and scale != "tiny" else set()
+    assert {s.name for s in report.sections if s.see} == {name} | asked
     shown = next(s for s in report.sections if s.name == name)
     assert ("at the tiny scale" in shown.see + shown.note) == (scale == "tiny")
     with style.look():
         shown.figure()
+
+
+@pytest.mark.parametrize("scale", trained.SCALES)
+def test_settings_are_laid_out_alike_and_shown_but_at_the_tiny_scale(scale):
+    study = TRAINED["settings"](MadeUp(), trained.SCALES[scale])
+    assert keys(to_builtins(study)) == keys(to_builtins(made_studies.settings().study))
+    row = made_studies.row(study, scale)
+    assert decode(to_builtins(row)) == row
+    table = sections.settings([row]).table
+    assert table is None if scale == "tiny" else len(table) == 13
+
+
+def test_a_study_of_more_seeds_is_read_before_others():
+    """Of the scale reference."""
+    rows = [made_studies.windows(scale=scale) for scale in ("tiny", "full", "reference")]
+    assert all(trained_study(several, "windows") == rows[2] for several in (rows, rows[::-1]))
 
 
 @pytest.mark.parametrize(("make", "judge"), [(made_studies.windows, judge_noise_aware), (made_studies.spl, judge_spl)])

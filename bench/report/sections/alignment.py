@@ -88,12 +88,16 @@ def paths(records: Records) -> Section:
             f"{name}: {', '.join(METRICS[metric].label for metric in of)}" for name, of in hacked.items() if of
         )
         see = (
-            f"Reward hacking: the reward is clearly better and the evaluator's metrics are clearly worse ({worse}), "
-            "paired by seed."
+            f"Flagged for reward hacking: the reward is better than the base's and the evaluator's metrics are worse "
+            f"({worse})."
         )
     else:
-        see = "Where a method's reward is clearly better, no independent metric is clearly worse, paired by seed."
-    return Section("paths", title, see, lambda: figures.paths(rows))
+        see = "No method is flagged for reward hacking: a better reward, and an independent metric that is worse."
+    note = (
+        "A flag is a warning and no finding: each difference is paired by seed and outside its own 95% interval, without "
+        "a correction for how many are asked."
+    )
+    return Section("paths", title, see, lambda: figures.paths(rows), note=note)
 
 
 def pareto(records: Records) -> Section:

@@ -175,7 +175,7 @@ def strength(records: Records) -> Section:
     see = f"{_strength(record)} {where(record, len(study.base))}"
     note = (
         "The base is fine-tuned under rewards that were trained on a share of the clips, with SPL and without. "
-        "Differences are paired by seed."
+        "Differences are paired by seed. Each reward was trained once: its own seed is not in the intervals."
     )
     return Section("strength", title, see, lambda: figures.strength(record), _strength_table(study), note=note)
 
@@ -271,9 +271,9 @@ def _pulled(runs: Sequence[LongRuns], record: StudyRecord) -> str:
         if not run.pull or run.method not in free:
             continue
         pulled, alone = ([point.metrics for point in _moments(of)["end"]] for of in (run, free[run.method]))
-        mean = paired(pulled, alone, "r1").mean
-        if mean is not None:
-            changes.append(f"{mean:+.3f} ({_label(run.method, record)})")
+        change = paired(pulled, alone, "r1")
+        if change.mean is not None:
+            changes.append(f"{interval(change, '+.3f')} ({_label(run.method, record)})")
     return f"The pull to the base changes R@1 at the end by {' and '.join(changes)}. " if changes else ""
 
 
@@ -304,12 +304,23 @@ def reviewers(records: Records) -> Section:
         {
             "question": question,
             "answer": f"{answer(records, known[name])}{_tiny(known[name])}" if name in known else "nothing yet",
+            "seeds": _seeds(known[name]) if name in known else None,
             "section": name,
             "command": claims.study_command(name),
         }
         for name, (question, answer) in REVIEWERS.items()
     )
     return Section("reviewers", title, see, None, frame)
+
+
+def _seeds(record: StudyRecord) -> int:
+    """Of the fine-tuning runs of a study of REVIEWERS."""
+    match record.study:
+        case GamingStudy(runs=runs):
+            return len(runs[0].curves)
+        case StrengthStudy(base=base) | SplStudy(base=base):
+            return len(base)
+    raise TypeError(f"{record.case.name} answers no question of the reviewers")
 
 
 def _how_much_depends(_: Records, record: StudyRecord) -> str:
