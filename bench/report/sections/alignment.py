@@ -94,8 +94,8 @@ def paths(records: Records) -> Section:
     else:
         see = "No method is flagged for reward hacking: a better reward, and an independent metric that is worse."
     note = (
-        "A flag is a warning and no finding: each difference is paired by seed and outside its own 95% interval, without "
-        "a correction for how many are asked."
+        "A flag is a warning and no finding: each difference is paired by seed and clear by its own 95% interval, "
+        "without a correction for how many are asked."
     )
     return Section("paths", title, see, lambda: figures.paths(rows), note=note)
 
