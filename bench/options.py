@@ -59,7 +59,7 @@ def add(parser: pytest.Parser) -> None:
         "--method",
         action="append",
         metavar="SPEC",
-        help=f"method, as name[:option=value,...], options as in the README's table: {', '.join(METHODS)} (default: "
+        help=f"method, as name[:option=value,...], options as in methods/README.md: {', '.join(METHODS)} (default: "
         "those of the matrix)",
     )
     option(

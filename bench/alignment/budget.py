@@ -49,7 +49,7 @@ from methods.finetune import FinetuneConfig, make_updater
 META = torch.device("meta")
 LIVE = 0.95
 """Of what the allocator reserves, the share that live tensors make up at the least: it is 2.6 to 4.8% above them in the
-published table (README)."""
+published table (bench/README.md)."""
 
 
 @dataclass(frozen=True)
