@@ -215,7 +215,7 @@ def test_flops_to_a_level_are_an_updates_times_the_trajectories_from_whichever_r
     elsewhere = [structs.replace(r, case=structs.replace(r.case, batch=4)) for r in counted]
     assert LESS_WORK not in to_levels(rows, elsewhere), "updates of another size"
     assert LESS_WORK in time_to_reward([*rows, *counted])
-    assert "4.00 in FLOPs" in sections.reward_levels([*rows, *counted]).see
+    assert "4.00 times fewer FLOPs" in sections.reward_levels([*rows, *counted]).see
 
 
 def test_gains_are_of_each_seeds_own_cost_and_their_intervals_hold_at_once():

@@ -50,8 +50,8 @@ def reward_levels(records: Records) -> Section:
     if not len(table):
         return Section("levels", title, command=claims.ALIGN_COMMAND)
     own = table[table["method"].isin(claims.alignment.HOW)]
-    axes = {claims.alignment.FASTER: "in time", claims.alignment.LESS_WORK: "in FLOPs"}
-    best = [f"{own[of].max():.2f} {what}" for of, what in axes.items() if of in own and own[of].notna().any()]
+    saved = {claims.alignment.FASTER: "times faster", claims.alignment.LESS_WORK: "times fewer FLOPs"}
+    best = [f"{own[of].max():.2f} {what}" for of, what in saved.items() if of in own and own[of].notna().any()]
     see = (
         "What each method takes to be as good as DRaFT-T after four shares of its gain, by the reward and by the "
         f"evaluator. Published is EasyTune {PUBLISHED_SPEEDUP} times faster, which seems to be of this; "
