@@ -203,7 +203,7 @@ def for_terminal(records: Sequence[Record]) -> list[tuple[str, str]]:
     if len(frame := memory(records)):
         simulated = any(record.simulated for record in records)
         note = (
-            "\nsimulated: no device was used; bench/README.md says what such a figure leaves out" if simulated else ""
+            "\nsimulated: no device was used; bench/README.md says what it leaves out" if simulated else ""
         )
         sections.append(("memory, GiB (peak of one update, and of each phase)", text(frame) + note))
     if len(frame := step_time(records)):
