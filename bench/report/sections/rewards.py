@@ -57,32 +57,32 @@ def noise(records: Records) -> Section:
     at, chance = study.timestep, study.chance[0]
     least = ABOVE_CHANCE * chance
     see = (
-        "Up to which timestep captions are told apart: "
-        f"{_reach(at, study.precision_aware, least)} by the world's reward with the timestep given, "
-        f"{_reach(at, study.precision_clean, least)} without it. Trajectories of one prompt are ranked up to "
-        f"{_reach(at, study.within_aware, FOLLOWS)} with it, {_reach(at, study.within_clean, FOLLOWS)} without it, and "
-        f"{_reach(at, study.within_predicted, FOLLOWS)} on the one-step prediction."
+        f"Captions are told apart up to timestep {_reach(at, study.precision_aware, least)} by the world's reward with "
+        f"the timestep given, {_reach(at, study.precision_clean, least)} without it. Trajectories of one prompt are "
+        f"ranked up to {_reach(at, study.within_aware, FOLLOWS)} with it, {_reach(at, study.within_clean, FOLLOWS)} "
+        f"without it, and {_reach(at, study.within_predicted, FOLLOWS)} on the one-step prediction."
     )
     note = (
         f"Captions are told apart where R-precision is at least {ABOVE_CHANCE} times chance ({chance:.1%}). "
-        f"Trajectories are ranked where scores correlate at {FOLLOWS} or more with those of the finished motions."
+        f"Trajectories are ranked where scores correlate at {FOLLOWS} or more with those of the finished motions. These "
+        "are of one world and one seed of noise, so without intervals."
     )
-    note += " These are of one world and one seed of noise, so without intervals."
     if trained is not None:
         result = study_of(trained, WindowsStudy)
-        see += f" {_of_trained(result)}"
-        note += f" Of the two trained rewards, paired by seed: {where(trained, len(result.rewards['clean']))}"
+        seeds = len(result.rewards["clean"])
+        see += f" {_of_trained(result, seeds)}" if seeds > 1 else ""
+        note += f" Rewards trained alike are {'paired by seed' if seeds > 1 else 'undecided'}: {where(trained, seeds)}"
     frame = pd.DataFrame(fields(study))
     return Section("noise", title, see, lambda: figures.noise(record, trained), frame, note=note)
 
 
-def _of_trained(study: WindowsStudy) -> str:
+def _of_trained(study: WindowsStudy, seeds: int) -> str:
     """Of the rewards that the study windows trained: at how many levels their R@1 clearly differs."""
     aware, clean = (recalls_by_level(study.rewards[arm]) for arm in ("aware", "clean"))
-    sides = decided([paired(a, c, "R@1") for a, c in zip(aware, clean, strict=True)], len(study.rewards["clean"]))
+    sides = decided([paired(a, c, "R@1") for a, c in zip(aware, clean, strict=True)], seeds)
     return (
-        f"Trained alike, a noise-aware reward is clearly better than one of clean motion at {sides.count(1)} of "
-        f"{len(sides)} noise levels, clearly worse at {sides.count(-1)}."
+        f"Trained alike, a noise-aware reward is clearly better than a clean one at {sides.count(1)} of {len(sides)} "
+        f"noise levels, worse at {sides.count(-1)}."
     )
 
 
