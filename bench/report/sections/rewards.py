@@ -64,8 +64,8 @@ def noise(records: Records) -> Section:
     )
     note = (
         f"Captions are told apart where R-precision is at least {ABOVE_CHANCE} times chance ({chance:.1%}). "
-        f"Trajectories are ranked where scores correlate at {FOLLOWS} or more with those of the finished motions. These "
-        "are of one world and one seed of noise, so without intervals."
+        f"Trajectories are ranked where scores correlate at {FOLLOWS} or more with those of the finished motions. "
+        "These are of one world and one seed of noise, so without intervals."
     )
     if trained is not None:
         result = study_of(trained, WindowsStudy)
