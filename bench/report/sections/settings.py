@@ -1,14 +1,14 @@
 """Under which settings EasyTune is ahead of the others, and under which behind: every comparison that the records hold,
 in the evaluator's R@1 and paired by seed, all of them asked at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 import pandas as pd
 
 from bench import claims
-from bench.alignment.reading import Curve, Figures, Interval, paired, side, simultaneous, stopping_point, value_at
+from bench.alignment.reading import Curve, Figures, paired, side, simultaneous, stopping_point, value_at
 from bench.claims.measured import alignment_of, study_of
 from bench.claims.published import DRAFT, EASYTUNE
 from bench.claims.rewards import is_tiny, reward_recall, trained_study
@@ -16,7 +16,7 @@ from bench.claims.verdict import NotJudgedError
 from bench.labels import method_label
 from bench.motion.metrics import METRICS
 from bench.records import AlignmentRecord, StudyRecord
-from bench.records.types import GamingStudy, SettingsStudy, StrengthStudy
+from bench.records.types import GamingStudy, Interval, Point, SettingsStudy, StrengthStudy
 from bench.report import rows as pick
 from bench.report.sections.section import Records, Section
 from bench.tables import first_end, interval
@@ -169,22 +169,28 @@ def _of_rewards(record: StudyRecord) -> Iterator[Pair]:
             yield Pair(setting, *_labels(record, ours, theirs), under.runs[ours], under.runs[theirs])
 
 
+MOMENTS: Mapping[str, Callable[[Curve], Point]] = {
+    "at the end": lambda curve: curve[-1],
+    "stopped by a second reward": lambda curve: curve[stopping_point(curve)],
+}
+"""Of a long run."""
+
+
 def _of_long_runs(record: StudyRecord) -> Iterator[Pair]:
-    """At rates three times too high, at the end and where a second reward stops the runs; validation prompts."""
+    """At rates three times too high; validation prompts."""
     runs = study_of(record, GamingStudy).runs
     for pull in sorted({run.pull for run in runs}):
         curves = {run.method: run.curves for run in runs if run.pull == pull}
-        for ours, theirs in product(*_split(curves)):
-            for moment in ("at the end", "stopped by a second reward"):
-                index = stopping_point if moment.startswith("stopped") else (lambda _: -1)
-                ends = ([curve[index(curve)].metrics for curve in curves[method]] for method in (ours, theirs))
-                setting = f"long runs at a high rate, {'pulled to the base' if pull else 'free'}, {moment}"
-                yield Pair(setting, *_labels(record, ours, theirs), *ends)
+        for pair, (moment, point) in product(product(*_split(curves)), MOMENTS.items()):
+            setting = f"long runs at a high rate, {'pulled to the base' if pull else 'free'}, {moment}"
+            metrics = ([point(curve).metrics for curve in curves[method]] for method in pair)
+            yield Pair(setting, *_labels(record, *pair), *metrics)
 
 
-def _split(methods: Sequence[str] | dict) -> tuple[list[str], list[str]]:
+def _split(methods: Iterable[str]) -> tuple[list[str], list[str]]:
     """EasyTune's, and the others."""
-    return [m for m in methods if _is_easytune(m)], [m for m in methods if not _is_easytune(m)]
+    named = list(methods)
+    return [m for m in named if _is_easytune(m)], [m for m in named if not _is_easytune(m)]
 
 
 def _labels(record: StudyRecord, *methods: str) -> list[str]:
