@@ -109,7 +109,7 @@ def to_equal_reward(records: Records) -> Section:
 def _to_levels(pulled: list[list[MemoryRecord]], aligned: list[AlignmentRecord]) -> pd.DataFrame:
     """FLOPs to the levels of bench.claims.alignment.to_levels, under the first lever and under the last. Methods that
     no row stands for are left out."""
-    levels = to_levels(aligned)
+    levels = to_levels(aligned, [])
     if not pulled or not len(levels):
         return pd.DataFrame()
     methods, level = levels["method"], ["level of", SHARE]
