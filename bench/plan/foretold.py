@@ -13,9 +13,6 @@ from bench.cases import Case
 from bench.lane import Desk
 from bench.meters import allocator, simulated
 
-NEAR = 0.05
-"""Share of a batch within which the limit is looked for."""
-
 
 @dataclass(frozen=True)
 class ForetellJob:
@@ -35,7 +32,8 @@ class ForetellJob:
         return self.case.id
 
     def run(self, desk: Desk) -> int:
-        """The largest batch that fits, or an end of what is NEAR."""
+        """A batch that fits, while one more does not: the nearest on the way to where the bytes left would be used
+        up. 0 where not even 1 fits."""
         stretches: list[allocator.Events] = []
 
         def replay(events: Sequence[allocator.Events], settings: allocator.Settings) -> allocator.Replay:
@@ -48,5 +46,9 @@ class ForetellJob:
         def reserved(other: int) -> int:
             return allocator.replay(allocator.of_batch(stretches, batch, other), settings).reserved
 
-        near = range(max(1, int(batch * (1 - NEAR))), int(batch * (1 + NEAR)) + 2)
-        return near.start - 1 + bisect_right(near, self.room, key=reserved)
+        left = self.room - reserved(batch)
+        near, step = batch, round(left * batch / reserved(batch)) or (1 if left >= 0 else -1)
+        while (far := near + step) > 0 and (reserved(far) <= self.room) == (left >= 0):
+            near, step = far, 2 * step
+        low, high = sorted((near, max(far, 0)))
+        return low + bisect_right(range(low + 1, high + 1), self.room, key=reserved)
