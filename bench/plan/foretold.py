@@ -25,6 +25,7 @@ class ForetellJob:
     kind: ClassVar[str] = "foretold"
     result: ClassVar = int
     alone: ClassVar[bool] = False
+    card: ClassVar[bool] = False
     inputs: ClassVar[Mapping[str, str | None]] = {}
 
     @property
