@@ -311,6 +311,19 @@ def test_a_method_from_outside_is_planned_and_written_to_both_files(tmp_path):
     ]
 
 
+@pytest.mark.slow
+def test_the_ranks_of_a_plan_have_their_part_of_the_denoiser(simulator, main, capsys):
+    asked = [*SCALE, "--budget", "64MiB", "--quick", "--method", "easytune", "--ranks", "4"]
+    figures = []
+    for sharding in ("none", "fsdp2"):
+        assert main([*asked, "--sharding", sharding]) == 0
+        figures.append(capsys.readouterr().out)
+    assert all("of 4 ranks" in text for text in figures)
+    assert ["profile paper, fsdp2" in text for text in figures] == [False, True]
+    held, parts = (replace(ASKED, ranks=4, sharding=sharding) for sharding in ("none", "fsdp2"))
+    assert simulator.reading(parts).resident < simulator.reading(held).resident
+
+
 def test_quick_says_that_it_is_a_forecast_and_a_failure_is_a_row(main, simulator, tmp_path, capsys, monkeypatch):
     file = tmp_path / "plan.json"
     assert main([*SCALE, "--budget", "2GiB", "--quick", "--method", "easytune", "--json", str(file)]) == 0

@@ -23,6 +23,7 @@ from bench.meters.reading import Reading
 from bench.meters.tracked import Enter, read, unheard
 from bench.profiles import profile
 from bench.reward_cases import RewardCase
+from bench.setup import sharded
 from methods.errors import InputError
 
 ASKED_A_FAKE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
@@ -52,10 +53,10 @@ def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
 
 def _read(case: Case | RewardCase, enter: Enter) -> Reading:
     with cuda_lowering():
-        if profile(case.profile).precision == "fp32":
+        if profile(case.profile).precision == "fp32" and not sharded(case):
             with views_unseen():
                 return read(case, "meta", with_data=False, enter=enter)
-        # Autocast knows no meta device: fake CPU tensors hold as little, and take several times as long.
+        # Autocast and FSDP2 know no meta device: fake CPU tensors hold as little, and take several times as long.
         with FakeTensorMode():
             return read(case, "cpu", with_data=False, enter=enter)
 
