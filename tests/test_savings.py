@@ -281,6 +281,11 @@ class TestBytes:
         monkeypatch.setattr(WithoutData, "pieces", lambda self, batch: Savings(score=self.score).pieces(batch))
         assert bytes_of(simulated.measure(case)) == bytes_of(few)
 
+    def test_a_piece_larger_than_the_batch_is_the_batch_as_it_is(self):
+        """To the byte: not even a view of it is made."""
+        plain, larger = (simulated.measure(tiny("draft", profile=spec)) for spec in ("paper", "paper+score=64"))
+        assert bytes_of(larger) == bytes_of(plain)
+
     def test_no_graph_is_kept_but_that_of_the_calls_asked_for(self):
         """Each kept call costs what a call's graph costs, and no more is kept than are recorded."""
         peaks = [

@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from bench.cases import Case
+from bench.meters import allocator
 from bench.meters.lowering import cuda_lowering, views_unseen
 from bench.meters.origin import reported_path
 from bench.meters.reading import Reading
@@ -39,11 +40,11 @@ class NotSimulatedError(InputError):
     """A case cannot run on tensors without data; the message is one sentence that names the operation and the mend."""
 
 
-def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
+def measure(case: Case | RewardCase, enter: Enter = unheard, replay: allocator.Replayer = allocator.replay) -> Reading:
     """Simulates one update of `case`, every step of it; InputError if its options do not fit,
-    NotSimulatedError where it asks what a tensor holds."""
+    NotSimulatedError where it asks what a tensor holds. `replay`: for whoever wants the allocations, too."""
     try:
-        return _read(case, enter)
+        return _read(case, enter, replay)
     except Exception as error:
         reason = _refusal(error)
         if reason is None:
@@ -51,14 +52,14 @@ def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
         raise NotSimulatedError(f"{case.id} cannot be simulated: {reason}") from error
 
 
-def _read(case: Case | RewardCase, enter: Enter) -> Reading:
+def _read(case: Case | RewardCase, enter: Enter, replay: allocator.Replayer) -> Reading:
     with cuda_lowering():
         if profile(case.profile).precision == "fp32" and not sharded(case):
             with views_unseen():
-                return read(case, "meta", with_data=False, enter=enter)
+                return read(case, "meta", with_data=False, enter=enter, replay=replay)
         # Autocast and FSDP2 know no meta device: fake CPU tensors hold as little, and take several times as long.
         with FakeTensorMode():
-            return read(case, "cpu", with_data=False, enter=enter)
+            return read(case, "cpu", with_data=False, enter=enter, replay=replay)
 
 
 def _refusal(error: Exception) -> str | None:

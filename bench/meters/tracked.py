@@ -28,7 +28,13 @@ def unheard(_phase: str) -> None:
     """Nobody asks."""
 
 
-def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: Enter = unheard) -> Reading:
+def read(
+    case: Case | RewardCase,
+    device: str,
+    with_data: bool = True,
+    enter: Enter = unheard,
+    replay: allocator.Replayer = allocator.replay,
+) -> Reading:
     """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update.
 
     `with_data` false: on meta or fake tensors, which hold nothing. InputError for a case that is compiled.
@@ -61,7 +67,7 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
             run.update(phases=_phases(tracker, run, weights, enter))
             _label_gradients(tracker, run, weights)
             updated = tracker.allocations()
-    replayed = allocator.replay([built, updated, sampled, updated], allocator.settings())
+    replayed = replay([built, updated, sampled, updated], allocator.settings())
     owners = tracker.at_peak()
     return Reading(
         peak=tracker.peak,

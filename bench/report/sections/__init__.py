@@ -6,7 +6,8 @@ and says which command would fill it.
 section    what a section is
 questions  the first screen: one sentence, one number and one small figure a question
 memory     peaks, what counts as additional, phases, owners, the time line, every row
-levers     what is left of the methods' differences when the levers of memory are pulled for all alike
+levers     what is left of the methods' differences when the levers of memory are pulled for all alike, an update and to
+           equal levels of reward
 backbones  the same methods on every backbone: where EasyTune's advantage is large, and where it is nothing
 plans      memory predicted by the plan: against the steps, call by call, over random draws
 time       how long an update takes
@@ -32,7 +33,7 @@ from bench.meters import METERS
 from bench.records.shards import ShardRow
 from bench.report.sections.alignment import alignment, equal, pareto, paths, published, reward_levels
 from bench.report.sections.backbones import backbones
-from bench.report.sections.levers import levers
+from bench.report.sections.levers import levers, to_equal_reward
 from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
 from bench.report.sections.meters import meters
 from bench.report.sections.motions import in_place, travelling, turning
@@ -79,6 +80,7 @@ CHAPTERS = {
         peaks,
         base,
         levers,
+        to_equal_reward,
         backbones,
         steps,
         split,
