@@ -12,10 +12,12 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cases import Case
-from bench.meters.lowering import cuda_lowering
+from bench.meters import meta_cache
+from bench.meters.lowering import cuda_lowering, views_unseen
 from bench.profiles import profile
 from bench.setup import build, draw_plan
 from methods import Backbone, Batch, Plan, Reward, Sampler, Savings, Score, Step, Updater, rollout, trajectory
@@ -25,12 +27,19 @@ def count(case: Case) -> int:
     """FLOPs of one update of a case: one trajectory with all its optimiser steps. Precision changes none."""
     # What decides none of the parts is the same for all cases, so that each part is counted once.
     alike = f"{case.profile}+precision=fp32+score=0+recompute=false+kept=0"
-    parts = _parts(replace(case, method="draft:k=1", steps=2, seed=0, profile=alike))
+    parts = _parts(replace(case, method="draft:k=1", steps=2, seed=0, profile=alike, ranks=1))
     return parts.update(draw_plan(case), profile(case.profile).savings)
 
 
+class _Remembered(TorchDispatchMode):
+    """What the counter lets run: it needs the shapes of results alone."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return meta_cache.execute(func, args, kwargs or {})
+
+
 def counted(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with views_unseen(), _Remembered(), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 

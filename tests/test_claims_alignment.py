@@ -9,6 +9,7 @@ from bench.cases import alignment_id
 from bench.claims.alignment import (
     FASTER,
     LESS_WORK,
+    NOISE_AWARE,
     aligned,
     beside_published,
     gained,
@@ -294,6 +295,17 @@ def test_rows_of_real_motion_stand_in_a_section_of_their_own():
     real[0].alignment.real["r1"] = 0.1  # the base's is 0.5
     assert "The evaluator of cmu gives real motion a lower R@1" in sections.real_motion([*real]).see
     assert sections.real_motion(embedded).command
+
+
+def test_a_world_over_frames_is_told_from_one_of_latents_and_its_memory_is_compared():
+    """Of the same motion."""
+    rows = [row(method, 3.0, world=world) for method in ("draft:k=10", NOISE_AWARE) for world in ("cmu", "cmu-mdm")]
+    rows[1] = changed(rows[1], memory=structs.replace(rows[1].alignment.memory, peak=7 * rows[1].alignment.memory.peak))
+    section = sections.real_motion(rows)
+    assert "In cmu-mdm a small MDM denoises the frames themselves" in section.see
+    assert "DRaFT-10 takes 1.0 (cmu), 7.0 (cmu-mdm) times EasyTune's memory" in section.see
+    assert set(section.table["motion"]) == {"cmu", "cmu-mdm"}
+    assert "frames themselves" not in sections.real_motion(rows[::2]).see
 
 
 def test_rows_of_two_sizes_are_never_shown_together():

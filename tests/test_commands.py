@@ -70,17 +70,6 @@ def readme_example(first_line: str) -> str:
     )
 
 
-def test_the_readmes_third_party_method_is_measured_without_touching_this_tree(tmp_path):
-    (tmp_path / "every_other.py").write_text(readme_example("# every_other.py"))
-    result = tmp_path / "run.json"
-    arguments = ["-p", "every_other", "--method", "every-other:offset=1", "-m", "memory", f"--benchmark-json={result}"]
-    done = bench(*SCALE, *arguments, folder=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (row,) = records.load(result)
-    assert row.plan.updates == 2
-    assert row.reading.peak > row.reading.resident
-
-
 def test_an_aborted_run_is_resumed(tmp_path, clean):
     """What was measured is taken over, and nothing else: not a row that was cut, not one that was edited since."""
     result = tmp_path / "run.json"

@@ -18,8 +18,8 @@ import torch
 
 from bench import devices, flops
 from bench.cases import Case
+from bench.meters import meta_cache
 from bench.meters.cuda import AllocatorPeaks, warm_libraries
-from bench.meters.meta_cache import MetaCache
 from bench.meters.tracker import Tracker
 from bench.plan import draws, headroom, size
 from bench.plan.frontier import choices, piece_sizes
@@ -207,7 +207,7 @@ def count(
     device: torch.device = META,
 ) -> Need:
     """What an update of `plan` needs, on copies: simulated, which takes no data, or run for real on a GPU."""
-    counted: Tracker | Allocated = Tracker(MetaCache(), "meta") if device == META else Allocated(device)
+    counted: Tracker | Allocated = Tracker(meta_cache.execute, "meta") if device == META else Allocated(device)
     if device == META:
         savings = WithoutData(**vars(savings))
     with counted if isinstance(counted, Tracker) else nullcontext(), generators.forked(device):

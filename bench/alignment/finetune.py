@@ -22,7 +22,7 @@ from bench.command import add_import_option, carry_out, import_modules
 from bench.memory import out_of_memory
 from bench.motion.metrics import FOLLOWED
 from bench.units import gib
-from methods import METHODS, Sampler, Savings, Score, parallel, parse
+from methods import METHODS, Sampler, Savings, Score, easytune, parallel, parse
 from methods.errors import InputError
 from methods.finetune import CHECKPOINT, FinetuneConfig, finetune
 from methods.parallel import Ranks
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     device = parallel.of_rank(devices.parse(options.device))
-    with parallel.joined(device) as ranks, contextlib.ExitStack() as quiet:
+    with parallel.joined(device, options.sharding) as ranks, contextlib.ExitStack() as quiet:
         if not ranks.first:
             quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
         return _of_rank(options, device, ranks)
@@ -58,11 +58,13 @@ def _of_rank(options: argparse.Namespace, device: torch.device, ranks: Ranks) ->
     if isinstance(base, world.World):
         torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
     sampler = base.sampler(options.steps)
+    plan = parse(config.method).plan(options.steps, random.Random(config.seed))
+    if said := easytune.caveat(plan, sampler):
+        print(f"{config.method}: {said}", flush=True)
     if options.reward:
         if not isinstance(base, world.World):
             raise InputError("--reward is for worlds that pretrain made: name a published one in the manifest")
         base.reward = rewards.load(options.reward, base)
-        plan = parse(config.method).plan(options.steps, random.Random(config.seed))
         if any(step.score is Score.NOISY for step in plan.steps):
             rewards.noise_aware(options.reward)  # refused, by name, where it was never shown a noisy motion
 
@@ -237,6 +239,13 @@ def _parser() -> argparse.ArgumentParser:
         help="dropout in denoiser and reward while training, as in the released code (default: no dropout)",
     )
     devices.add_option(add, "the run and its measuring")
+    add(
+        "--sharding",
+        choices=parallel.SHARDINGS,
+        default="none",
+        help="what each rank of torchrun has of the denoiser, its gradients and the optimiser's state: none spreads "
+        "nothing, fsdp2 leaves each rank its part (default: %(default)s)",
+    )
     add(
         "--memory",
         metavar="SIZE",

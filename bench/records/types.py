@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, field, structs
 
 from bench.labels import method_label
 from bench.meters import METERS, Reading
+from methods.parallel import SHARDINGS
 
 SCHEMA = 2
 """1: before records were typed; those are brought up to date where they are read (see upgrade)."""
@@ -29,6 +30,7 @@ Elapsed = Annotated[float, Meta(gt=0, le=MOST)]
 """Seconds that an update took."""
 Ratio = Annotated[float, Meta(gt=0, le=MOST)]
 Norm = Annotated[float, Meta(ge=0, le=MOST)]
+Sharding = Annotated[str, Meta(pattern=f"^({'|'.join(SHARDINGS)})$")]
 MeterName = Annotated[str, Meta(pattern=f"^({'|'.join(METERS)})$")]
 DeviceType = Annotated[str, Meta(pattern=f"^({'|'.join(meter.device for meter in METERS.values() if meter.device)})$")]
 """Of a torch device."""
@@ -73,6 +75,7 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     crop: bool = False
     recompute: bool = False
     kept: Integer = 0
+    text_encoder: bool = False
     lora: Integer = 0
     compile: bool = False
     matmul_precision: str | None = None
@@ -151,6 +154,7 @@ class MethodCase(Struct, frozen=True, omit_defaults=True):
     reward: str = ""
     """Empty: the backbone's default."""
     ranks: Size = 1
+    sharding: Sharding = "none"
 
     @property
     def label(self) -> str:

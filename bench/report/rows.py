@@ -94,7 +94,7 @@ def backbones(records: Sequence[Record]) -> list[list[MemoryRecord]]:
 
 
 def _without_backbone(case: MethodCase) -> tuple:
-    return (case.batch, case.frames, case.seed, case.ranks)
+    return (case.batch, case.frames, case.seed, case.ranks, case.sharding)
 
 
 def scale(case: MethodCase) -> tuple:

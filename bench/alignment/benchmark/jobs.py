@@ -41,6 +41,7 @@ class _OnWorld:
     device: str = field(default=str(devices.CPU), kw_only=True)
 
     alone: ClassVar[bool] = False
+    card: ClassVar[bool] = False
 
     @property
     def inputs(self) -> Mapping[str, str | None]:

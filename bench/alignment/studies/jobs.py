@@ -50,6 +50,7 @@ class OfBase:
     kind: ClassVar[str] = "study of the base"
     result: ClassVar = Chain | Similarity | Noise
     alone: ClassVar[bool] = False
+    card: ClassVar[bool] = False
 
     @property
     def id(self) -> str:
@@ -251,6 +252,7 @@ class StudyJob:
     work: Work
 
     alone: ClassVar[bool] = False
+    card: ClassVar[bool] = False
 
     @property
     def kind(self) -> str:
