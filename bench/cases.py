@@ -10,6 +10,7 @@ from bench.meters import METERS
 from bench.profiles import LEVERS, profile
 from methods.errors import InputError, one_sentence
 from methods.interface import Method
+from methods.parallel import SHARDINGS
 from methods.registry import BACKBONES, look_up, pair, parse, spec
 from methods.samplers import Sampler
 
@@ -57,6 +58,8 @@ class Case:
     """Name of the reward, see methods.registry; empty for the backbone's default, which is not written out."""
     ranks: int = 1
     """Ranks that train together (methods.parallel); what is measured is one of them."""
+    sharding: str = "none"
+    """What of the denoiser a rank has, see methods.parallel; where there is but one, all."""
 
     def __post_init__(self) -> None:
         look_up(METERS, "meter", self.meter)
@@ -77,6 +80,9 @@ class Case:
             if not least <= value <= most:
                 allowed = f"at least {least}" if value < least and name in ("batch", "seed") else f"{least} to {most}"
                 raise InputError(f"{name} must be {allowed}, not {value}")
+        look_up(SHARDINGS, "sharding", self.sharding)
+        if self.ranks == 1:
+            object.__setattr__(self, "sharding", "none")
         profile(self.profile)
         object.__setattr__(self, "method", spec(self.resolve()))  # one spelling, so that ids are stable
 
@@ -120,6 +126,8 @@ def case_id(case: "Case | MethodCase") -> str:
         words.append(f"seed{case.seed}")
     if case.ranks > 1:
         words.append(f"{case.ranks}ranks")
+    if case.sharding != "none":
+        words.append(case.sharding)
     return written_id([*words, case.meter])
 
 

@@ -12,7 +12,7 @@ from bench.lane import Desk, Lane, WorkerDiedError
 from bench.meters import METERS, MeterUnavailableError
 from bench.records import MemoryRecord, RewardMemoryRecord, make
 from bench.reward_cases import RewardCase
-from bench.setup import draw_plan
+from bench.setup import draw_plan, others
 from bench.units import gib
 from methods.errors import one_sentence
 
@@ -36,6 +36,10 @@ class MemoryJob:
     @property
     def alone(self) -> bool:
         return METERS[self.case.meter].alone
+
+    @property
+    def card(self) -> bool:
+        return METERS[self.case.meter].device == "cuda"
 
     def run(self, desk: Desk) -> MemoryRecord | RewardMemoryRecord:
         return measure(self.case, desk.enter, self.count_flops)
@@ -83,7 +87,8 @@ def measure(
         enter(name)
 
     try:
-        reading = METERS[case.meter].measure(case, begin)
+        with others(case):
+            reading = METERS[case.meter].measure(case, begin)
     except MeterUnavailableError as error:
         return make.memory(case, "unavailable", str(error))
     except (Exception, SystemExit) as error:

@@ -23,6 +23,7 @@ from bench.reward_cases import RewardCase, memory_matrix, time_matrix
 from bench.setup import draw_plan
 from methods import BACKBONES, METHODS, REWARDS
 from methods.errors import InputError
+from methods.parallel import SHARDINGS
 
 if TYPE_CHECKING:
     from bench.alignment.benchmark import AlignmentCase
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 # What only some runs need is imported where it is used: the embedded world, and the gate, whose comparing comes with
 # the judges of all claims.
 
-CASE_OPTIONS = ("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed", "ranks")
+CASE_OPTIONS = (
+    *("method", "backbone", "reward", "steps", "batch", "frames", "profile", "meter", "seed"),
+    *("ranks", "sharding"),
+)
 TIME_OPTIONS = ("steps", "batch", "frames")
 ON_DEVICE = ("test_alignment.py", "test_studies.py", "test_trained_studies.py")
 """Test files whose cases run on --device."""
@@ -59,7 +63,7 @@ def add(parser: pytest.Parser) -> None:
         "--method",
         action="append",
         metavar="SPEC",
-        help=f"method, as name[:option=value,...], options as in the README's table: {', '.join(METHODS)} (default: "
+        help=f"method, as name[:option=value,...], options as in methods/README.md: {', '.join(METHODS)} (default: "
         "those of the matrix)",
     )
     option(
@@ -104,6 +108,12 @@ def add(parser: pytest.Parser) -> None:
         type=int,
         metavar="N",
         help="data-parallel ranks, of which one is measured; --batch is then of each (default: 1)",
+    )
+    option(
+        "--sharding",
+        action="append",
+        metavar="NAME",
+        help=f"what each of several ranks has of the denoiser: {', '.join(SHARDINGS)} (default: {usual.sharding}: all)",
     )
     option(
         "--shard",
@@ -177,14 +187,14 @@ def add(parser: pytest.Parser) -> None:
         "--study",
         action="append",
         metavar="NAME",
-        help="retrieval, spl, windows, feature_noise, strength or gaming; may be repeated (default: none; with "
-        "-m study: all)",
+        help="retrieval, spl, windows, feature_noise, strength, gaming or settings; may be repeated (default: none; "
+        "with -m study: all)",
     )
     option(
         "--study-scale",
         metavar="SCALE",
         default="full",
-        help="full (as reported) or tiny (only whether it runs) (default: %(default)s)",
+        help="reference (ten seeds), full or tiny (only whether it runs) (default: %(default)s)",
     )
     option(
         "--study-work",

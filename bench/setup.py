@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from bench import text_encoder
 from bench.cases import Case
 from bench.profiles import Profile, profile
+from bench.reward_cases import RewardCase
 from methods import (
     Backbone,
     Batch,
@@ -33,6 +35,7 @@ from methods.memory import Piece, Savings
 from methods.parallel import Ranks, Share
 from methods.registry import pair
 from methods.rollout import FORWARD_PHASES, OnUpdate, Phases, unobserved
+from methods.sharding import let_go, mesh_of, shard
 from methods.transformer import set_attention_kernel, skip_unused
 
 LEARNING_RATE = 1e-5
@@ -95,7 +98,9 @@ class Run:
     def sample(self) -> Tensor:
         """A trajectory without gradients, and its decoded motion."""
         with self.autocast():
-            return sample(self.backbone, self.sampler, self.batch, self.x, self.generator, self.savings)
+            motions = sample(self.backbone, self.sampler, self.batch, self.x, self.generator, self.savings)
+        let_go(self.backbone.denoiser)
+        return motions
 
     def networks(self) -> dict[str, nn.Module]:
         beside = {"text_encoder": self.text_encoder} if self.text_encoder else {}
@@ -153,6 +158,10 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
         skip_unused(network, switches.skip_unused and scoring)
     if switches.compile:
         compile_denoiser(backbone.denoiser, plan, device)
+    if sharded(case):
+        with unset_fake_temporarily():  # a mesh is made of numbers
+            mesh = mesh_of(device, case.ranks)
+        shard(backbone.denoiser, mesh)
     # foreach on every device (what CUDA picks by itself), so that all meters see the same temporaries.
     optimizer = torch.optim.AdamW(backbone.denoiser.parameters(), lr=LEARNING_RATE, weight_decay=0.0, foreach=True)
     generator = None if device.type == "meta" else torch.Generator(device).manual_seed(case.seed)
@@ -165,7 +174,8 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
         sampler,
         batch,
         backbone.initial_state(batch, generator),
-        Updater(optimizer, check_finite=with_data, share=share_of(case)),
+        # What the others would have sent may be anything.
+        Updater(optimizer, check_finite=with_data and not sharded(case), share=share_of(case)),
         autocast_of(switches, device),
         generator,
         switches.savings if with_data else WithoutData(**vars(switches.savings)),
@@ -176,13 +186,34 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
 class WithoutOthers(Share):
     """A share whose other ranks are not there. What they would add is left out, which changes no size."""
 
-    def sum(self, of_share: Tensor) -> Tensor:
-        return of_share.mul_(self.weight)
+    def average(self, scaled: Tensor) -> Tensor:
+        return scaled.div_(self.ranks.size)
 
 
 def share_of(case: Case) -> Share | None:
     """That of the rank of a case which is measured."""
-    return None if case.ranks == 1 else WithoutOthers(Ranks(0, case.ranks), case.batch * case.ranks)
+    return None if case.ranks == 1 else WithoutOthers(Ranks(0, case.ranks, case.sharding), case.batch * case.ranks)
+
+
+def sharded(case: Case | RewardCase) -> bool:
+    """Whether the rank which is measured has but its part of the denoiser."""
+    return isinstance(case, Case) and case.sharding != "none"
+
+
+@contextmanager
+def others(case: Case | RewardCase) -> Iterator[None]:
+    """While open, a case's denoiser can be spread over ranks: torch's fake ones, which send nothing."""
+    if not sharded(case):
+        yield
+        return
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    assert isinstance(case, Case)
+    torch.distributed.init_process_group("fake", store=FakeStore(), rank=0, world_size=case.ranks)
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 class WithoutData(Savings):

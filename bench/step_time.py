@@ -54,6 +54,7 @@ class StepTimeJob:
     result: ClassVar = Records
     inputs: ClassVar[Mapping[str, str | None]] = {}
     alone: ClassVar[bool] = True
+    card: ClassVar[bool] = False
 
     @property
     def id(self) -> str:

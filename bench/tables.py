@@ -22,12 +22,16 @@ from methods.rollout import PHASES
 
 
 def memory(records: Sequence[Record]) -> pd.DataFrame:
-    """Memory rows, GiB. A row that has no figure keeps its status and reason."""
+    """Memory rows, GiB. A row that has no figure keeps its status and reason. Ranks are shown where some row has
+    several."""
+    several = any(isinstance(record, MemoryRecord) and record.case.ranks > 1 for record in records)
     rows = []
     for record in records:
         if not isinstance(record, MemoryRecord):
             continue
-        row = {**_case(record.case), "meter": record.case.meter, "status": record.status}
+        case = record.case
+        row = {**_case(case), **({"ranks": case.ranks, "sharding": case.sharding} if several else {})}
+        row |= {"meter": case.meter, "status": record.status}
         if reading := record.reading:
             row |= {
                 "held": record.plan.held if record.plan else None,
@@ -202,9 +206,7 @@ def for_terminal(records: Sequence[Record]) -> list[tuple[str, str]]:
     sections = []
     if len(frame := memory(records)):
         simulated = any(record.simulated for record in records)
-        note = (
-            "\nmeter simulated: no device was used; see README, what a simulated figure leaves out" if simulated else ""
-        )
+        note = "\nsimulated: no device was used; bench/README.md says what it leaves out" if simulated else ""
         sections.append(("memory, GiB (peak of one update, and of each phase)", text(frame) + note))
     if len(frame := step_time(records)):
         sections.append(("step time, seconds (median of interleaved rounds)", text(frame)))

@@ -29,6 +29,7 @@ from methods import (
     lora,
     parse,
     rollout,
+    sharding,
 )
 from methods.errors import InputError
 from methods.files import check_writable, locked, write_atomically
@@ -138,22 +139,16 @@ def make_updater(denoiser: nn.Module, config: FinetuneConfig) -> Updater:
 
 
 class Average:
-    """An exponential moving average of a network's weights, begun at what they are now."""
+    """An exponential moving average of weights, begun at what they are now."""
 
-    def __init__(self, network: nn.Module, decay: float):
-        self.network = network
+    def __init__(self, weights: Sequence[Tensor], decay: float):
+        self.of = weights
         self.decay = decay
-        self.weights = [weight.detach().clone() for weight in network.parameters()]
+        self.weights = [weight.detach().clone() for weight in weights]
 
     def update(self) -> None:
-        for average, weight in zip(self.weights, self.network.parameters(), strict=True):
+        for average, weight in zip(self.weights, self.of, strict=True):
             average.lerp_(weight.detach(), 1 - self.decay)
-
-    def into(self, network: nn.Module) -> None:
-        """Copies the average over the weights of a network of the same shape."""
-        with torch.no_grad():
-            for average, weight in zip(self.weights, network.parameters(), strict=True):
-                weight.copy_(average)
 
 
 class Run:
@@ -191,10 +186,17 @@ class Run:
             if config.lora:
                 lora.adapt(self.denoiser, config.lora)
             self.torch_rng = generators.states(self.device)
+        self.blank = self.denoiser
+        """Of which results are made, by copying weights."""
+        if ranks.sharded:
+            self.blank = copy.deepcopy(self.denoiser).cpu()
+            sharding.shard(self.denoiser, sharding.mesh_of(self.device, ranks.size))
+        self.weights = list(self.denoiser.parameters())
+        """Those that the optimiser steps; of a sharded denoiser this rank's parts."""
         self.updater = make_updater(self.denoiser, config)
         self.updater.share = self.share
-        self.average = Average(self.denoiser, config.ema) if config.ema else None
-        self.start = [weight.detach().clone() for weight in self.denoiser.parameters()] if config.pull else []
+        self.average = Average(self.weights, config.ema) if config.ema else None
+        self.start = [weight.detach().clone() for weight in self.weights] if config.pull else []
         self.curve = Curve()
 
     @property
@@ -232,7 +234,7 @@ class Run:
                 raise FinetuneError(f"{at} stopped the run, try a lower lr than {self.config.lr:g}: {error}") from None
         reward = torch.cat(seen).mean()
         if self.share is not None:
-            reward = self.share.sum(reward)
+            reward = self.share.average(reward * self.share.scale)
         means = {"reward": float(reward), "norm": float(torch.stack(norms).mean())}
         before = self.curve.totals()
         record = {  # only now that there are means has a GPU finished, and may the clocks be read
@@ -251,7 +253,7 @@ class Run:
             return
         share = self.updater.optimizer.param_groups[0]["lr"] * self.config.pull
         with torch.no_grad():
-            for weight, start in zip(self.denoiser.parameters(), self.start, strict=True):
+            for weight, start in zip(self.weights, self.start, strict=True):
                 weight.lerp_(start, share)
 
     def _rollout(self, plan: Plan, batch: Batch, state: Tensor, on_update: Callable) -> None:
@@ -270,12 +272,13 @@ class Run:
         )
 
     def evaluate(self, measure: Measure) -> dict:
-        """Records what `measure` finds, once for each number of trajectories; of the average, where there is one."""
+        """Records what `measure` finds, once for each number of trajectories; of the average, where there is one. The
+        first rank measures; others record the totals alone, and have a part in the result where it is sharded."""
         known = self.curve.evaluations
         if known and known[-1]["trajectories"] == self.done:
             return known[-1]
         with generators.forked(self.device), self._modes(False), self._result():
-            record = self.curve.totals() | measure(self.done)
+            record = self.curve.totals() | (measure(self.done) if self.ranks.first else {})
         known.append(record)
         return record
 
@@ -321,12 +324,26 @@ class Run:
         return made
 
     def _learned(self) -> nn.Module:
-        """The denoiser that learns, or the average's copy of it."""
-        if self.average is None:
+        """The denoiser that learns, or a copy of it: with averaged weights, or where each rank has but its part."""
+        if self.average is None and not sharding.is_sharded(self.denoiser):
             return self.denoiser
-        made = copy.deepcopy(self.denoiser)
-        self.average.into(made)
+        return self._copy(self.weights if self.average is None else self.average.weights)
+
+    def _copy(self, weights: Sequence[Tensor]) -> nn.Module:
+        made = copy.deepcopy(self.blank).to(self.device)
+        with torch.no_grad():
+            for target, weight in zip(made.parameters(), weights, strict=True):
+                target.copy_(sharding.whole(weight))
         return made
+
+    def gather(self) -> None:
+        """At its end a sharded run has whole weights on every rank, as any other has."""
+        if not sharding.is_sharded(self.denoiser):
+            return
+        if self.average is not None:
+            self.average.weights = [sharding.whole(weight) for weight in self.average.weights]
+        self.blank = self.denoiser = self.backbone.denoiser = self._copy(self.weights)
+        self.weights = list(self.denoiser.parameters())
 
     def save(self, folder: Path, measured: Mapping[str, object] | None = None) -> list[Path]:
         """Writes the result, each file atomically: the denoiser, the whole backbone under the published names
@@ -349,8 +366,8 @@ class Run:
         return [denoiser, published, curve, *adapter]
 
     def save_checkpoint(self, path: Path) -> None:
-        """Everything that a run needs to go on as if nothing had happened, atomically: a kill leaves the old or the
-        new one."""
+        """Everything that a run needs to go on as if nothing had happened, on any number of ranks, atomically: a kill
+        leaves the old or the new one. Where it is sharded all ranks call this, and the first one writes."""
         version, words, gauss = self.plans.getstate()
         assert self.updater.schedule is not None  # make_updater gives one
         state = {
@@ -370,7 +387,9 @@ class Run:
             "device_rng": self.torch_rng[1:],
             "curve": asdict(self.curve),
         }
-        checkpoint.save_torch(state, path)
+        state = sharding.gathered(state, keep=self.ranks.first)
+        if self.ranks.first:
+            checkpoint.save_torch(state, path)
 
     def load_checkpoint(self, path: Path) -> None:
         """Goes on from a checkpoint. FinetuneError for one that is cut off, damaged, or of another run."""
@@ -408,18 +427,20 @@ class Run:
         return changed
 
     def _restore(self, state: dict) -> None:
-        """KeyError, TypeError, ValueError or RuntimeError for a state that does not fit."""
-        self.denoiser.load_state_dict(state["denoiser"])
-        weights = list(self.denoiser.parameters())
+        """Some error or other for a state that does not fit."""
+        now = self.denoiser.state_dict()
+        kept = {name: sharding.like(value, now.get(name, value)) for name, value in state["denoiser"].items()}
+        self.denoiser.load_state_dict(kept)
         if self.average is not None:
-            _check_shapes(state["average"], weights)
-            self.average.weights = [weight.to(self.device) for weight in state["average"]]
+            _check_shapes(state["average"], self.weights)
+            self.average.weights = list(map(sharding.like, state["average"], self.weights))
         optimizer = self.updater.optimizer
         optimizer.load_state_dict(state["optimizer"])
-        for weight in weights:
+        for weight in self.weights:
             moments = optimizer.state.get(weight, {})
             if moments:
                 _check_shapes([moments["exp_avg"], moments["exp_avg_sq"]], [weight, weight])
+                moments |= {name: sharding.like(moments[name], weight) for name in ("exp_avg", "exp_avg_sq")}
         assert self.updater.schedule is not None  # make_updater gives one
         self.updater.schedule.load_state_dict(state["schedule"])
         version, words, gauss = state["plans"]
@@ -487,30 +508,32 @@ def finetune(
     was given otherwise is not continued. measure: called with the result's weights in the backbone, before trajectory
     1, after each of `measure_at` and after the last one; its JSON goes into the curve. It must depend on nothing but
     these weights and their number of trajectories, since a run that goes on calls it for the rest alone. on_trajectory:
-    given each record as it is made. phases: an observer of every rollout. ranks: who else takes
-    part (methods.parallel); each calls this alike, and the first one alone measures and writes.
+    given each record as it is made. phases: an observer of every rollout. ranks: who else takes part
+    (methods.parallel); each calls this alike, and the first one alone measures and writes.
 
     FinetuneError for a run that cannot begin or go on, InputError where another run holds the folder or nothing can be
     written there, torch's own error where memory runs out; the last checkpoint stays.
     """
-    run = Run(config, backbone, reward, sampler, draw, given, phases, ranks)
-    ranks.agree({**asdict(config), "steps": len(sampler), **(given or {})})
-    if folder is None:
-        _carry_on(run, None, measure, measure_at, on_trajectory, checkpoint_seconds)
-        return run
-    for name in (CHECKPOINT, *RESULTS, *lora.FILES):
-        check_writable(folder / name)
-    with locked(folder) if ranks.first else nullcontext():
-        path = folder / CHECKPOINT
-        if path.is_file():
-            run.load_checkpoint(path)
-            if run.done > config.trajectories:
-                raise FinetuneError(
-                    f"{path} has {run.done} trajectories already, more than the {config.trajectories} asked for: "
-                    "ask for more, or choose another folder"
-                )
-        ranks.agree({"number of trajectories behind it": run.done})
-        _carry_on(run, path, measure, measure_at, on_trajectory, checkpoint_seconds)
+    with ranks.together():
+        ranks.agree({**asdict(config), "steps": len(sampler), "sharding": ranks.sharding, **(given or {})})
+        run = Run(config, backbone, reward, sampler, draw, given, phases, ranks)
+        try:
+            for name in (CHECKPOINT, *RESULTS, *lora.FILES) if folder else ():
+                check_writable(folder / name)
+            path = folder / CHECKPOINT if folder else None
+            with locked(folder) if folder and ranks.first else nullcontext():
+                if path is not None and path.is_file():
+                    run.load_checkpoint(path)
+                    if run.done > config.trajectories:
+                        raise FinetuneError(
+                            f"{path} has {run.done} trajectories already, more than the {config.trajectories} asked "
+                            "for: ask for more, or choose another folder"
+                        )
+                ranks.agree({"number of trajectories behind it": run.done})
+                _carry_on(run, path, measure, measure_at, on_trajectory, checkpoint_seconds)
+                run.gather()
+        finally:
+            backbone.denoiser = run.blank  # where a sharded run ended early: whole, as it was when the run began
     return run
 
 
@@ -525,20 +548,18 @@ def _carry_on(
     """To the last trajectory; arguments as of `finetune`, `path` of the checkpoint."""
     last = run.config.trajectories
     saved = -math.inf
+    takes_part = run.ranks.first or run.ranks.sharded  # in what the first rank measures and writes
 
     def measured() -> None:
-        if measure is not None and run.ranks.first and (run.done in {0, last} or run.done in measure_at):
+        if measure is not None and takes_part and (run.done in {0, last} or run.done in measure_at):
             run.evaluate(measure)
 
     measured()
     while run.done < last:
         record = run.trajectory()
         measured()
-        if (
-            path is not None
-            and run.ranks.first
-            and (run.done == last or time.monotonic() - saved >= checkpoint_seconds)
-        ):
-            run.save_checkpoint(path)
+        if path is not None and run.ranks.as_first(run.done == last or time.monotonic() - saved >= checkpoint_seconds):
+            if takes_part:
+                run.save_checkpoint(path)
             saved = time.monotonic()
         on_trajectory(record)

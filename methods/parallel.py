@@ -1,14 +1,15 @@
-"""Data-parallel fine-tuning: each rank scores its share of a batch, and gradients are summed once an optimiser step.
+"""Data-parallel fine-tuning: each rank scores its share of a batch, and gradients are averaged once an optimiser step.
 
 The denoiser is not wrapped in DistributedDataParallel: a plan calls it many times before a backward pass, and not every
 time alike, which such a wrapper takes for an error; a call that goes round it trains ranks apart without a word. Plans,
 prompts and noise are drawn alike on all ranks, for the whole batch, of which each takes its rows: N ranks compute the
 gradient of one, to rounding. What is drawn from torch's global generators (dropout, a reward's own samples) is a rank's
-own.
+own. The denoiser itself may be spread over the ranks (methods.sharding).
 """
 
 import contextlib
 import os
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +19,9 @@ import torch.distributed
 from torch import Tensor
 
 from methods.errors import InputError
+
+SHARDINGS = {"none": "all of it", "fsdp2": "its part of it (methods.sharding)"}
+"""What a rank has of the denoiser, its gradients and the optimiser's state."""
 
 PATIENCE = timedelta(hours=1)
 """How long ranks wait for one that measures alone."""
@@ -33,6 +37,13 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    sharding: str = "none"
+    """One of SHARDINGS; there is nothing to spread where one is alone."""
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each has but its part of the denoiser."""
+        return self.sharding != "none" and self.size > 1
 
     @property
     def first(self) -> bool:
@@ -52,8 +63,7 @@ class Ranks:
         if self.size == 1:
             return
         told: list[Mapping[str, object]] = [{}] * self.size
-        with self.together():
-            torch.distributed.all_gather_object(told, dict(given))
+        torch.distributed.all_gather_object(told, dict(given))
         for number, other in enumerate(told):
             for name in dict.fromkeys((*told[0], *other)):
                 if told[0].get(name) != other.get(name):
@@ -62,16 +72,32 @@ class Ranks:
                         f"{told[0].get(name)}): start all ranks by one command"
                     )
 
+    def as_first(self, decision: bool) -> bool:
+        """The first one's decision, on every rank."""
+        if self.size == 1:
+            return decision
+        told = [decision]
+        torch.distributed.broadcast_object_list(told)
+        return told[0]
+
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Around what ranks do with each other: RankError where one of them is gone."""
+        """Around all that ranks do: RankError where an exchange fails, because one of them is gone."""
         try:
             yield
-        except RuntimeError as error:  # torch.distributed's own errors are of this kind
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or not _of_exchange(error):
+                raise
             raise RankError(
                 f"rank {self.rank} lost another one ({str(error).splitlines()[0][:80]}): the same command goes on from "
                 "the last checkpoint, on as many ranks as are left"
             ) from None
+
+
+def _of_exchange(error: BaseException) -> bool:
+    """Whether torch.distributed raised it, or FSDP2's hooks did, whose errors are of no kind of their own."""
+    folder = os.path.dirname(torch.distributed.__file__)
+    return any(frame.filename.startswith(folder) for frame in traceback.extract_tb(error.__traceback__))
 
 
 ALONE = Ranks()
@@ -91,42 +117,50 @@ class Share:
         return slice(begin, end)
 
     @property
-    def weight(self) -> float:
-        """Of a mean over its rows in the mean over the batch."""
-        return (self.rows.stop - self.rows.start) / self.batch
+    def scale(self) -> float:
+        """Of a mean over its rows, so that the mean over the ranks is the mean over the batch; 1 for equal shares."""
+        return (self.rows.stop - self.rows.start) * self.ranks.size / self.batch
 
     def randn(self, like: Tensor, generator: torch.Generator | None) -> Tensor:
         """Unit noise in the shape of `like`: this share of what is drawn for the whole batch."""
         whole = (self.batch, *like.shape[1:])
         return torch.randn(whole, generator=generator, dtype=like.dtype, device=like.device)[self.rows]
 
-    def sum_gradients(self, parameters: Sequence[Tensor], rewards: Sequence[Tensor]) -> Tensor:
-        """Replaces the gradients of this share's mean by those of the batch's; returns the batch's mean reward, `[1]`.
-        One exchange of all of them as one tensor. RankError where a rank is gone."""
+    def exchange(self, parameters: Sequence[Tensor], rewards: Sequence[Tensor]) -> Tensor:
+        """Replaces the gradients of this share's objective, scaled by `scale`, by the batch's; returns the batch's mean
+        reward, `[1]`. One exchange of all of them as one tensor; of a sharded denoiser the backward pass has averaged
+        them."""
+        mean = torch.cat([reward.detach() for reward in rewards]).mean().mul_(self.scale).reshape(1)
+        if self.ranks.sharded:
+            return self.average(mean)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        mean = torch.cat([reward.detach() for reward in rewards]).mean()
-        flat = self.sum(torch.cat([*(gradient.flatten() for gradient in gradients), mean.reshape(1)]))
-        *summed, total = flat.split([*(gradient.numel() for gradient in gradients), 1])
-        for gradient, value in zip(gradients, summed, strict=True):
+        flat = self.average(torch.cat([*(gradient.flatten() for gradient in gradients), mean]))
+        *averaged, total = flat.split([*(gradient.numel() for gradient in gradients), 1])
+        for gradient, value in zip(gradients, averaged, strict=True):
             gradient.copy_(value.view_as(gradient))
         return total.clone()  # a view would keep all gradients once more
 
-    def sum(self, of_share: Tensor) -> Tensor:
-        """What means over the shares amount to over the batch; `of_share` is overwritten."""
-        of_share *= self.weight
-        with self.ranks.together():
-            torch.distributed.all_reduce(of_share)
-        return of_share
+    def average(self, scaled: Tensor) -> Tensor:
+        """The mean over the ranks of what each has scaled by `scale`, which is overwritten."""
+        torch.distributed.all_reduce(scaled)
+        return scaled.div_(self.ranks.size)
 
 
 def of_rank(device: torch.device) -> torch.device:
-    """Where torchrun's rank of this process works, if `device` is what it was started with: of GPUs its own."""
+    """Where torchrun's rank of this process works, if `device` is what it was started with: of GPUs its own. RankError
+    where it has none."""
     number = os.environ.get("LOCAL_RANK")
-    return device if number is None or device.type != "cuda" else torch.device(device.type, int(number))
+    if number is None or device.type != "cuda":
+        return device
+    if int(number) >= (count := torch.cuda.device_count()):
+        raise RankError(
+            f"rank {number} of this machine has no GPU, it has {count}: start as many ranks by --nproc-per-node"
+        )
+    return torch.device(device.type, int(number))
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def joined(device: torch.device, sharding: str = "none") -> Iterator[Ranks]:
     """The ranks that torchrun started, over NCCL on GPUs and Gloo elsewhere; one alone where there was no torchrun."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -138,6 +172,6 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     torch.distributed.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Ranks(torch.distributed.get_rank(), size)
+        yield Ranks(torch.distributed.get_rank(), size, sharding)
     finally:
         torch.distributed.destroy_process_group()

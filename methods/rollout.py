@@ -12,6 +12,7 @@ from methods.interface import Backbone, Batch, Reward
 from methods.memory import NONE, Piece, Predict, Recompute, Savings, Scoring
 from methods.plan import Plan, Score, Step
 from methods.samplers import Sampler
+from methods.sharding import is_sharded, let_go
 from methods.update import RewardError, Updater
 
 PHASES = ("rollout", "decode", "reward", "backward", "optimiser")
@@ -105,6 +106,8 @@ def rollout(
                 latent, x = _advance(step, predict, sampler, batch, x, randn)
             if step.score is not None:
                 rewards, gradient = _score(step, backbone, sampler, reward, batch, prompts, in_pieces, latent, phases)
+                if updater.share is not None:
+                    gradient.mul_(updater.share.scale)
                 scores.append((latent, gradient))
                 unstepped.append(rewards)
             del latent
@@ -202,9 +205,15 @@ def _learner(backbone: Backbone, plan: Plan) -> Iterator[Callable[[], None]]:
     """Yields what moves gradients to the weights that learn, before an optimiser step.
 
     Usually those are the denoiser's own. In a delayed plan a copy of the denoiser samples the whole trajectory, and its
-    gradients are handed to the original.
+    gradients are handed to the original. Of a sharded denoiser the gathered weights are such a copy.
     """
     learner: nn.Module = backbone.denoiser
+    if is_sharded(learner):
+        try:
+            yield (lambda: None) if plan.delayed else functools.partial(let_go, learner)
+        finally:
+            let_go(learner)
+        return
     if not plan.delayed:
         yield lambda: None
         return

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from methods.errors import InputError
 from methods.parallel import Share
+from methods.sharding import whole
 
 
 class RewardError(InputError):
@@ -27,7 +28,7 @@ class Updater:
     """Refuse a reward or gradient that is not finite. Costs one device synchronisation an update, and needs real data
     (a simulated run turns it off)."""
     share: Share | None = None
-    """Of the batch, where several ranks have one each: gradients are then summed over them before they are clipped."""
+    """Of the batch, where several ranks have one each: gradients are averaged over them before they are clipped."""
 
     def apply(self, rewards: list[Tensor]) -> Tensor:
         """Steps the optimiser on the gradients at hand and clears them; returns their norm before clipping.
@@ -37,8 +38,8 @@ class Updater:
         """
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if self.share is not None:
-            rewards = [self.share.sum_gradients(parameters, rewards)]  # all ranks refuse, or none
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip)
+            rewards = [self.share.exchange(parameters, rewards)]  # all ranks refuse, or none
+        norm = whole(nn.utils.clip_grad_norm_(parameters, self.clip))
         try:
             if self.check_finite:
                 self._refuse_not_finite(rewards, norm)

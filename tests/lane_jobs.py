@@ -20,6 +20,7 @@ class Small:
     value: int = 3
     log: str = ""
     alone: bool = False
+    card: bool = False
     inputs: Mapping[str, str | None] = field(default_factory=dict, hash=False)
 
     kind: ClassVar[str] = "small"
@@ -47,6 +48,10 @@ class Small:
                 os.kill(os.getpid(), signal.SIGKILL)
         if self.what == "wait":
             time.sleep(60)
+        if self.what == "look":
+            seen, started = os.environ["CUDA_VISIBLE_DEVICES"], time.monotonic_ns()
+            time.sleep(0.2)
+            return {"card": int(seen), "pid": os.getpid(), "started": started, "ended": time.monotonic_ns()}
         if self.what == "count on":
             done = desk.folder / "steps"
             steps = int(done.read_text()) if done.exists() else 0

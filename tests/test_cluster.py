@@ -1,6 +1,7 @@
 """A dask cluster in place of this machine's processes: the same results to the last bit, through a worker's death."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -78,6 +79,14 @@ def test_workers_of_other_code_are_refused_by_name(address, monkeypatch):
     ours = cluster._about(())
     monkeypatch.setattr(cluster.identity, "code", lambda modules: "another")
     expected = rf"tcp://\S+ has another code \({ours['code']}, here another\): update it"
+    with pytest.raises(InputError, match=expected), cluster.connected(address):
+        pass
+
+
+def test_workers_of_another_torch_are_refused_by_name(address, monkeypatch):
+    theirs = cluster.identity.versions()
+    monkeypatch.setattr(cluster.identity, "versions", lambda: {**theirs, "torch": "2.5"})
+    expected = rf"tcp://\S+ has another torch \({re.escape(theirs['torch'])}, here 2.5\): update it"
     with pytest.raises(InputError, match=expected), cluster.connected(address):
         pass
 

@@ -1,6 +1,7 @@
 """The lane: nothing finished is lost, nothing of other code or inputs is reused, no worker outlives its run."""
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -12,10 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from bench_command import heed_interrupts
 
 from bench import identity
+from bench.cases import Case
 from bench.lane import Kept, Lane, WorkerDiedError, Workers
+from bench.memory import MemoryJob
+from bench.meters import METERS
 from methods.errors import InputError
 from tests.lane_jobs import Small
 
@@ -71,6 +76,25 @@ def test_a_job_killed_beside_others_is_tried_again_alone(tmp_path):
         futures = made.submit_all([Small("victim", "die once", log=str(log)), Small("other")])
         assert [made.wait(future)["value"] for future in futures] == [9, 9]
     assert ran(log) == ["victim", "victim"]
+
+
+def test_jobs_for_a_gpu_run_on_all_of_them_and_see_one_alone(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,3")
+    with lane() as made:
+        futures = made.submit_all([Small(str(number), "look", card=True) for number in range(4)])
+        done = sorted((made.wait(future) for future in futures), key=lambda one: one["started"])
+    assert len({one["pid"] for one in done}) == 4  # fresh processes
+    assert {one["card"] for one in done} == {5, 3}
+    for card in (5, 3):
+        there = [one for one in done if one["card"] == card]
+        assert all(one["ended"] < other["started"] for one, other in itertools.pairwise(there))
+    assert done[1]["started"] < done[0]["ended"]  # beside each other
+
+
+def test_memory_on_a_gpu_is_measured_on_one_card_and_other_memory_on_none():
+    cards = {meter: MemoryJob(Case(meter=meter)).card for meter in METERS}
+    assert cards == {"simulated": False, "host": False, "cuda": True}
 
 
 def test_jobs_that_need_the_machine_run_after_the_others_and_one_by_one():

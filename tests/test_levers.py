@@ -5,8 +5,9 @@ from dataclasses import replace
 import msgspec
 import pytest
 import torch
-from test_simulated import METHODS, tiny
+from test_simulated import KINDS, METHODS, tiny
 from times import bare
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import flops, memory
 from bench.cases import Case, matrix
@@ -18,11 +19,13 @@ from bench.setup import autocast_of, build
 from methods import Savings
 from methods.errors import InputError
 
-SPECS = ("paper", "lean+score=2", "frozen+score=3+recompute=true+kept=1")
+SPECS = ("lean+score=2", "frozen+score=3+recompute=true+kept=1")
 
 
-@pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "spec"),
+    [*((method, "paper") for method in METHODS), *((method, spec) for method in KINDS for spec in SPECS)],
+)
 def test_flops_of_a_whole_update_are_those_that_its_plan_gives(method, spec):
     case = tiny(method, batch=5, profile=spec)
     with cuda_lowering():
@@ -30,6 +33,13 @@ def test_flops_of_a_whole_update_are_those_that_its_plan_gives(method, spec):
         run.savings = Savings(**{**vars(run.savings), "crop": False})  # every piece, where a simulation runs three
         whole = flops.counted(run.update)
     assert flops.count(case) == pytest.approx(whole, rel=0.01)
+
+
+def test_flops_are_those_of_torchs_counter_by_itself():
+    run = build(tiny("easytune"), "meta", with_data=False)
+    with FlopCounterMode(display=False) as counter:
+        run.update()
+    assert flops.counted(run.update) == counter.get_total_flops() > 0
 
 
 def test_recomputing_costs_a_forward_of_each_recorded_call():

@@ -22,7 +22,7 @@ def test_each_meter_measures_in_the_module_of_its_name():
 def test_the_facts_that_gate_claims_and_workers_go_by():
     facts = [(m.name, m.trust, m.margin, m.alone, m.simulated) for m in sorted(METERS.values(), key=lambda m: m.trust)]
     assert facts == [
-        ("cuda", 1, 0.01, True, False),
+        ("cuda", 1, 0.01, False, False),
         ("simulated", 2, 0.0, False, True),
         ("host", 3, 0.001, True, False),
     ]

@@ -11,14 +11,16 @@ import pytest
 import ranks
 import torch
 from alignment_worlds import untrained_world
+from torch import nn
 
 from bench.cases import Case
 from bench.memory import measure
 from bench.meters.reading import Reading
 from bench.meters.tracker import Tracker
-from bench.setup import WithoutOthers
-from methods import BACKBONES
-from methods.parallel import RankError, Ranks, Share
+from bench.setup import WithoutOthers, others
+from methods import BACKBONES, sharding
+from methods.errors import InputError
+from methods.parallel import SHARDINGS, RankError, Ranks, Share, of_rank
 
 
 def torchrun(count: int, *program: object) -> subprocess.CompletedProcess:
@@ -27,32 +29,36 @@ def torchrun(count: int, *program: object) -> subprocess.CompletedProcess:
 
 
 @functools.cache
-def alone(method: str) -> dict:
-    return ranks.ended(ranks.run(method))
+def alone(name: str) -> dict:
+    return ranks.ended(ranks.run(**ranks.RUNS[name]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
-def test_ranks_end_where_one_does(count, tmp_path):
+@pytest.mark.parametrize(("count", "sharding"), [(2, "none"), (4, "none"), (2, "fsdp2"), (3, "fsdp2")])
+def test_ranks_end_where_one_does(count, sharding, tmp_path):
     """Random plans, an SDE, shares of unequal size; to rounding, in float64."""
-    done = torchrun(count, ranks.__file__, tmp_path)
+    done = torchrun(count, ranks.__file__, tmp_path, sharding)
     assert done.returncode == 0, done.stdout + done.stderr
     made = [torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(count)]
-    for method in ranks.METHODS:
-        expected = alone(method)
+    for name in ranks.RUNS:
+        expected = alone(name)
         for rank in range(count):
-            assert torch.equal(made[rank][method]["weights"], made[0][method]["weights"]), method  # never apart
-            for name, value in expected.items():
-                torch.testing.assert_close(made[rank][method][name], value, rtol=1e-10, atol=1e-12, msg=method)
+            found = made[rank][name]
+            assert torch.equal(found["weights"], made[0][name]["weights"]), name  # never apart
+            if rank:
+                assert not len(found.pop("measured")), name  # by the first alone
+            for what, value in found.items():
+                torch.testing.assert_close(value, expected[what], rtol=1e-10, atol=1e-12, msg=name)
 
 
 @pytest.mark.slow
-def test_a_rank_that_dies_ends_the_run_and_others_go_on_from_the_checkpoint(tmp_path):
-    done = torchrun(2, ranks.__file__, tmp_path / "run", "--die")
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_a_rank_that_dies_ends_the_run_and_others_go_on_from_the_checkpoint(sharding, tmp_path):
+    done = torchrun(2, ranks.__file__, tmp_path / "run", sharding, "--die")
     assert done.returncode != 0
     assert "lost another one" in done.stdout + done.stderr
-    went_on = ranks.run("draft", folder=tmp_path / "run", trajectories=6)  # on one rank
-    whole = ranks.ended(ranks.run("draft", trajectories=6))
+    went_on = ranks.run(folder=tmp_path / "run", method="draft", trajectories=6)  # on one rank
+    whole = ranks.ended(ranks.run(method="draft", trajectories=6))
     torch.testing.assert_close(ranks.ended(went_on)["weights"], whole["weights"], rtol=1e-10, atol=1e-12)
     assert went_on.curve.trajectories[0]["trajectories"] == 1
 
@@ -71,7 +77,7 @@ def test_shares_make_up_the_batch_and_differ_by_one_at_most(batch, size):
     assert rows == [*range(batch)]
     lengths = [share.rows.stop - share.rows.start for share in shares]
     assert max(lengths) - min(lengths) <= 1
-    assert sum(share.weight for share in shares) == pytest.approx(1)
+    assert sum(share.scale for share in shares) == pytest.approx(size)  # their mean is 1
 
 
 def test_noise_of_shares_is_that_of_the_whole_batch():
@@ -108,7 +114,23 @@ def test_a_simulated_rank_needs_what_a_real_one_does_to_the_byte(tmp_path):
         assert late in range(0, 512 * norms + 1, 512)
 
 
-def test_summing_gradients_takes_one_tensor_of_them_all_and_keeps_none():
+@pytest.mark.slow
+def test_a_simulated_rank_of_a_sharded_denoiser_needs_what_a_real_one_does_within_a_percent(tmp_path):
+    done = torchrun(2, ranks.__file__, tmp_path, "fsdp2", "--bytes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    simulated = live(replace(ranks.ALIKE, ranks=2, sharding="fsdp2"))
+    expected = {"peak": simulated.peak, "resident": simulated.resident, **simulated.phases}
+    for rank in range(2):
+        real = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        phases = real.pop("phases")
+        assert {**real, **phases} == pytest.approx(expected, rel=0.01)
+    whole = live(replace(ranks.ALIKE, ranks=2))
+    # Half of each of two moments, but for vectors that fill no more than the allocator's least block.
+    assert 0.5 <= simulated.optimiser_state / whole.optimiser_state < 0.65
+    assert simulated.categories["gradients"] == whole.categories["gradients"]  # at the peak no pass has ended
+
+
+def test_exchanging_gradients_takes_one_tensor_of_them_all_and_keeps_none():
     tracker = Tracker(device="meta")
     with tracker:
         weights = [torch.empty(1000, device="meta") for _ in range(3)]
@@ -117,7 +139,7 @@ def test_summing_gradients_takes_one_tensor_of_them_all_and_keeps_none():
         rewards = [torch.empty(2, device="meta")]
         tracker.restart()
         before, flat, number = tracker.live, 24 * 512, 512  # 3,001 numbers of 4 bytes
-        total = WithoutOthers(Ranks(0, 2), 4).sum_gradients(weights, rewards)
+        total = WithoutOthers(Ranks(0, 2), 4).exchange(weights, rewards)
         assert flat < tracker.peak - before <= flat + 2 * number
         assert tracker.live == before + number
     assert total.shape == (1,)
@@ -134,11 +156,49 @@ def test_ranks_add_one_tensor_of_all_gradients():
     assert "rank" not in ranks.ALIKE.id
 
 
+def test_sharding_is_part_of_a_case_where_there_are_ranks_to_share_it():
+    assert replace(ranks.ALIKE, ranks=2, sharding="fsdp2").id.endswith("2ranks-fsdp2-simulated")
+    assert replace(ranks.ALIKE, sharding="fsdp2") == ranks.ALIKE
+    with pytest.raises(InputError, match="unknown sharding 'zero': choose one of none, fsdp2"):
+        replace(ranks.ALIKE, ranks=2, sharding="zero")
+
+
+def test_a_rank_without_a_gpu_of_its_own_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    cpu, gpu = torch.device("cpu"), torch.device("cuda:0")
+    assert of_rank(gpu) == gpu
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert (of_rank(cpu), of_rank(gpu)) == (cpu, torch.device("cuda:1"))
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(RankError, match="rank 2 of this machine has no GPU, it has 2: start as many ranks"):
+        of_rank(gpu)
+
+
 @pytest.mark.slow
-def test_the_command_runs_under_torchrun_and_the_first_rank_alone_speaks_and_writes(tmp_path):
+def test_ranks_on_gpus_where_there_are_none_end_with_a_sentence(tmp_path):
+    done = torchrun(2, "-m", "bench.alignment.finetune", "--out", tmp_path / "run", "--device", "cuda")
+    assert done.returncode != 0
+    assert "--device cuda needs a GPU, and this machine has none" in done.stdout + done.stderr
+
+
+def test_a_network_that_fsdp2_does_not_take_is_refused_by_name():
+    class Scalar(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(()))
+
+    with others(replace(ranks.ALIKE, ranks=2, sharding="fsdp2")):
+        mesh = sharding.mesh_of(torch.device("cpu"), 2)
+        with pytest.raises(InputError, match=r"FSDP2 does not take Scalar: .*scalar"):
+            sharding.shard(Scalar(), mesh)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", SHARDINGS)
+def test_the_command_runs_under_torchrun_and_the_first_rank_alone_speaks_and_writes(sharding, tmp_path):
     untrained_world().save(tmp_path / "world.safetensors")
     asked = ["--world", tmp_path / "world.safetensors", "--out", tmp_path / "run", "--method", "draft", "--steps", "4"]
-    sizes = ["--batch", "3", "--trajectories", "2", "--prompts", "32"]
+    sizes = ["--batch", "3", "--trajectories", "2", "--prompts", "32", "--sharding", sharding]
     done = torchrun(2, "-m", "bench.alignment.finetune", *asked, *sizes)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("wrote") == 1

@@ -231,6 +231,33 @@ def test_what_is_read_back_is_what_was_generated(tmp_path):
         data.cached(path, Embedded(21))
 
 
+def test_features_of_a_run_that_was_killed_are_not_made_again(tmp_path, monkeypatch):
+    path, made = tmp_path / "data.safetensors", []
+    monkeypatch.setattr(data, "PART", 8)
+
+    class Counted(Embedded):
+        def example(self, number):
+            example = super().example(number)
+
+            def features():
+                if number == self.fatal:
+                    raise KeyboardInterrupt
+                made.append(number)
+                return example.features()
+
+            return replace(example, features=features)
+
+    Counted.fatal = 17
+    with pytest.raises(KeyboardInterrupt):
+        data.cached(path, Counted(20))
+    Counted.fatal, part = None, tmp_path / "data.8.part"
+    part.write_bytes(part.read_bytes()[:-3])
+    kept = data.cached(path, Counted(20))
+    assert made == [*range(17), *range(8, 20)]
+    assert kept.digest == data.generate(Embedded(20)).digest
+    assert [*tmp_path.iterdir()] == [path]
+
+
 def test_parts_of_a_world_that_do_not_fit_each_other(base, tmp_path):
     path = tmp_path / "world.safetensors"
     width = replace(base.config, evaluator=replace(base.config.evaluator, words=8))

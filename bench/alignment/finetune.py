@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     device = parallel.of_rank(devices.parse(options.device))
-    with parallel.joined(device) as ranks, contextlib.ExitStack() as quiet:
+    with parallel.joined(device, options.sharding) as ranks, contextlib.ExitStack() as quiet:
         if not ranks.first:
             quiet.enter_context(contextlib.redirect_stdout(quiet.enter_context(open(os.devnull, "w"))))
         return _of_rank(options, device, ranks)
@@ -239,6 +239,13 @@ def _parser() -> argparse.ArgumentParser:
         help="dropout in denoiser and reward while training, as in the released code (default: no dropout)",
     )
     devices.add_option(add, "the run and its measuring")
+    add(
+        "--sharding",
+        choices=parallel.SHARDINGS,
+        default="none",
+        help="what each rank of torchrun has of the denoiser, its gradients and the optimiser's state: none spreads "
+        "nothing, fsdp2 leaves each rank its part (default: %(default)s)",
+    )
     add(
         "--memory",
         metavar="SIZE",

@@ -45,7 +45,7 @@ def anchor(rows: Sequence[MemoryRecord]) -> MemoryRecord | None:
 def _scale(record: MemoryRecord) -> tuple:
     """What a forecast must share beyond the settings; the steps need not be equal."""
     case = record.case
-    return case.backbone, case.reward, case.batch, case.frames, case.profile, case.seed, case.ranks
+    return case.backbone, case.reward, case.batch, case.frames, case.profile, case.seed, case.ranks, case.sharding
 
 
 def _row(record: MemoryRecord, start: MemoryRecord) -> dict:

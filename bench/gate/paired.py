@@ -31,7 +31,7 @@ from bench.reward_cases import RewardCase
 
 ROOT = Path(__file__).parents[2]
 WORKER = Path(__file__).with_name("timed_worker.py")
-NEWER = {"reward": "", "ranks": 1}
+NEWER = {"reward": "", "ranks": 1, "sharding": "none"}
 """Fields of a case, at their usual values, that older revisions do not know."""
 MARGIN = 1.25
 """A case fails if it takes more than this times as long as at the other revision. Loose: times are noisy even so."""
@@ -115,6 +115,7 @@ class PairedJob:
     kind: ClassVar[str] = "paired step time"
     result: ClassVar = step_time.Records
     alone: ClassVar[bool] = True
+    card: ClassVar[bool] = False
 
     @property
     def id(self) -> str:

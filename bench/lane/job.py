@@ -41,6 +41,11 @@ class Job(Protocol):
         ...
 
     @property
+    def card(self) -> bool:
+        """It needs a GPU to itself: a fresh process that sees one alone, at most one such job on each at a time."""
+        ...
+
+    @property
     def id(self) -> str:
         """Readable, for people."""
         ...

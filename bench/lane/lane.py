@@ -31,8 +31,8 @@ class Lane:
 
     kept: where results are kept, and taken from where all that decides them is equal. say: given lines on progress, by
     whoever waits, in that thread. together: how many jobs run at a time, as many as there are cores if None. engine:
-    does the jobs in place of this machine's processes (bench.lane.cluster), but for those that need the machine to
-    themselves. These wait until no other is left.
+    does the jobs in place of this machine's processes (bench.lane.cluster), but for those that need a GPU to
+    themselves, or the machine; the latter wait until no other is left.
     """
 
     def __init__(
@@ -51,7 +51,9 @@ class Lane:
         self._futures: dict[Job, Future] = {}
         self._lock = threading.Lock()
         self._together = engine or self._workers(together or os.cpu_count() or 1, threads=1)
-        self._alone: Executor = self._workers(1, torch.get_num_threads(), fresh=True)
+        threads = torch.get_num_threads()
+        self._alone: Executor = self._workers(1, threads, fresh=True)
+        self._cards: Executor = self._workers(max(1, torch.cuda.device_count()), threads, fresh=True, cards=True)
         self._waiting: list[_Task] = []
         self._closed = False
         self._began = time.monotonic()
@@ -59,8 +61,8 @@ class Lane:
         self.expected = 0
         """How many jobs there will be, as far as is known; more than were submitted where some follow from others."""
 
-    def _workers(self, count: int, threads: int, fresh: bool = False) -> Workers:
-        made = Workers(count, threads, fresh=fresh, modules=third_party_modules(), on_message=self._news.put)
+    def _workers(self, count: int, threads: int, **options: bool) -> Workers:
+        made = Workers(count, threads, modules=third_party_modules(), on_message=self._news.put, **options)
         self._stack.callback(made.shutdown, cancel_futures=True)
         return made
 
@@ -92,7 +94,7 @@ class Lane:
 
     def key(self, job: Job) -> str:
         """Of everything that decides a job's result. Where files lie does not, what is in them does (Job.inputs)."""
-        threads = torch.get_num_threads() if job.alone else 1
+        threads = torch.get_num_threads() if job.alone or job.card else 1
         code = identity.code(tuple(third_party_modules()))
         return identity.key(
             type(job).__qualname__,
@@ -111,7 +113,7 @@ class Lane:
                 return
             self._running += not task.alone
         desk = Desk(self._kept.folder(task.key), workers.say, workers.enter)
-        engine = self._alone if task.alone else self._together
+        engine = self._alone if task.alone else self._cards if task.job.card else self._together
         try:
             inner = engine.submit(do, task.job, desk, identity.code(tuple(third_party_modules())))
         except RuntimeError:  # closed just now

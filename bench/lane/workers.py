@@ -30,6 +30,7 @@ CLOSING_SECONDS = 2.0
 ENDING_SECONDS = 0.2
 """For those that were killed."""
 PRELOADED = ["bench.lane.server"]
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def _context() -> Any:
@@ -79,6 +80,7 @@ class Workers(concurrent.futures.Executor):
     """`count` processes of `threads` torch threads each, begun as work arrives.
 
     fresh: a process does one thing and ends, so that nothing sees another's allocator, caches or peak resident set.
+    cards: each process sees one GPU alone, the first of them the first of those that this process sees.
     modules: imported in every worker, so that what they register is known there. on_message: given what work says
     (see `say`), in a thread of this process.
     """
@@ -89,10 +91,11 @@ class Workers(concurrent.futures.Executor):
         threads: int,
         *,
         fresh: bool = False,
+        cards: bool = False,
         modules: Sequence[str] = (),
         on_message: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._count, self._threads, self._fresh, self._modules = count, threads, fresh, modules
+        self._count, self._threads, self._fresh, self._cards, self._modules = count, threads, fresh, cards, modules
         self._on_message = on_message
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._slots: list[threading.Thread] = []
@@ -113,19 +116,20 @@ class Workers(concurrent.futures.Executor):
             self._tasks.put(_Task(future, function, arguments))
             self._waiting += 1
             if len(self._slots) < min(self._count, self._waiting):
-                self._slots.append(threading.Thread(target=self._serve, daemon=True))
+                self._slots.append(threading.Thread(target=self._serve, args=(len(self._slots),), daemon=True))
                 self._slots[-1].start()
         return future
 
-    def _serve(self) -> None:
+    def _serve(self, number: int) -> None:
         """One slot: a worker process, and a thread of this one that sends it work."""
+        card = _card(number) if self._cards else None
         worker: tuple[BaseProcess, Connection] | None = None
         while (task := self._tasks.get()) is not None:
             if self._closed or not task.future.set_running_or_notify_cancel():
                 task.future.cancel()
             else:
                 try:
-                    worker = worker or self._begin()
+                    worker = worker or self._begin(card)
                 except Exception as error:  # there is no process for it, or no run any longer
                     task.future.set_exception(error)
                 else:
@@ -138,9 +142,10 @@ class Workers(concurrent.futures.Executor):
         if worker:
             self._end(*worker)
 
-    def _begin(self) -> tuple[BaseProcess, Connection]:
+    def _begin(self, card: str | None) -> tuple[BaseProcess, Connection]:
         ours, theirs = _CONTEXT.Pipe()
-        process = _CONTEXT.Process(target=_work, args=(theirs, tuple(self._modules), self._threads), daemon=True)
+        arguments = (theirs, tuple(self._modules), self._threads, card)
+        process = _CONTEXT.Process(target=_work, args=arguments, daemon=True)
         os.environ["BENCH_RUN"] = str(os.getpid())  # for bench.lane.server, which is not imported here
         # Ctrl-C goes to all processes of a terminal, and the server has no answer to it while it imports torch: what
         # begins with the signal blocked is not ended by it. The tracker comes first, since its start unblocks it.
@@ -202,6 +207,12 @@ class Workers(concurrent.futures.Executor):
             slot.join(max(0.0, until - time.monotonic()) if cancel_futures else None)
 
 
+def _card(number: int) -> str:
+    """How CUDA names a GPU, by its number among those that this process sees."""
+    seen = os.environ.get(VISIBLE)
+    return str(number) if seen is None else seen.split(",")[number].strip()
+
+
 # In the worker.
 
 _pipe: Connection | None = None
@@ -219,10 +230,12 @@ def enter(phase: str) -> None:
         _pipe.send(("phase", phase))
 
 
-def _work(pipe: Connection, modules: Sequence[str], threads: int) -> None:
+def _work(pipe: Connection, modules: Sequence[str], threads: int, card: str | None) -> None:
     """A worker's life: it does what comes through the pipe until that is closed."""
     global _pipe
     _pipe = pipe
+    if card is not None:
+        os.environ[VISIBLE] = card  # nothing has asked CUDA yet
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself, in order
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)

@@ -29,7 +29,7 @@ class Meter:
     margin: float
     """How far a row may differ from the baseline's, as a share of it, before the gate fails."""
     alone: bool
-    """A case needs the machine to itself: a fresh process with all threads, while no other case runs."""
+    """A case needs the machine to itself, as bench.lane.Job says."""
     origin: str
     """How a record came about, with `{device}` for the device's name."""
 
@@ -56,7 +56,8 @@ METERS = {
         Meter("simulated", device="", trust=2, margin=0.0, alone=False, origin="simulated"),
         # Measured rows carry the allocator's rounding and memory inside kernels.
         Meter("host", device="cpu", trust=3, margin=0.001, alone=True, origin="CPU: {device}"),
-        Meter("cuda", device="cuda", trust=1, margin=0.01, alone=True, origin="measured on {device}"),
+        # Its counters are its process's own, and its card is no other's.
+        Meter("cuda", device="cuda", trust=1, margin=0.01, alone=False, origin="measured on {device}"),
     )
 }
 

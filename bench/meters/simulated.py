@@ -9,7 +9,6 @@ import re
 import traceback
 from pathlib import Path
 
-import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -18,12 +17,13 @@ from torch._subclasses.fake_tensor import (
 )
 
 from bench.cases import Case
-from bench.meters.lowering import cuda_lowering, replaced
+from bench.meters.lowering import cuda_lowering, views_unseen
 from bench.meters.origin import reported_path
 from bench.meters.reading import Reading
 from bench.meters.tracked import Enter, read, unheard
 from bench.profiles import profile
 from bench.reward_cases import RewardCase
+from bench.setup import sharded
 from methods.errors import InputError
 
 ASKED_A_FAKE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
@@ -32,13 +32,6 @@ ASKED_A_META = re.compile(
 )
 NEEDS_A_DEVICE = re.compile(r"\b(fused|capturable)=True")
 OPERATOR = re.compile(r"(?:aten::|aten\.|torch\.|Tensor\.|^\.)_*(\w+)")
-UNSEEN = (
-    *("view", "_unsafe_view", "as_strided", "t", "transpose.int", "permute", "expand", "unsqueeze", "squeeze.dim"),
-    *("select.int", "slice.Tensor", "narrow", "split.Tensor", "split_with_sizes"),
-    "_local_scalar_dense",
-)
-"""Operators whose results are views, or no tensors: half of all that run. They allocate nothing, so that the tracker
-need not see them, and passing over its dispatch mode takes a fraction of the time."""
 ELSEWHERE = "measure it with --meter host or cuda"
 
 
@@ -60,10 +53,10 @@ def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
 
 def _read(case: Case | RewardCase, enter: Enter) -> Reading:
     with cuda_lowering():
-        if profile(case.profile).precision == "fp32":
-            with replaced("Python", dict.fromkeys(UNSEEN, torch.library.fallthrough_kernel)):
+        if profile(case.profile).precision == "fp32" and not sharded(case):
+            with views_unseen():
                 return read(case, "meta", with_data=False, enter=enter)
-        # Autocast knows no meta device: fake CPU tensors hold as little, and take several times as long.
+        # Autocast and FSDP2 know no meta device: fake CPU tensors hold as little, and take several times as long.
         with FakeTensorMode():
             return read(case, "cpu", with_data=False, enter=enter)
 

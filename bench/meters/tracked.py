@@ -1,13 +1,12 @@
 """The protocol shared by the two meters that count live tensors: simulated and host."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from bench.cases import Case
-from bench.meters import allocator, without_data
-from bench.meters.meta_cache import MetaCache
+from bench.meters import allocator, meta_cache, without_data
 from bench.meters.origin import named_modules
 from bench.meters.reading import Reading, by_category, by_phase
 from bench.meters.tracker import Tracker, run_as_is
@@ -17,7 +16,10 @@ from bench.reward_setup import RewardRun, prepare
 from bench.setup import Run
 from methods.errors import InputError
 from methods.rollout import PHASES
+from methods.sharding import is_sharded
 
+Weights = Sequence[tuple[str, Tensor]]
+"""Each with the module that owns it."""
 Enter = Callable[[str], None]
 """Given the name of each phase as it begins: building, warm-up, sampling, then those of methods.rollout.PHASES."""
 
@@ -38,7 +40,7 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
         raise InputError(
             "no meter counts what a compiler fuses: time compile=true with pytest bench/ -m step_time, or leave it out"
         )
-    execute = run_as_is if with_data else MetaCache() if device == "meta" else without_data.execute
+    execute = run_as_is if with_data else meta_cache.execute if device == "meta" else without_data.execute
     tracker = Tracker(execute, device)
     with tracker:
         enter("building")
@@ -48,6 +50,7 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
             run.warm_up()
             optimiser_state = tracker.label(_optimiser_state(run), "optimiser state")
             parameters = tracker.label(_weights(run, with_buffers=True), "parameters")
+            weights = list(_weights(run))
             built = tracker.allocations()
             tracker.restart()
             resident = tracker.live
@@ -55,8 +58,8 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
             run.sample()
             sampling, sampled = tracker.peak, tracker.allocations()
             tracker.restart()
-            run.update(phases=_phases(tracker, run, enter))
-            _label_gradients(tracker, run)
+            run.update(phases=_phases(tracker, run, weights, enter))
+            _label_gradients(tracker, run, weights)
             updated = tracker.allocations()
     replayed = allocator.replay([built, updated, sampled, updated], allocator.settings())
     owners = tracker.at_peak()
@@ -77,20 +80,25 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
     )
 
 
-def _phases(tracker: Tracker, run: Run | RewardRun, enter: Enter):
+def _phases(tracker: Tracker, run: Run | RewardRun, weights: Weights, enter: Enter):
     """The tracker as an observer; weights' gradients are labelled as an optimiser step begins, while they are alive."""
 
     def observe(phase: str):
         enter(phase)
         if phase == "optimiser":
-            _label_gradients(tracker, run)
+            _label_gradients(tracker, run, weights)
         return tracker.observe(phase)
 
     return observe
 
 
-def _label_gradients(tracker: Tracker, run: Run | RewardRun) -> None:
-    tracker.label(((module, weight.grad) for module, weight in _weights(run)), "gradients")
+def _label_gradients(tracker: Tracker, run: Run | RewardRun, weights: Weights) -> None:
+    """Those of `weights`, and of the networks' now: copies that a delayed plan samples with have gradients, too. Where
+    the denoiser is sharded its weights are now gathered ones."""
+    now = list(_weights(run))
+    tracker.label(((module, weight.grad) for module, weight in (*weights, *now)), "gradients")
+    if isinstance(run, Run) and is_sharded(run.backbone.denoiser):
+        tracker.label(now, "parameters")
 
 
 def _weights(run: Run | RewardRun, with_buffers: bool = False) -> Iterator[tuple[str, Tensor]]:

@@ -56,8 +56,16 @@ def run_as_is(func, args: tuple, kwargs: dict):
     return func(*args, **kwargs)
 
 
+def _has_parts(kind: type) -> bool:
+    """Whether tensors of a type are made of others, as torch.distributed's of a rank's part."""
+    return hasattr(kind, "__tensor_flatten__")
+
+
 def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
-    """What a sparse tensor, which has no storage, is made of."""
+    """What a tensor is made of that has no storage, a sparse one or of a type of its own."""
+    if _has_parts(type(tensor)):
+        parts = (getattr(tensor, name) for name in tensor.__tensor_flatten__()[0])  # type: ignore[attr-defined]
+        return tuple(part for part in parts if isinstance(part, Tensor))
     if tensor.layout is torch.sparse_coo:
         return tensor._indices(), tensor._values()
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
@@ -68,10 +76,7 @@ def _parts(tensor: Tensor) -> tuple[Tensor, ...]:
 
 
 def _storages(tensor: Tensor) -> list[torch.UntypedStorage]:
-    try:
-        return [tensor.untyped_storage()]
-    except NotImplementedError:
-        return [part.untyped_storage() for part in _parts(tensor)]
+    return [part.untyped_storage() for part in _parts(tensor) or (tensor,)]
 
 
 def _by_autograd() -> bool:
@@ -164,6 +169,8 @@ class Tracker(TorchDispatchMode):
         self._open.close()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if any(map(_has_parts, types)):
+            return NotImplemented  # the operations on its parts come here, too
         out = self._execute(func, args, kwargs or {})
         if isinstance(out, Tensor):
             self._see(out, func, args)

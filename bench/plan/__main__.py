@@ -17,6 +17,7 @@ from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import FORMS
 from methods.errors import InputError
 from methods.files import check_writable, write_atomically
+from methods.parallel import SHARDINGS
 from methods.registry import BACKBONES, REWARDS
 
 
@@ -84,7 +85,7 @@ def _frontier(options: argparse.Namespace, simulator: Simulator) -> int:
 
 
 def _cases(options: argparse.Namespace) -> list[Case]:
-    names = ("backbone", "reward", "steps", "batch", "frames", "profile", "ranks")
+    names = ("backbone", "reward", "steps", "batch", "frames", "profile", "ranks", "sharding")
     return requested(options.methods or TABLE, Case(**{name: getattr(options, name) for name in names}))
 
 
@@ -162,6 +163,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="cards that train together, data parallel: batches are then of each, and the largest of all is given, too "
         "(default: %(default)s)",
+    )
+    add(
+        "--sharding",
+        default=default.sharding,
+        metavar="NAME",
+        help=f"what each of several cards has of the denoiser: {', '.join(SHARDINGS)} (default: %(default)s: all)",
     )
     add(
         "--headroom",

@@ -43,7 +43,7 @@ def budget_size(text: str) -> int:
 
 
 def run(answers: Sequence[Answer], budget: Budget) -> list[Check]:
-    """Measures every answer that has a batch, one at a time, each in a fresh process."""
+    """Measures every answer that has a batch, one on each card at a time, each in a fresh process."""
     cases = {
         replace(limit.case, meter="cuda"): limit.memory.reserved
         for answer in answers

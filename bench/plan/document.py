@@ -47,7 +47,8 @@ def _text(kind: str, case: Case, simulations: int, body: dict, meter: str) -> by
         "simulated": True,
         "simulations": simulations,
         "setting": {
-            name: getattr(case, name) for name in ("backbone", "reward", "steps", "batch", "frames", "profile", "ranks")
+            name: getattr(case, name)
+            for name in ("backbone", "reward", "steps", "batch", "frames", "profile", "ranks", "sharding")
         },
         **body,
         "settings": to_builtins(make.settings(case)),

@@ -65,5 +65,5 @@ class Simulator:
         self._kept.close()
 
     def _stand_for(self, case: Case) -> Case:
-        scale = (case.backbone, case.reward, case.batch, case.frames, case.profile)
+        scale = (case.backbone, case.reward, case.batch, case.frames, case.profile, case.ranks, case.sharding)
         return self._same.setdefault((draw_plan(case), *scale), case)

@@ -26,7 +26,7 @@ def text(answers: Sequence[Answer], budget: Budget, *, quick: bool, simulations:
     return "\n".join(
         [
             f"What fits in {gib(budget.size)} ({_models(case)}, T = {case.steps}, {case.frames} frames, "
-            f"profile {case.profile}); {word}",
+            f"profile {case.profile}{'' if case.sharding == 'none' else f', {case.sharding}'}); {word}",
             "",
             *_aligned([head, *(_row(answer, unit) for answer in answers)], words=(0, len(head) - 2, len(head) - 1)),
             "",

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct, field, structs
 
 from bench.labels import method_label
 from bench.meters import METERS, Reading
+from methods.parallel import SHARDINGS
 
 SCHEMA = 2
 """1: before records were typed; those are brought up to date where they are read (see upgrade)."""
@@ -29,6 +30,7 @@ Elapsed = Annotated[float, Meta(gt=0, le=MOST)]
 """Seconds that an update took."""
 Ratio = Annotated[float, Meta(gt=0, le=MOST)]
 Norm = Annotated[float, Meta(ge=0, le=MOST)]
+Sharding = Annotated[str, Meta(pattern=f"^({'|'.join(SHARDINGS)})$")]
 MeterName = Annotated[str, Meta(pattern=f"^({'|'.join(METERS)})$")]
 DeviceType = Annotated[str, Meta(pattern=f"^({'|'.join(meter.device for meter in METERS.values() if meter.device)})$")]
 """Of a torch device."""
@@ -128,6 +130,8 @@ class StudySettings(Struct, frozen=True, omit_defaults=True):
     long: dict[str, tuple[float, Integer]] | None = None
     long_seeds: Integer | None = None
     points: Integer | None = None
+    trajectories: Integer | None = None
+    grid: tuple[float, ...] | None = None
     test: Integer | None = None
     validation: Integer | None = None
 
@@ -150,6 +154,7 @@ class MethodCase(Struct, frozen=True, omit_defaults=True):
     reward: str = ""
     """Empty: the backbone's default."""
     ranks: Size = 1
+    sharding: Sharding = "none"
 
     @property
     def label(self) -> str:
@@ -362,6 +367,8 @@ class Alignment(Struct, frozen=True):
     base: dict[str, Interval]
     gain: dict[str, Interval]
     to_reach: ToReach
+    flops: Norm | None = None
+    """Of an update, the mean over draws of its plan (bench.flops); None in rows of before they were counted."""
 
 
 # What came out: studies.
@@ -464,7 +471,7 @@ class WindowsStudy(Struct, frozen=True, tag_field="name", tag="windows"):
     runs: dict[str, list[list[Metrics]]]
     base: list[Metrics]
     levels: list[Integer]
-    rewards: dict[str, TrainedReward]
+    rewards: dict[str, list[TrainedReward]]
     lr: Real
 
 
@@ -500,6 +507,19 @@ class GamingStudy(Struct, frozen=True, tag_field="name", tag="gaming"):
     runs: list[LongRuns]
 
 
+class RunsUnderSetting(Struct, frozen=True):
+    """Fine-tuning runs of a method under a setting, over seeds."""
+
+    setting: str
+    method: str
+    lr: Real
+    runs: list[Metrics]
+
+
+class SettingsStudy(Struct, frozen=True, tag_field="name", tag="settings"):
+    runs: list[RunsUnderSetting]
+
+
 Study = (
     Chain
     | Similarity
@@ -510,6 +530,7 @@ Study = (
     | FeatureNoiseStudy
     | StrengthStudy
     | GamingStudy
+    | SettingsStudy
 )
 
 

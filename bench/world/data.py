@@ -1,6 +1,8 @@
 """The clips of a world as tensors: normalised features, what they are normalised by, and what describes them."""
 
+import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,10 @@ from bench import identity
 from bench.motion.skeleton import T2M
 from bench.world.content import CLIPS, LONGEST, SEED, SHORTEST, Content, clip_features
 from methods import checkpoint
+from methods.checkpoint import CheckpointError
 
+PART = 1000
+"""Clips whose features are kept while those of further ones are made."""
 WEIGHTS = {"turn": 4.0, "glide": 4.0, "height": 2.0}
 """How much more the root's path counts than the rest: its errors add up over time."""
 
@@ -113,25 +118,22 @@ class WorldData:
         return pad_sequence(parts, batch_first=True).float(), self.lengths[clips]
 
 
-def generate(content: Content) -> WorldData:
-    """Every clip's features; some 6 ms a procedural clip."""
-    rows: list[NDArray[np.float32]] = []
-    texts, meanings, splits = [], [], []
-    for number in range(len(content)):
-        example = content.example(number)
-        rows.append(example.features())
-        texts.append(tuple(caption.text for caption in example.captions))
-        meanings.append(example.captions[0].meaning)
-        splits.append(example.split)
+def generate(content: Content, rows: Sequence[NDArray[np.float32]] | None = None) -> WorldData:
+    """Every clip; `rows` where their features are there already."""
+    examples = [content.example(number) for number in range(len(content))]
+    rows = rows or [example.features() for example in examples]
+    splits = tuple(example.split for example in examples)
     of_train = statistics(np.concatenate([row for row, split in zip(rows, splits, strict=True) if split == "train"]))
     frames = of_train.normalise(torch.from_numpy(np.concatenate(rows))).half()
-    lengths = torch.tensor([len(row) for row in rows])
-    return WorldData(frames, lengths, of_train, tuple(texts), tuple(meanings), tuple(splits))
+    texts = tuple(tuple(caption.text for caption in example.captions) for example in examples)
+    meanings = tuple(example.captions[0].meaning for example in examples)
+    return WorldData(frames, torch.tensor([len(row) for row in rows]), of_train, texts, meanings, splits)
 
 
 def cached(path: Path, content: Content) -> WorldData:
     """As `generate`, kept in a file: made again where the file is of other clips, of files that have changed since, of
-    another text encoder or of other code. CheckpointError for a file that is damaged."""
+    another text encoder or of other code. While it is made, parts of it lie beside it, with which a run that was
+    killed goes on. CheckpointError for a file that is damaged."""
     key = identity.key(content.fingerprint, content.source(), identity.code())
     if path.is_file():
         tensors, metadata = checkpoint.read_tensors(path)
@@ -141,10 +143,28 @@ def cached(path: Path, content: Content) -> WorldData:
                 return WorldData.restored(tensors, about)
         except (KeyError, TypeError, ValueError, RecursionError):
             pass  # of an earlier version
-    made = generate(content)
+    rows: list[NDArray[np.float32]] = []
+    for first in range(0, len(content), PART):
+        numbers = range(first, min(first + PART, len(content)))
+        rows += _features(path.with_name(f"{path.stem}.{first}.part"), content, numbers, key)
+    made = generate(content, rows)
     tensors, about = made.stored()
     checkpoint.save_tensors(tensors, path, "clips", {**about, "of": key})
+    for part in path.parent.glob(f"{path.stem}.*.part"):
+        part.unlink(missing_ok=True)
     return made
+
+
+def _features(path: Path, content: Content, numbers: range, key: str) -> list[NDArray[np.float32]]:
+    """Of some clips, kept in a file; made again where that is damaged or of another key."""
+    with contextlib.suppress(CheckpointError, KeyError, TypeError, ValueError, RecursionError):
+        tensors, metadata = checkpoint.read_tensors(path)
+        if json.loads(metadata["features"])["of"] == key:
+            return [row.numpy() for row in tensors["frames"].split(tensors["lengths"].tolist())]
+    rows = [content.example(number).features() for number in numbers]
+    tensors = {"frames": torch.from_numpy(np.concatenate(rows)), "lengths": torch.tensor([len(row) for row in rows])}
+    checkpoint.save_tensors(tensors, path, "features", {"of": key})
+    return rows
 
 
 __all__ = ["CLIPS", "LONGEST", "SEED", "SHORTEST", "Statistics", "WorldData", "cached", "clip_features"]

@@ -11,6 +11,7 @@ backbones  the same methods on every backbone: where EasyTune's advantage is lar
 plans      memory predicted by the plan: against the steps, call by call, over random draws
 time       how long an update takes
 alignment  who aligns best, and at what cost
+settings   under which settings EasyTune is ahead of the others, and under which behind
 real_motion fine-tuning and rewards on worlds of real motion
 motions    what a prompt's motion was before fine-tuning, and is after
 studies    the gradient along the chain, and what the reward sees under noise
@@ -41,6 +42,7 @@ from bench.report.sections.real_motion import real_motion, real_rewards
 from bench.report.sections.reward_training import reward_training
 from bench.report.sections.rewards import feature_noise, gaming, noise, reviewers, spl, strength, windows
 from bench.report.sections.section import Records, Section
+from bench.report.sections.settings import settings
 from bench.report.sections.studies import chain, similarity
 from bench.report.sections.time import step_time
 
@@ -94,6 +96,7 @@ CHAPTERS = {
         published,
         paths,
         pareto,
+        settings,
         in_place,
         travelling,
         turning,
