@@ -518,9 +518,10 @@ def finetune(
         ranks.agree({**asdict(config), "steps": len(sampler), "sharding": ranks.sharding, **(given or {})})
         run = Run(config, backbone, reward, sampler, draw, given, phases, ranks)
         try:
-            for name in (CHECKPOINT, *RESULTS, *lora.FILES) if folder else ():
-                check_writable(folder / name)
             path = folder / CHECKPOINT if folder else None
+            if folder:
+                for name in (CHECKPOINT, *RESULTS, *lora.FILES):
+                    check_writable(folder / name)
             with locked(folder) if folder and ranks.first else nullcontext():
                 if path is not None and path.is_file():
                     run.load_checkpoint(path)

@@ -53,7 +53,7 @@ def is_part(value: object) -> bool:
 
 def whole(tensor: Tensor) -> Tensor:
     """What a part is of, on every rank; all of them call this alike. Any other tensor is whole."""
-    return tensor.full_tensor() if is_part(tensor) else tensor  # type: ignore[operator]  # of DTensor
+    return tensor.full_tensor() if is_part(tensor) else tensor  # type: ignore[attr-defined]  # of DTensor
 
 
 def gathered(state: Any, keep: bool) -> Any:
@@ -61,8 +61,10 @@ def gathered(state: Any, keep: bool) -> Any:
     alike. keep: whether this one wants them, or only helps others."""
 
     def of(leaf: Any) -> Any:
-        made = whole(leaf).cpu() if is_part(leaf) else leaf
-        return made if keep else None
+        if is_part(leaf):
+            leaf = whole(leaf)
+            return leaf.cpu() if keep else None
+        return leaf
 
     return tree_map(of, state)
 

@@ -1,8 +1,12 @@
 """How the tests are run: folders of them over all cores and without the slow ones, single files as they are; with equal
-examples every time; with one torch thread. The models are small, and on a busy machine threads only wait for others."""
+examples every time; with one thread of torch and of numpy: the models are small, and on a busy machine threads only
+wait for others."""
 
 import gc
+import os
 from pathlib import Path
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read as numpy is imported
 
 import hypothesis
 import pytest

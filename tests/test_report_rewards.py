@@ -128,7 +128,7 @@ def test_gaming_stops_each_seed_by_the_second_reward_and_counts_what_follows():
     record = made_studies.gaming(peak=4)
     drawn = section("gaming", [record])
     assert "the evaluator's R@1 fell in 4 of 8 long runs" in drawn.see
-    assert "The pull to the base changes R@1 at the end by +0.180 (EasyTune)" in drawn.see
+    assert "The pull to the base changes R@1 at the end by +0.180 ± 0.000 (EasyTune)" in drawn.see
     table = drawn.table.set_index(["run", "at"])
     assert table.loc["EasyTune, free"]["updates"].tolist()[1:] == [240, 600]
     assert table.loc["DRaFT-10, pulled"]["updates"].tolist()[1:] == [120, 120]
@@ -189,6 +189,7 @@ def test_flagged_methods_are_named():
 def test_an_answer_that_is_missing_names_its_command():
     found = section("reviewers", [made_studies.spl()])
     assert found.see == "1 of 3 have an answer in these records."
+    assert found.table.set_index("section")["seeds"].dropna().to_dict() == {"spl": 5}
     for name, command in zip(found.table["section"], found.table["command"], strict=True):
         assert command.startswith(f"pytest bench/ -m study --study {name} ")
         assert (answers_of(found)[name] == "nothing yet") == (name != "spl")

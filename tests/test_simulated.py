@@ -90,8 +90,11 @@ def test_equal_to_a_real_cpu_run_at_the_published_size():
 
 def test_remembered_answers_change_nothing(monkeypatch):
     """The meta cache against every shape function asked anew, timelines included."""
-    cases = [tiny("draft"), tiny("easytune:score=noisy"), tiny("drtune:k=2", profile="paper+attention=fused")]
+    profiles = {"draft": "paper", "easytune:score=noisy": "paper", "drtune:k=2": "paper+attention=fused"}
+    cases = [tiny(method, steps=2, profile=profile) for method, profile in profiles.items()]
     with_cache = [simulated.measure(case) for case in cases]
+    monkeypatch.setattr(meta_cache, "MOST_ANSWERS", 50)
+    assert simulated.measure(cases[0]) == with_cache[0], "forgetting changes nothing either"
     monkeypatch.setattr(meta_cache.MetaCache, "__call__", lambda self, func, args, kwargs: func(*args, **kwargs))
     assert [simulated.measure(case) for case in cases] == with_cache
 

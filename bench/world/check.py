@@ -79,8 +79,8 @@ def generate(
     the world's; `steps`: STEPS if 0."""
     generator = torch.Generator(world.device).manual_seed(seed)
     backbone, sampler = world.backbone, world.sampler(steps or STEPS[world.config.backbone])
-    kept = backbone.config
-    backbone.config = kept if guidance is None else replace(kept, guidance=guidance)
+    kept = backbone.config.guidance
+    backbone.guide(kept if guidance is None else guidance)
     motions, latents = [], []
     try:
         for start in range(0, len(prompts), batch):
@@ -91,7 +91,7 @@ def generate(
                 motions.append(backbone.decode(latent, inputs))
             latents.append(latent)
     finally:
-        backbone.config = kept
+        backbone.guide(kept)
     longest = max(motion.shape[1] for motion in motions)
     padded = torch.cat([F.pad(motion, (0, 0, 0, longest - motion.shape[1])) for motion in motions])
     return padded, padded if world.config.backbone == RAW else torch.cat(latents)
@@ -119,7 +119,7 @@ def chosen_and_measured(world: World, say: Callable[[str], None], repeats: int =
     """Gives the world its best guidance, and measures it."""
     guidance = best_guidance(world, say, min(count, 128))
     world.config = replace(world.config, guidance=guidance)
-    world.backbone.config = replace(world.backbone.config, guidance=guidance)
+    world.backbone.guide(guidance)
     return measured(world, repeats, count, say)
 
 

@@ -5,7 +5,7 @@ A world's backbone denoises these latents (`mld`), or the frames themselves (`md
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -349,6 +349,10 @@ class WorldBackbone(Mld):
         assert isinstance(self.denoiser, WorldDenoiser)
         return self.denoiser
 
+    def guide(self, scale: float) -> None:
+        """Sets the guidance scale."""
+        self.config = replace(self.config, guidance=scale)
+
     @staticmethod
     def sampler(steps: int) -> Sampler:
         """Deterministic DDIM for this backbone, which predicts x_0."""
@@ -368,6 +372,10 @@ class RawBackbone(Mdm):
         """As WorldBackbone's."""
         assert isinstance(self.denoiser, FrameDenoiser)
         return self.denoiser
+
+    def guide(self, scale: float) -> None:
+        """As WorldBackbone's."""
+        self.config = replace(self.config, guidance=scale)
 
     @staticmethod
     def sampler(steps: int) -> Sampler:

@@ -71,7 +71,13 @@ def noise(record: StudyRecord, windows: StudyRecord | None) -> Figure:
     if windows is not None:
         trained = study_of(windows, WindowsStudy)
         for name in ("aware", "clean"):
-            look = {"color": looks[name], "linewidth": 1.2, "linestyle": DASHED, "marker": "o", "markersize": 3}
+            look: dict[str, Any] = {
+                "color": looks[name],
+                "linewidth": 1.2,
+                "linestyle": DASHED,
+                "marker": "o",
+                "markersize": 3,
+            }
             shares = [of_seeds(level, "R@1") for level in recalls_by_level(trained.rewards[name])]
             means = [share.mean if share.mean is not None else float("nan") for share in shares]
             right.errorbar(trained.levels, means, [share.half_width or 0 for share in shares], **look)

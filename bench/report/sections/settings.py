@@ -193,5 +193,5 @@ def _split(methods: Iterable[str]) -> tuple[list[str], list[str]]:
     return [m for m in named if _is_easytune(m)], [m for m in named if not _is_easytune(m)]
 
 
-def _labels(record: StudyRecord, *methods: str) -> list[str]:
-    return [method_label(method, record.case.steps) for method in methods]
+def _labels(record: StudyRecord, ours: str, theirs: str) -> tuple[str, str]:
+    return method_label(ours, record.case.steps), method_label(theirs, record.case.steps)
