@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 """The name of the embedded world; that of a world of the user's motion is its folder's."""
-
-
+OVER_FRAMES = "-mdm"
+"""How the name of a world ends whose backbone denoises the frames themselves (bench.world.model.RAW)."""
 PUBLISHED = "published:"
 """How the name of a world of published models and data begins, and where such a world lies: `published:FOLDER`."""
 
@@ -183,7 +183,11 @@ def at(method: str, total: int) -> str:
 
 def backbones() -> list[Case]:
     """Claim C10: the published table on every published backbone, at the steps that each is published with."""
-    return [Case(at(method, BACKBONES[name].steps), backbone=name) for name in labels.BACKBONES for method in TABLE]
+    return [
+        Case(at(method, BACKBONES[name].steps), backbone=name)
+        for name in labels.published_backbones()
+        for method in TABLE
+    ]
 
 
 def frozen() -> list[Case]:

@@ -11,72 +11,101 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.cases import Case
-from bench.meters.lowering import cuda_lowering
+from bench.meters import meta_cache
+from bench.meters.lowering import cuda_lowering, views_unseen
 from bench.profiles import profile
-from bench.setup import Run, build, draw_plan
-from methods import Savings, Score, Step, rollout, trajectory
+from bench.setup import build, draw_plan
+from methods import Backbone, Batch, Plan, Reward, Sampler, Savings, Score, Step, Updater, rollout, trajectory
 
 
 def count(case: Case) -> int:
     """FLOPs of one update of a case: one trajectory with all its optimiser steps. Precision changes none."""
-    plan, switches = draw_plan(case), profile(case.profile)
-    # What decides none of the parts below is the same for all cases, so that each part is counted once.
+    # What decides none of the parts is the same for all cases, so that each part is counted once.
     alike = f"{case.profile}+precision=fp32+score=0+recompute=false+kept=0"
-    scale = replace(case, method="draft:k=1", steps=2, seed=0, profile=alike, ranks=1)
-    without_graph = len(plan.steps) - plan.recorded + sum(switches.savings.recomputed(plan))
-    total = without_graph * _call(scale, False) + plan.recorded * _call(scale, True) + _prompts(scale)
-    batch = _run(scale).batch
-    pieces = Counter(len(piece.inputs(batch)) for piece in Savings(score=switches.score).pieces(batch))
-    for step in plan.steps:
-        if step.score is not None:
-            total += sum(many * _score(scale, step.score, motions) for motions, many in pieces.items())
-    return total
+    parts = _parts(replace(case, method="draft:k=1", steps=2, seed=0, profile=alike, ranks=1))
+    return parts.update(draw_plan(case), profile(case.profile).savings)
+
+
+class _Remembered(TorchDispatchMode):
+    """What the counter lets run: it needs the shapes of results alone."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        return meta_cache.execute(func, args, kwargs or {})
 
 
 def counted(work: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
+    with views_unseen(), _Remembered(), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
-@functools.lru_cache(maxsize=1)
-def _run(scale: Case) -> Run:
-    return build(scale, "meta", with_data=False)
+@functools.lru_cache(maxsize=16)
+def _parts(scale: Case) -> "Parts":
+    run = build(scale, "meta", with_data=False)
+    return Parts(
+        run.backbone, run.sampler, run.reward, run.batch, run.x, run.updater, encode_once=run.savings.encode_once
+    )
 
 
-@functools.lru_cache(maxsize=64)
-def _call(scale: Case, recorded: bool, motions: int | None = None) -> int:
-    """A denoiser call, with its backward pass if it is recorded."""
-    run, rows = _run(scale), slice(0, motions)
-    x = run.x[rows].detach().requires_grad_(recorded)
+class Parts:
+    """FLOPs of what updates of one model on one batch are made of, on the meta device: each is counted once, when it is
+    first asked for."""
 
-    def call() -> None:
-        with torch.set_grad_enabled(recorded):
-            out = run.backbone.predict(x, run.sampler[0].timestep, run.batch.rows(rows))
-        if recorded:
-            out.backward(out)
+    def __init__(
+        self,
+        backbone: Backbone,
+        sampler: Sampler,
+        reward: Reward,
+        batch: Batch,
+        x: Tensor,
+        updater: Updater,
+        *,
+        encode_once: bool = False,
+    ) -> None:
+        self._backbone, self._sampler, self._reward, self._batch = backbone, sampler, reward, batch
+        self._x, self._updater, self._savings = x, updater, Savings(encode_once=encode_once)
+        self._call = functools.cache(self._count_call)
+        self._prompts = functools.cache(self._count_prompts)
+        self._score = functools.cache(self._count_score)
 
-    return counted(call)
+    def update(self, plan: Plan, savings: Savings) -> int:
+        """Of one update of a plan, with what `savings` compute again and in which pieces they score."""
+        without_graph = len(plan.steps) - plan.recorded + sum(savings.recomputed(plan))
+        total = without_graph * self._call(False) + plan.recorded * self._call(True) + self._prompts()
+        pieces = Counter(len(piece.inputs(self._batch)) for piece in Savings(score=savings.score).pieces(self._batch))
+        for step in plan.steps:
+            if step.score is not None:
+                total += sum(many * self._score(step.score, motions) for motions, many in pieces.items())
+        return total
 
+    def _count_call(self, recorded: bool, motions: int | None = None) -> int:
+        """A denoiser call, with its backward pass if it is recorded."""
+        rows = slice(0, motions)
+        x = self._x[rows].detach().requires_grad_(recorded)
 
-@functools.lru_cache(maxsize=64)
-def _prompts(scale: Case, motions: int | None = None) -> int:
-    """Encoding the prompts for the reward, where that is done once."""
-    run = _run(scale)
-    return counted(lambda: run.savings.prompts(run.reward, run.batch.rows(slice(0, motions))))
+        def call() -> None:
+            with torch.set_grad_enabled(recorded):
+                out = self._backbone.predict(x, self._sampler[0].timestep, self._batch.rows(rows))
+            if recorded:
+                out.backward(out)
 
+        return counted(call)
 
-@functools.lru_cache(maxsize=64)
-def _score(scale: Case, kind: Score, motions: int) -> int:
-    """Decoding and scoring so many motions and going back to their latent: what an update of one step takes beyond its
-    denoiser call, and beyond the prompts where these are encoded once."""
-    run, rows = _run(scale), slice(0, motions)
-    plan = trajectory(len(run.sampler), [Step(0, record=True, score=kind, update=True)])
-    inputs = (run.backbone, run.sampler, run.reward, run.batch.rows(rows), run.x[rows], run.updater)
-    once = Savings(encode_once=run.savings.encode_once)
-    with cuda_lowering():
-        update = counted(lambda: rollout(plan, *inputs, savings=once))
-    return update - _call(scale, True, motions) - _prompts(scale, motions)
+    def _count_prompts(self, motions: int | None = None) -> int:
+        """Encoding the prompts for the reward, where that is done once."""
+        return counted(lambda: self._savings.prompts(self._reward, self._batch.rows(slice(0, motions))))
+
+    def _count_score(self, kind: Score, motions: int) -> int:
+        """Decoding and scoring so many motions and going back to their latent: what an update of one step takes beyond
+        its denoiser call, and beyond the prompts where these are encoded once."""
+        rows = slice(0, motions)
+        plan = trajectory(len(self._sampler), [Step(0, record=True, score=kind, update=True)])
+        inputs = (self._sampler, self._reward, self._batch.rows(rows), self._x[rows], self._updater)
+        with cuda_lowering():
+            update = counted(lambda: rollout(plan, self._backbone, *inputs, savings=self._savings))
+        return update - self._call(True, motions) - self._prompts(motions)

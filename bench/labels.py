@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from methods.registry import METHODS
+from methods.registry import BACKBONES, METHODS
 
 NAMES = {
     "draft": "DRaFT",
@@ -12,19 +12,17 @@ NAMES = {
     "refl": "ReFL",
     "easytune": "EasyTune",
 }
-BACKBONES = {
-    "mld": "MLD",
-    "mld-original": "MLD (original)",
-    "mldpp": "MLD++",
-    "motionlcm": "MotionLCM",
-    "motionlcm-v2": "MotionLCM-V2",
-    "mdm": "MDM",
-}
-"""Those of which weights are published; the others are tiny, or somebody's own."""
 
 
 def backbone_label(name: str) -> str:
-    return BACKBONES.get(name, name.upper())
+    """That of the registry, where it has one."""
+    entry = BACKBONES.get(name)
+    return (entry and entry.label) or name.upper()
+
+
+def published_backbones() -> list[str]:
+    """Names of the backbones of which weights are published."""
+    return [name for name, entry in BACKBONES.items() if entry.label]
 
 
 def method_label(spec: str, steps: int) -> str:

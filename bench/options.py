@@ -63,7 +63,7 @@ def add(parser: pytest.Parser) -> None:
         "--method",
         action="append",
         metavar="SPEC",
-        help=f"method, as name[:option=value,...], options as in the README's table: {', '.join(METHODS)} (default: "
+        help=f"method, as name[:option=value,...], options as in methods/README.md: {', '.join(METHODS)} (default: "
         "those of the matrix)",
     )
     option(
@@ -187,14 +187,14 @@ def add(parser: pytest.Parser) -> None:
         "--study",
         action="append",
         metavar="NAME",
-        help="retrieval, spl, windows, feature_noise, strength or gaming; may be repeated (default: none; with "
-        "-m study: all)",
+        help="retrieval, spl, windows, feature_noise, strength, gaming or settings; may be repeated (default: none; "
+        "with -m study: all)",
     )
     option(
         "--study-scale",
         metavar="SCALE",
         default="full",
-        help="full (as reported) or tiny (only whether it runs) (default: %(default)s)",
+        help="reference (ten seeds), full or tiny (only whether it runs) (default: %(default)s)",
     )
     option(
         "--study-work",

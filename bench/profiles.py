@@ -42,6 +42,9 @@ class Profile:
     """Recorded denoiser calls keep their input alone and are computed again in the backward pass."""
     kept: int = 0
     """Calls of each segment that keep their graph all the same."""
+    text_encoder: bool = False
+    """The weights of sentence-t5-large stay on the device, as in the released code; otherwise captions are encoded
+    beforehand."""
     lora: int = 0
     """Rank of updates that learn in place of the denoiser's weights (methods.lora); 0: the weights learn (as released).
     Never part of a claim, as the next."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from bench import text_encoder
 from bench.cases import Case
 from bench.profiles import Profile, profile
 from bench.reward_cases import RewardCase
@@ -59,6 +60,8 @@ class Run:
     """Source of the noise of stochastic samplers and re-noising; None on the meta device."""
     savings: Savings
     """The levers that the profile pulls."""
+    text_encoder: nn.Module | None
+    """Resident beside the models, and never called."""
 
     def update(
         self, plan: Plan | None = None, phases: Phases = unobserved, on_update: OnUpdate | None = None
@@ -100,7 +103,8 @@ class Run:
         return motions
 
     def networks(self) -> dict[str, nn.Module]:
-        return {**self.backbone.networks(), **self.reward.networks()}
+        beside = {"text_encoder": self.text_encoder} if self.text_encoder else {}
+        return {**self.backbone.networks(), **self.reward.networks(), **beside}
 
 
 def draw_plan(case: Case) -> Plan:
@@ -135,6 +139,7 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
     of_backbone, of_reward = pair(case.backbone, case.reward)
     with device:
         backbone, reward = of_backbone.at(case.steps), of_reward.build()
+        beside = text_encoder.resident() if switches.text_encoder else None
     backbone.denoiser.train(switches.train_mode)
     if switches.lora:
         lora.adapt(backbone.denoiser, switches.lora)
@@ -174,6 +179,7 @@ def build(case: Case, device: torch.device | str, with_data: bool = True) -> Run
         autocast_of(switches, device),
         generator,
         switches.savings if with_data else WithoutData(**vars(switches.savings)),
+        beside,
     )
 
 

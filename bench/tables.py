@@ -206,7 +206,7 @@ def for_terminal(records: Sequence[Record]) -> list[tuple[str, str]]:
     sections = []
     if len(frame := memory(records)):
         simulated = any(record.simulated for record in records)
-        note = "\nsimulated: no device was used; the README says what such a figure leaves out" if simulated else ""
+        note = "\nsimulated: no device was used; bench/README.md says what it leaves out" if simulated else ""
         sections.append(("memory, GiB (peak of one update, and of each phase)", text(frame) + note))
     if len(frame := step_time(records)):
         sections.append(("step time, seconds (median of interleaved rounds)", text(frame)))

@@ -99,11 +99,16 @@ def save_tensors(
 
     Equal content gives equal bytes, whatever the file is called. InputError where the disk does not take it.
     """
-    tensors = {name: value.contiguous() for name, value in tensors.items()}
+    # safetensors refuses a tensor of two names (MDM's positions): each gets one of its own, as in the published files.
+    names: dict[int, str] = {}
+    whole: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        first = names.setdefault(value.untyped_storage().data_ptr(), name)
+        whole[name] = value.contiguous() if first == name else value.clone(memory_format=torch.contiguous_format)
     about = json.loads(json.dumps(about or {}))  # as it is read back
     # One entry: several would be written in an order that changes from run to run.
-    metadata = {kind: json.dumps({**about, "digest": digest(tensors, {kind: about})})}
-    write_atomically(path, lambda new: save_file(tensors, new, metadata))
+    metadata = {kind: json.dumps({**about, "digest": digest(whole, {kind: about})})}
+    write_atomically(path, lambda new: save_file(whole, new, metadata))
 
 
 def digest(tensors: Mapping[str, Tensor], about: object = None) -> str:

@@ -32,6 +32,8 @@ class BackboneEntry:
     """The sampler of so many denoising steps; InputError for a number that it cannot take."""
     steps: int = 50
     """Denoising steps that it is published with."""
+    label: str = ""
+    """As its paper writes it, where its weights are published; the others are tiny, or somebody's own."""
 
     def at(self, steps: int) -> Backbone:
         """One with random weights, told the number of denoising steps where it asks for it."""

@@ -21,6 +21,8 @@ from bench.records.types import (
     RetrievalStudy,
     RewardTraining,
     RunsUnderReward,
+    RunsUnderSetting,
+    SettingsStudy,
     SplStudy,
     StrengthStudy,
     Study,
@@ -39,7 +41,7 @@ BASE = 0.45
 def row(study: Study, scale: str | None = "full", world: str = "embedded") -> StudyRecord:
     """A record as bench.alignment.studies makes it; `scale` None is of a study without training."""
     name = str(type(study).__struct_config__.tag)
-    words = [name, *([world] if world != "embedded" else []), *(["tiny"] if scale == "tiny" else [])]
+    words = [name, *([world] if world != "embedded" else []), *([scale] if scale not in (None, "full") else [])]
     return StudyRecord(
         status="ok",
         case=StudyCase(name, world, STEPS, "-".join(words), scale),
@@ -103,7 +105,7 @@ def windows(gains: Mapping[str, tuple[float, ...]] | None = None, seeds: int = 3
         runs={score: [runs(BASE + gain, seeds) for gain in of] for score, of in gains.items()},
         base=runs(BASE, seeds),
         levels=list(LEVELS),
-        rewards={arm: trained(40, levels=of) for arm, of in levels.items()},
+        rewards={arm: [trained(40, seed, of) for seed in range(seeds)] for arm, of in levels.items()},
         lr=1e-5,
     )
     return row(study, scale)
@@ -180,6 +182,16 @@ def gaming(peak: int = 4, points: int = 10, seeds: int = 2) -> StudyRecord:
                 )
             made.append(LongRuns(method, lr, pull, curves))
     return row(GamingStudy(made))
+
+
+def settings(seeds: int = 3, gains: Mapping[str, float] | None = None) -> StudyRecord:
+    """`gains[setting]`: what EasyTune's R@1 is ahead of DRaFT's."""
+    gains = gains or {"the benchmark's": 0.2, "4 steps": 0.0, "batch 2": -0.2}
+    made = []
+    for setting, gain in gains.items():
+        for method, ahead in (("draft", 0.0), ("easytune:score=noisy", gain)):
+            made.append(RunsUnderSetting(setting, method, 1e-5, runs(BASE + ahead, seeds)))
+    return row(SettingsStudy(made))
 
 
 def point(n: int, updates: int, shift: float, good: int) -> Point:

@@ -93,6 +93,14 @@ class TestChoice:
         assert kept[0] <= 1, "one graph is alive at a time, whatever is computed again"
         assert kept[-1] == STEPS
 
+    def test_a_reward_that_is_no_number_per_motion_is_never_scored_in_pieces(self, world, monkeypatch):
+        """Its floor is the whole batch, however many calls are computed again."""
+        monkeypatch.setattr(world.reward, "per_motion", False, raising=False)
+        floor = need(world, "draft", Savings(recompute=True)).peak
+        assert self.choose(world, floor).savings == Savings(recompute=True)
+        with pytest.raises(InputError, match="every lever pulled"):
+            self.choose(world, floor - 1)
+
     def test_below_the_floor_is_refused_with_what_makes_it(self, world):
         floor = need(world, "draft", Savings(1, recompute=True))
         with pytest.raises(InputError, match=rf"in the phase {floor.phase} .*--batch"):

@@ -108,6 +108,13 @@ def test_a_published_mdm_loads_plain_and_averaged_with_its_own_positions(wrapper
         assert torch.equal(value, positions if key.endswith(".pe") else state[key]), key
 
 
+def test_a_tensor_of_two_names_is_saved_under_both(tmp_path):
+    """MDM's positions: no weights of a fine-tuned one could be written."""
+    denoiser = mdm.MdmDenoiser(mdm.TINY)
+    checkpoint.save(denoiser, tmp_path / "mdm.safetensors")
+    assert set(checkpoint.read(tmp_path / "mdm.safetensors")) == set(denoiser.state_dict())
+
+
 def test_what_is_saved_loads_again(backbone, tmp_path):
     checkpoint.save(backbone, tmp_path / "tuned.safetensors")
     loaded = mld.Mld(mld.TINY)

@@ -6,7 +6,17 @@ from msgspec import structs
 from bench import claims, tables
 from bench.alignment import reading
 from bench.cases import alignment_id
-from bench.claims.alignment import FASTER, aligned, beside_published, judge_alignment, time_to_reward, to_levels
+from bench.claims.alignment import (
+    FASTER,
+    LESS_WORK,
+    NOISE_AWARE,
+    aligned,
+    beside_published,
+    gained,
+    judge_alignment,
+    time_to_reward,
+    to_levels,
+)
 from bench.claims.verdict import HERE, NotJudgedError, Outcome
 from bench.motion.metrics import METRICS
 from bench.records import AlignmentRecord
@@ -185,25 +195,53 @@ def test_levels_are_of_the_evaluator_too_where_draft_gains_by_it():
         changed(r, curves=[[moved(run[0], mm_dist=3.0), moved(run[1], mm_dist=end)] for run in r.alignment.curves])
         for r, end in zip(rows, (2.0, 1.0), strict=True)
     ]
-    result = to_levels(rows)
+    result = to_levels(rows, rows)
     own = result[(result["method"] == "easytune") & (result["level of"] == "MM-Dist")]
     assert own["level"].tolist() == pytest.approx([2.75, 2.5, 2.25, 2.0])
     assert own[FASTER].tolist() == pytest.approx([2.0] * 4)  # twice as far in the same time
-    assert set(to_levels(BASELINES)["level of"]) == {"reward"}  # MM-Dist stays where it was
-    assert to_levels([row("easytune", 1.0)]).empty
+    assert set(to_levels(BASELINES, BASELINES)["level of"]) == {"reward"}  # MM-Dist stays where it was
+    assert to_levels([row("easytune", 1.0)], []).empty
+
+
+def test_flops_to_a_level_are_an_updates_times_the_trajectories_from_whichever_row_counted_them():
+    """DRaFT-T's updates take 4 TFLOPs and EasyTune's 1: at equal trajectories a quarter of the work."""
+    rows = [row("draft", 2.0), row("easytune", 1.0)]
+    counted = [changed(row(r.case.method, 9.0, size="quick"), flops=f) for r, f in zip(rows, (4e12, 1e12), strict=True)]
+    assert not {"TFLOPs", LESS_WORK} & set(to_levels(rows, rows))
+    for records in (counted, [*rows, *counted]):
+        result = to_levels(rows, records).set_index(["method", "share of DRaFT-T's gain"])
+        assert result.loc[("draft", "50%"), "TFLOPs"] == pytest.approx(4.0)
+        assert result.loc[("easytune", "50%"), "TFLOPs"] == pytest.approx(1.0)
+        assert set(result.loc["easytune", LESS_WORK]) == {4.0}
+    elsewhere = [structs.replace(r, case=structs.replace(r.case, batch=4)) for r in counted]
+    assert LESS_WORK not in to_levels(rows, elsewhere), "updates of another size"
+    assert LESS_WORK in time_to_reward([*rows, *counted])
+    assert "4.00 times fewer FLOPs" in sections.reward_levels([*rows, *counted]).see
+
+
+def test_gains_are_of_each_seeds_own_cost_and_their_intervals_hold_at_once():
+    """Of one method and two figures: as wide as two comparisons ask, by Student's t of 2 degrees of freedom."""
+    ours = row("easytune", 1.0)  # 128 MiB and 10 seconds
+    finals = [final | {"r1": 0.5 + gain} for final, gain in zip(ours.alignment.finals, (0.1, 0.2, 0.3), strict=True)]
+    (found,) = gained([changed(ours, finals=finals, bases=[{**final, "r1": 0.5} for final in finals])])
+    assert found["r1", ""].mean == pytest.approx(0.2)
+    assert found["r1", ""].half_width == pytest.approx(6.205 * 0.1 / 3**0.5, rel=1e-3)
+    assert found["r1", " per GiB"].mean == pytest.approx(0.2 * 8)
+    assert found["r1", " per minute"].mean == pytest.approx(0.2 * 6)
+    assert found["reward", ""].mean == pytest.approx(0)
 
 
 def test_the_report_draws_alignment_and_says_who_was_hacked():
     rows = [*BASELINES, row("easytune", 1.0)]
     rows[0] = changed(rows[0], gain=rows[0].alignment.gain | {"fid": interval(0.5)})
-    for make, axes in ((sections.alignment, 12), (sections.paths, 3), (sections.pareto, 2)):
+    for make, axes in ((sections.alignment, 12), (sections.paths, 3), (sections.pareto, 4)):
         section = make(rows)
         assert len(section.figure().axes) == axes
-    assert "Reward hacking" in sections.paths(rows).see
+    assert "Flagged for reward hacking" in sections.paths(rows).see
     assert "FID" in sections.paths(rows).see
     assert sections.alignment([]).command == claims.ALIGN_COMMAND
     rows[0] = changed(rows[0], gain=rows[0].alignment.gain | {"fid": interval(0.0)})
-    assert "no independent metric" in sections.paths(rows).see
+    assert "No method is flagged" in sections.paths(rows).see
     assert figures.pareto(rows) is not None
 
 
@@ -257,6 +295,17 @@ def test_rows_of_real_motion_stand_in_a_section_of_their_own():
     real[0].alignment.real["r1"] = 0.1  # the base's is 0.5
     assert "The evaluator of cmu gives real motion a lower R@1" in sections.real_motion([*real]).see
     assert sections.real_motion(embedded).command
+
+
+def test_a_world_over_frames_is_told_from_one_of_latents_and_its_memory_is_compared():
+    """Of the same motion."""
+    rows = [row(method, 3.0, world=world) for method in ("draft:k=10", NOISE_AWARE) for world in ("cmu", "cmu-mdm")]
+    rows[1] = changed(rows[1], memory=structs.replace(rows[1].alignment.memory, peak=7 * rows[1].alignment.memory.peak))
+    section = sections.real_motion(rows)
+    assert "In cmu-mdm a small MDM denoises the frames themselves" in section.see
+    assert "DRaFT-10 takes 1.0 (cmu), 7.0 (cmu-mdm) times EasyTune's memory" in section.see
+    assert set(section.table["motion"]) == {"cmu", "cmu-mdm"}
+    assert "frames themselves" not in sections.real_motion(rows[::2]).see
 
 
 def test_rows_of_two_sizes_are_never_shown_together():

@@ -133,6 +133,16 @@ def test_a_difference_is_decided_only_if_it_stands_among_all_that_are_asked():
     assert reading.decided([Interval(1.0, 0.0)], 3) == [1]
 
 
+def test_simultaneous_intervals_are_as_wide_as_their_number_asks():
+    """At 3 seeds Student's t is 4.303 for one comparison, and 9.925 (1%) for each of five."""
+    five = [(Interval(0.1, 4.303), 3)] * 5
+    assert reading.simultaneous(five[:1])[0].half_width == pytest.approx(4.303, rel=1e-3)
+    assert reading.simultaneous(five)[4].half_width == pytest.approx(9.925, rel=1e-3)
+    single = (Interval(0.1, None), 1)  # of one seed: it stays, and widens none
+    assert reading.simultaneous([*five, single])[3:] == [*reading.simultaneous(five)[3:], single[0]]
+    assert reading.simultaneous([(Interval(None, None), 3)]) == [Interval(None, None)]
+
+
 def test_two_copies_of_one_method_are_told_apart_in_no_more_than_one_family_in_twenty():
     """A placebo: ten seeds of the same distribution, five comparisons a family, 400 families."""
     rng = random.Random(0)
@@ -243,7 +253,7 @@ def test_too_few_motions_for_pools_leave_their_cells_empty():
 class MadeUp:
     """Work that is not done: made-up results."""
 
-    def run(self, work: list) -> Results:
+    def run(self, work: list, *, stopped: bool = False) -> Results:
         trained = {one: self.reward(one) for one in work if isinstance(one, Training)}
         return Results(trained, {one: self.tuned(one) for one in work if one not in trained})
 
@@ -273,11 +283,28 @@ def test_made_up_rows_are_laid_out_as_the_studies_lay_theirs_and_both_are_read(n
     assert decode(to_builtins(row)) == row, "what the loader asks of a study is what the studies write"
     report = sections.build([row])
     asked = set() if name in ("windows", "feature_noise") else {"reviewers"}
+    asked |= {"settings"} if name in ("strength", "gaming") and scale != "tiny" else set()
     assert {s.name for s in report.sections if s.see} == {name} | asked
     shown = next(s for s in report.sections if s.name == name)
     assert ("at the tiny scale" in shown.see + shown.note) == (scale == "tiny")
     with style.look():
         shown.figure()
+
+
+@pytest.mark.parametrize("scale", trained.SCALES)
+def test_settings_are_laid_out_alike_and_shown_but_at_the_tiny_scale(scale):
+    study = TRAINED["settings"](MadeUp(), trained.SCALES[scale])
+    assert keys(to_builtins(study)) == keys(to_builtins(made_studies.settings().study))
+    row = made_studies.row(study, scale)
+    assert decode(to_builtins(row)) == row
+    table = sections.settings([row]).table
+    assert table is None if scale == "tiny" else len(table) == 13
+
+
+def test_a_study_of_more_seeds_is_read_before_others():
+    """Of the scale reference."""
+    rows = [made_studies.windows(scale=scale) for scale in ("tiny", "full", "reference")]
+    assert all(trained_study(several, "windows") == rows[2] for several in (rows, rows[::-1]))
 
 
 @pytest.mark.parametrize(("make", "judge"), [(made_studies.windows, judge_noise_aware), (made_studies.spl, judge_spl)])

@@ -23,6 +23,7 @@ from bench.profiles import PROFILES
 from bench.records.make import to_json
 
 README = (ROOT / "README.md").read_text()
+OF_METHODS = (ROOT / "methods" / "README.md").read_text()
 
 
 def test_memory_and_time_of_chosen_methods_reach_the_json_and_the_terminal(tmp_path):
@@ -63,21 +64,10 @@ def test_a_case_that_cannot_be_measured_is_a_row_and_the_others_go_on(tmp_path, 
 
 
 def readme_example(first_line: str) -> str:
-    """The README's code block that begins with a line."""
+    """The code block of the methods' README that begins with a line."""
     return next(
-        block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if block.startswith(first_line)
+        block for block in re.findall(r"```python\n(.*?)```", OF_METHODS, re.DOTALL) if block.startswith(first_line)
     )
-
-
-def test_the_readmes_third_party_method_is_measured_without_touching_this_tree(tmp_path):
-    (tmp_path / "every_other.py").write_text(readme_example("# every_other.py"))
-    result = tmp_path / "run.json"
-    arguments = ["-p", "every_other", "--method", "every-other:offset=1", "-m", "memory", f"--benchmark-json={result}"]
-    done = bench(*SCALE, *arguments, folder=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (row,) = records.load(result)
-    assert row.plan.updates == 2
-    assert row.reading.peak > row.reading.resident
 
 
 def test_an_aborted_run_is_resumed(tmp_path, clean):

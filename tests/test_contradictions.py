@@ -3,10 +3,12 @@
 import json
 import re
 
+import made_studies
 import pytest
 from sample_rows import committed, kind_of, today
 
 from bench import records
+from bench.records.make import to_json
 
 
 def _first(values: dict) -> list:
@@ -128,10 +130,14 @@ CONTRADICTIONS = {
     "a window of other steps": ("windows", lambda row: row["study"]["windows"].__setitem__(1, [15, 25])),
     "a score of another name": ("windows", lambda row: _renamed(row["study"]["runs"], "noisy")),
     "a run less in a window": ("windows", lambda row: row["study"]["runs"]["noisy"][2].pop()),
-    "a level less": ("windows", lambda row: row["study"]["rewards"]["clean"]["levels"].pop()),
+    "a level less": ("windows", lambda row: row["study"]["rewards"]["clean"][0]["levels"].pop()),
+    "a reward less than of clean motion": ("windows", lambda row: row["study"]["rewards"]["aware"].pop()),
     "no levels": (
         "windows",
-        lambda row: [row["study"]["levels"].clear(), *(r["levels"].clear() for r in row["study"]["rewards"].values())],
+        lambda row: [
+            row["study"]["levels"].clear(),
+            *(reward["levels"].clear() for seeds in row["study"]["rewards"].values() for reward in seeds),
+        ],
     ),
     "a noise of another name": ("feature_noise", lambda row: _renamed(row["study"]["rewards"]["aware"], "states")),
     "a reward less": ("feature_noise", lambda row: row["study"]["rewards"]["aware"]["features"].pop()),
@@ -145,6 +151,10 @@ CONTRADICTIONS = {
     "a long run less": ("gaming", lambda row: row["study"]["runs"][1]["curves"].pop()),
     "a long run twice": ("gaming", lambda row: row["study"]["runs"].append(row["study"]["runs"][0])),
     "a point less": ("gaming", lambda row: row["study"]["runs"][1]["curves"][1].pop(0)),
+    "no settings": ("settings", lambda row: row["study"]["runs"].clear()),
+    "a run less under a setting": ("settings", lambda row: row["study"]["runs"][1]["runs"].pop()),
+    "a method twice under a setting": ("settings", lambda row: row["study"]["runs"][1].update(method="draft")),
+    "a run of a setting without its reward": ("settings", lambda row: row["study"]["runs"][0]["runs"][0].pop("reward")),
     "a figure that overflows": ("gaming", lambda row: row["study"]["runs"][0]["curves"][0][0].update(updates=1e308)),
 }
 
@@ -168,7 +178,8 @@ def _renamed(values: dict, name: str) -> None:
 @pytest.mark.parametrize("name", CONTRADICTIONS)
 def test_what_no_measurement_could_have_written_is_refused_by_row_and_field(name):
     kind, edit = CONTRADICTIONS[name]
-    row = next(today(row) for row in committed() if kind in kind_of(row))
+    rows = (*committed(), to_json(made_studies.settings()))
+    row = next(today(row) for row in rows if kind in kind_of(row))
     row = json.loads(json.dumps(row))
     records.decode(row)
     edit(row)

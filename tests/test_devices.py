@@ -17,7 +17,7 @@ from test_finetune import start, untimed, weights
 from bench import devices, records, tables
 from bench.alignment import budget, finetune, pretrain, rewards
 from bench.alignment.benchmark import SIZES, AlignmentCase
-from bench.alignment.benchmark.jobs import MEASURED, Base, CountMemory, Real, Shown, Train
+from bench.alignment.benchmark.jobs import MEASURED, Base, CountCost, Real, Shown, Train
 from bench.alignment.prompts import training_prompts
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.rewards import __main__ as rewards_command
@@ -200,7 +200,7 @@ class TestEverythingIsOnTheDevice:
         base, real, shown, trained = done("cpu")
         with pretended():
             there = done("cuda")
-            memory = CountMemory(*known, "refl:m=1", device="cuda").run(None)
+            memory = CountCost(*known, "refl:m=1", device="cuda").run(None).memory
         assert there[:3] == [base, real, shown]  # computed by the same kernels, so to the bit
         assert there[3].final == pytest.approx(trained.final, rel=1e-2, abs=1e-3)  # the optimiser's are others
         assert memory.what == MEASURED.format(device=NAME)

@@ -116,5 +116,5 @@ def test_what_a_tracker_cannot_take_is_refused_in_a_sentence(records, words, tmp
 
 
 def test_the_readmes_commands_name_formats_that_there_are():
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    readme = (Path(__file__).parents[1] / "bench" / "README.md").read_text()
     assert set(re.findall(r"python -m bench\.export .*--format (\w+)", readme)) == set(export.FORMATS)

@@ -225,7 +225,7 @@ def test_markup_in_a_record_is_text(tmp_path):
 
 
 def test_committed_results_make_a_history(tmp_path, capsys):
-    """The README's command."""
+    """The command of bench/README.md."""
     reference = ROOT / "reports" / "reference" / "cpu" / "step_time.json"
     document = json.loads(reference.read_text())
     for benchmark in document["benchmarks"]:

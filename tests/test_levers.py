@@ -5,24 +5,29 @@ from dataclasses import replace
 import msgspec
 import pytest
 import torch
-from test_simulated import METHODS, tiny
+from test_claims_alignment import changed, moved
+from test_claims_alignment import row as aligned
+from test_simulated import KINDS, METHODS, tiny
 from times import bare
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench import flops, memory
 from bench.cases import Case, matrix
 from bench.lane import Desk
 from bench.meters.lowering import cuda_lowering
 from bench.profiles import LEVERS, profile
-from bench.report.sections.levers import levers
+from bench.report.sections.levers import levers, to_equal_reward
 from bench.setup import autocast_of, build
 from methods import Savings
 from methods.errors import InputError
 
-SPECS = ("paper", "lean+score=2", "frozen+score=3+recompute=true+kept=1")
+SPECS = ("lean+score=2", "frozen+score=3+recompute=true+kept=1")
 
 
-@pytest.mark.parametrize("spec", SPECS)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("method", "spec"),
+    [*((method, "paper") for method in METHODS), *((method, spec) for method in KINDS for spec in SPECS)],
+)
 def test_flops_of_a_whole_update_are_those_that_its_plan_gives(method, spec):
     case = tiny(method, batch=5, profile=spec)
     with cuda_lowering():
@@ -30,6 +35,13 @@ def test_flops_of_a_whole_update_are_those_that_its_plan_gives(method, spec):
         run.savings = Savings(**{**vars(run.savings), "crop": False})  # every piece, where a simulation runs three
         whole = flops.counted(run.update)
     assert flops.count(case) == pytest.approx(whole, rel=0.01)
+
+
+def test_flops_are_those_of_torchs_counter_by_itself():
+    run = build(tiny("easytune"), "meta", with_data=False)
+    with FlopCounterMode(display=False) as counter:
+        run.update()
+    assert flops.counted(run.update) == counter.get_total_flops() > 0
 
 
 def test_recomputing_costs_a_forward_of_each_recorded_call():
@@ -77,6 +89,44 @@ class TestSection:
 
     def test_a_row_that_failed_is_left_out(self, rows):
         assert len(levers([replace_status(rows[0]), *rows[1:]]).table) == len(rows) - 1
+
+
+class TestToEqualReward:
+    @pytest.fixture
+    def runs(self):
+        """All go from 0.5 to 0.7 in two steps; EasyTune in ten with the noise-aware reward, else half-way in 30."""
+        noisy, plain = (aligned(method, 1.0) for method in ("easytune:score=noisy", "easytune"))
+        ends = (noisy, {"updates": 10.0}), (plain, {"updates": 30.0, "reward": 0.6})
+        slow = [changed(r, curves=[[run[0], moved(run[1], **to)] for run in r.alignment.curves]) for r, to in ends]
+        return [*(aligned(method, 2.0) for method in ("draft", "drtune:k=4")), *slow]
+
+    def test_steps_counted_there_take_the_flops_that_a_step_takes_here(self, rows, runs):
+        section = to_equal_reward([*rows, *runs])
+        table = section.table.set_index(["share of DRaFT-T's gain", "method"])
+        assert set(section.table["method"]) == {"draft", "easytune", "easytune:score=noisy"}, (
+            "no row of DRTune is there"
+        )
+        for lever, draft, easytune in (("as released", *rows[:2]), ("lean, no dropout", *rows[-2:])):
+            ratios, step = table[f"FLOPs / EasyTune's ({lever})"], easytune.flops / 4
+            assert table[f"TFLOPs ({lever})"]["50%", "draft"] == pytest.approx(1 * draft.flops / 1e12)
+            assert ratios["100%", "draft"] == pytest.approx(2 * draft.flops / (10 * step))
+            assert ratios["50%", "easytune"] == pytest.approx(30 / 5)
+            assert ratios.isna().sum() == 2, "EasyTune with the one-step prediction reaches half of the levels"
+            assert f"{2 * draft.flops / (10 * step):.2f} ({lever})" in section.see
+        assert "Computed, not measured" in section.see
+        assert len(section.see.split()) <= 60
+
+    def test_ratios_are_to_the_one_step_prediction_where_nothing_else_was_run(self, rows, runs):
+        table = to_equal_reward([*rows, *(r for r in runs if r.case.method != "easytune:score=noisy")]).table
+        own = table[table["method"] == "easytune"].filter(like="FLOPs /")
+        assert own.stack().dropna().tolist() == [1.0] * 4, "two levels, under two levers"
+
+    def test_it_is_silent_where_records_lack(self, rows, runs):
+        uncounted = [msgspec.structs.replace(row, flops=None) for row in rows]
+        for records in (rows, runs, [*uncounted, *runs], [*rows, *runs[1:]]):
+            section = to_equal_reward(records)
+            assert section.table is None
+            assert "--matrix levers --align full" in section.command
 
 
 def replace_status(row):

@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.cases import Case
-from bench.meters import simulated
+from bench.lane import Desk
+from bench.meters import allocator, simulated
 from bench.plan import draws, frontier, headroom, size
 from bench.plan.axes import Axis
 from bench.plan.forecast import fit
+from bench.plan.foretold import ForetellJob
 from bench.plan.headroom import Budget
 from bench.plan.memory import Memory
 from bench.plan.search import Confirmation, largest
@@ -77,9 +79,10 @@ def test_the_largest_that_fits_is_found(edge, most):
     budget=st.integers(1, 10**7),
     off=st.sampled_from([0.1, 1.0, 10.0]),
     asked=st.integers(1, 500),
+    foretold=st.none() | st.integers(1, 600),
 )
-def test_confirmation_ends_at_a_limit_from_any_forecast(fixed, slope, square, jumps, budget, off, asked):
-    """Also where what is reserved jumps up and down from one value to the next."""
+def test_confirmation_ends_at_a_limit_from_any_forecast(fixed, slope, square, jumps, budget, off, asked, foretold):
+    """Also where what is reserved jumps up and down from one value to the next, and where the limit was foretold."""
 
     def memory(n: int) -> Memory:
         peak = fixed + slope * n + square * n * n
@@ -90,6 +93,8 @@ def test_confirmation_ends_at_a_limit_from_any_forecast(fixed, slope, square, ju
     forecast = SimpleNamespace(of=lambda case: Memory({"reward": 1 + round(off * slope * case.batch)}, fixed))
     search = Confirmation(axis, Budget(budget, ()), forecast)
     search.asked = [asked]
+    if foretold:
+        search.expect(foretold)
     rounds = 0
     while wanted := search.wanted():
         for n, case_of_n in wanted.items():
@@ -135,6 +140,32 @@ def test_the_law_holds_where_calls_grow_with_the_frames_and_where_they_do_not(ba
     peaks = simulated.measure(replace(case, method="draft:k=3", frames=120, batch=256)).phases
     for phase, law in laws.items():
         assert law(3, 256, 120) == pytest.approx(peaks[phase], rel=0.01), phase
+
+
+@pytest.mark.parametrize("profile", ["paper", "lean"])
+def test_another_batch_makes_the_same_allocations_in_proportion(profile):
+    """To the byte, where as many motions are left over for the last piece."""
+    seen = []
+
+    def replay(stretches, settings):
+        seen.append(stretches)
+        return allocator.replay(stretches, settings)
+
+    for batch in (1001, 1409):
+        simulated.measure(Case("easytune", "mld-tiny", 2, batch, 40, profile), replay=replay)
+    one, other = ([[(size, phase) for _, size, phase in events] for events in stretches] for stretches in seen)
+    grown = [[(size, phase) for _, size, phase in events] for events in allocator.of_batch(seen[0], 1001, 1409)]
+    assert one != grown == other
+
+
+@pytest.mark.parametrize("method", ["draft", "easytune"])
+def test_a_limit_is_foretold_from_one_simulation_near_it(method):
+    """To a segment or two, which other motions that are left over for the last piece may take."""
+    case = Case(method, "mld-tiny", 3, 5003, 40, "lean")
+    room = simulated.measure(replace(case, batch=5101)).reserved
+    limit = ForetellJob(case, room).run(Desk(None, print, lambda _: None))
+    reserved = simulated.measure(replace(case, batch=limit)).reserved
+    assert abs(reserved - room) <= 2 * allocator.SEGMENT_ROUNDING
 
 
 def test_k_is_an_axis_only_where_it_changes_the_calls_held():

@@ -9,7 +9,7 @@ import sys
 import tomllib
 
 import pytest
-from bench_command import ROOT, SCALE, bench, bench_here
+from bench_command import ROOT, SCALE, bench_here
 
 from bench import records
 from bench.options import MARKERS
@@ -39,19 +39,20 @@ def test_without_a_result_it_need_not_be_timed_by_pytest_benchmark(clean):
 
 
 def test_without_pytest_benchmark_nothing_is_measured(tmp_path):
-    refused(bench(*ONE, "-p", "no:benchmark"), tmp_path, "pytest-benchmark")
+    refused(bench_here(*ONE, "-p", "no:benchmark"), tmp_path, "pytest-benchmark")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("xdist") is None, reason="pytest-xdist is not installed")
 @pytest.mark.parametrize("options", [["-n", "2"], ["-d", "--tx", "2*popen"]], ids=str)
 def test_tests_spread_over_processes_are_refused(options, tmp_path):
-    refused(bench(*ONE, *options, f"--benchmark-json={tmp_path / 'run.json'}"), tmp_path, "-n")
+    refused(bench_here(*ONE, *options, f"--benchmark-json={tmp_path / 'run.json'}"), tmp_path, "-n")
 
 
-def test_a_run_that_a_spread_test_starts_writes_its_result(tmp_path):
+def test_a_run_that_a_spread_test_starts_writes_its_result(tmp_path, clean, monkeypatch):
     """Tests of another suite, over processes: what these start inherits pytest-xdist's environment, and is whole."""
     result = tmp_path / "run.json"
-    done = bench(*ONE, f"--benchmark-json={result}", PYTEST_XDIST_WORKER="gw0")
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    done = bench_here(*ONE, f"--benchmark-json={result}", record=clean)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(records.load(result)) == 1
 

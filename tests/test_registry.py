@@ -3,15 +3,14 @@
 import importlib
 import json
 import math
-import os
 import random
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from bench_command import ROOT, bench
+from bench_command import ROOT, InThisProcess, bench, bench_here
+from bench_command import SCALE as TINY_CASES
 from msgspec import structs
 from test_commands import readme_example
 
@@ -21,6 +20,7 @@ from bench.claims import forecast
 from bench.gate import baseline, paired
 from bench.memory import measure
 from bench.meters import Reading
+from bench.plan import __main__ as plan
 from bench.plan.simulator import Simulator
 from bench.records import MemoryRecord, decode
 from bench.records.make import to_json
@@ -270,6 +270,19 @@ def test_a_file_of_a_third_party_is_measured_timed_and_simulated(tmp_path):
     assert timed.timing.per_update.median > 0
 
 
+def test_the_readmes_third_party_method_is_measured_without_touching_this_tree(tmp_path, monkeypatch):
+    (tmp_path / "every_other.py").write_text(readme_example("# every_other.py"))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "every_other", raising=False)
+    result = tmp_path / "run.json"
+    arguments = ["-p", "every_other", "--method", "every-other:offset=1", "-m", "memory", f"--benchmark-json={result}"]
+    done = bench_here(*TINY_CASES, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = records.load(result)
+    assert row.plan.updates == 2
+    assert row.reading.peak > row.reading.resident
+
+
 def test_the_readmes_model_of_diffusers_is_sampled_as_by_diffusers_and_measured(tmp_path, monkeypatch):
     pytest.importorskip("diffusers")
     (tmp_path / "diffusers_model.py").write_text(readme_example("# diffusers_model.py"))
@@ -292,14 +305,14 @@ def test_the_readmes_model_of_diffusers_is_sampled_as_by_diffusers_and_measured(
         replace(case, steps=1001)
 
 
-def test_a_file_of_a_third_party_is_planned_up_to_its_longest_motion(tmp_path):
+def test_a_file_of_a_third_party_is_planned_up_to_its_longest_motion(tmp_path, monkeypatch):
     """240 frames, which is less than the planner's usual probes have."""
+    monkeypatch.setattr("bench.lane.lane.Workers", InThisProcess)
+    monkeypatch.delitem(sys.modules, "toy_model", raising=False)
     file = tmp_path / "plan.json"
-    line = [sys.executable, "-m", "bench.plan", "--import", "toy_model", "--backbone", "toy", "--reward", "toy-reward"]
-    line += ["--budget", "1GiB", "--headroom", "0", "--steps", "3", "--method", "easytune", "--json", str(file)]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    asked = ["--import", "toy_model", "--backbone", "toy", "--reward", "toy-reward", "--budget", "1GiB"]
+    asked += ["--headroom", "0", "--steps", "3", "--method", "easytune", "--json", str(file)]
+    assert plan.main(asked) == 0
     document = json.loads(file.read_text())
     assert (document["setting"]["backbone"], document["setting"]["reward"]) == ("toy", "")
     limits = document["answers"][0]["limits"]

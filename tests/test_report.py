@@ -138,9 +138,10 @@ def test_the_summary_holds_every_table_and_needs_no_other_file(made):
 
 
 def test_equal_input_gives_equal_bytes(made):
+    """In another process."""
     folder, _ = made
     before = contents(folder)
-    assert run(folder.parent / "run.json", "--out", folder.parent / "again").returncode == 0
+    assert command.main([str(folder.parent / "run.json"), "--out", str(folder.parent / "again")]) == 0
     assert contents(folder.parent / "again") == before
 
 
@@ -346,10 +347,10 @@ def refused(capsys):
     return sentence
 
 
-def test_the_command_ends_with_2_and_one_sentence():
-    done = run("nowhere.json")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "bench.report: cannot read nowhere.json: No such file or directory; check the path\n"
+def test_the_command_ends_with_2_and_one_sentence(capsys):
+    assert command.main(["nowhere.json"]) == 2
+    sentence = "bench.report: cannot read nowhere.json: No such file or directory; check the path\n"
+    assert capsys.readouterr() == ("", sentence)
 
 
 @pytest.mark.parametrize(

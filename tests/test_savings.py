@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_backbones import TINY
 from test_plans import QUICK, drawn
-from test_simulated import METHODS, bytes_of, tiny
+from test_simulated import KINDS, METHODS, bytes_of, tiny
 from toys import FRAMES, Recorder, ToyReward, run, toy, toy_batch
 
 from bench.cases import Case
@@ -81,23 +81,25 @@ def assert_same(got: list[torch.Tensor], expected: list[torch.Tensor], share: fl
         torch.testing.assert_close(one, other, rtol=0, atol=share * scale)
 
 
+@pytest.mark.parametrize("dropout", [True, False], ids=["dropout", "no dropout"])
 @pytest.mark.parametrize("eta", [0.0, 1.0], ids=["ode", "sde"])
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_the_plain_rollouts_loss_and_gradient(method, eta):
-    """All levers together and each alone, with dropout in the denoiser and without."""
-    for dropout in ("true", "false"):
-        rewards, gradients = results(ragged(method, f"{PLAIN}+train_mode={dropout}", eta))
-        assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6
-        for spec in (f"lean+score=2+train_mode={dropout}", *(f"{PLAIN}+train_mode={dropout}+{one}" for one in LEVERS)):
-            scored, found = results(ragged(method, spec, eta))
-            assert_same(scored, rewards)
-            assert_same(found, gradients)
+def test_every_method_has_the_plain_rollouts_loss_and_gradient(method, eta, dropout):
+    """All levers together; and each alone where noise and dropout are drawn, which it could put out of step."""
+    mode = f"train_mode={str(dropout).lower()}"
+    rewards, gradients = results(ragged(method, f"{PLAIN}+{mode}", eta))
+    assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6
+    alone = [f"{PLAIN}+{mode}+{lever}" for lever in LEVERS] if eta and dropout else []
+    for spec in (f"lean+score=2+{mode}", *alone):
+        scored, found = results(ragged(method, spec, eta))
+        assert_same(scored, rewards)
+        assert_same(found, gradients)
 
 
 @pytest.mark.parametrize("backbone", TINY)
-def test_every_method_has_the_same_gradient_on_every_backbone(backbone):
+def test_every_kind_of_step_has_the_same_gradient_on_every_backbone(backbone):
     """The recipe against the plain rollout, with dropout in the denoiser."""
-    for method in METHODS:
+    for method in KINDS:
         rewards, gradients = results(ragged(method, PLAIN, backbone=backbone))
         assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6, method
         scored, found = results(ragged(method, "lean+score=2", backbone=backbone))
@@ -278,6 +280,11 @@ class TestBytes:
         few = simulated.measure(case)
         monkeypatch.setattr(WithoutData, "pieces", lambda self, batch: Savings(score=self.score).pieces(batch))
         assert bytes_of(simulated.measure(case)) == bytes_of(few)
+
+    def test_a_piece_larger_than_the_batch_is_the_batch_as_it_is(self):
+        """To the byte: not even a view of it is made."""
+        plain, larger = (simulated.measure(tiny("draft", profile=spec)) for spec in ("paper", "paper+score=64"))
+        assert bytes_of(larger) == bytes_of(plain)
 
     def test_no_graph_is_kept_but_that_of_the_calls_asked_for(self):
         """Each kept call costs what a call's graph costs, and no more is kept than are recorded."""

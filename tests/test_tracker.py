@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from bench.meters.meta_cache import MetaCache
+from bench.meters import meta_cache
 from bench.meters.reading import TIMELINE_POINTS, by_category, by_phase, thin
 from bench.meters.tracker import Tracker, run_as_is
 
@@ -130,7 +130,7 @@ def peak_of(program) -> int:
     """Peak of the bytes of a program, the same on real tensors and on meta ones."""
     peaks = set()
     for device in ("cpu", "meta"):
-        with Tracker(run_as_is if device == "cpu" else MetaCache(), device) as tracker:
+        with Tracker(run_as_is if device == "cpu" else meta_cache.execute, device) as tracker:
             kept = program(device)
         peaks.add(tracker.peak)
         del kept

@@ -26,7 +26,7 @@ from bench.alignment.evaluate import evaluate
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.studies import jobs
 from bench.alignment.studies.jobs import Jobs, Shelf, StudyJob, Training, Tuned, Tuning
-from bench.alignment.studies.trained import LATER, SCALES
+from bench.alignment.studies.trained import LATER, NOISY, SCALES
 from bench.lane import Kept, Lane
 from bench.motion.metrics import METRICS
 from bench.records import StudyRecord, decode
@@ -145,7 +145,7 @@ class TestJobs:
 
     def test_a_result_is_of_one_job_with_all_its_fields_and_of_one_worlds_bytes(self, tmp_path, no_world):
         reward = RewardConfig(seed=3)
-        changed = {"method": "refl", "reward": reward, "second": reward, "measured": (1,)}
+        changed = {"method": "refl", "reward": reward, "second": reward, "measured": (1,), "guidance": 2.0}
         with lane() as made:
 
             def key(work: Training | Tuning, weights: Path = no_world) -> str:
@@ -286,7 +286,8 @@ class TestTheStudies:
             assert all(is_measured(window, TINY.seeds) for window in runs)
         assert result.runs["x0-hat"] != result.runs["noisy"]
         assert set(result.rewards) == {"clean", "aware"}
-        assert all(len(trained.levels) == len(result.levels) for trained in result.rewards.values())
+        for trained in result.rewards.values():
+            assert [len(one.levels) for one in trained] == [len(result.levels)] * TINY.seeds
         assert is_measured(result.base, TINY.seeds)
 
     def test_feature_noise(self, row):
@@ -294,7 +295,7 @@ class TestTheStudies:
         result = row("feature_noise").study
         assert [set(by_noise) for by_noise in result.rewards.values()] == [{"features", "states"}] * 2
         own, other = (result.rewards["clean"][noised][0] for noised in ("states", "features"))
-        assert own == row("windows").study.rewards["clean"]
+        assert own == row("windows").study.rewards["clean"][0]
         assert own.retrieval == other.retrieval
         assert own.levels != other.levels
 
@@ -318,6 +319,18 @@ class TestTheStudies:
                 assert all({"reward", "second", "fid", "r1"} <= set(point.metrics) for point in curve)
                 assert all(point.metrics["second"] != point.metrics["reward"] for point in curve)
         assert runs[0].curves != runs[1].curves
+
+    def test_settings(self, row):
+        """Each changes what it says, and EasyTune is compared with DRaFT-T in all."""
+        result = {(under.setting, under.method): under for under in row("settings").study.runs}
+        settings = list(dict.fromkeys(setting for setting, _ in result))
+        changed = ["guidance 1", "guidance 4", "6 steps", "24 steps", "batch 2", "batch 8", "a pull to the base"]
+        assert settings == ["the benchmark's", *changed]
+        assert all({"draft", NOISY} <= {method for of, method in result if of == setting} for setting in settings)
+        assert len(result) == 2 * len(settings) + 5
+        assert all(is_measured(under.runs, TINY.seeds) and under.lr in TINY.grid for under in result.values())
+        others = [str(under.runs) for (setting, _), under in result.items() if setting != changed[-1]]
+        assert len(set(others)) == len(others)  # the first step of a run is not pulled: it is at the base
 
 
 class TestOptions:

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,15 @@ from test_world import TINY, TINY_PLAN
 from bench.alignment import pretrain, rewards
 from bench.alignment.evaluate import evaluate, evaluate_real
 from bench.alignment.finetune import main as finetune
+from bench.alignment.rewards.__main__ import main as rewards_command
 from bench.motion.clip import UPWARD, Conventions, DataError
 from bench.motion.representation import features, joints_from_features
 from bench.motion.skeleton import T2M
 from bench.motion.text import CachedTable, build_table
-from bench.world import check, content, data, load, user_data, world
+from bench.world import check, content, data, load, name_of, user_data, world
+from bench.world.model import RAW
 from bench.world.stages import Plan, Texts
+from methods.backbones.mdm import MdmDenoiser
 from methods.checkpoint import read, read_tensors
 from methods.errors import InputError
 
@@ -558,6 +562,71 @@ class TestCommands:
         noisy = ["--reward", str(reward), "--method", "easytune:score=noisy", "--out", str(tmp_path / "noisy")]
         assert finetune([*chosen, *noisy]) == 2
         assert "it is not noise-aware" in capsys.readouterr().err
+
+
+class TestFrames:
+    """A world without a VAE: a small MDM of the frames themselves."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def raw(folder, tmp_path_factory) -> Path:
+        work = tmp_path_factory.mktemp("raw")
+        clips = user_data.read("arrays", folder)
+        build_table(Letters(), work / "table", clips.texts)
+        content = user_data.UserData(clips, CachedTable(work / "table"))
+        config = replace(TINY, backbone=RAW)
+        pretrain.pretrain(work, TINY_PLAN, content, 0, lambda _: None, config).save(work / "world.safetensors")
+        return work / "world.safetensors"
+
+    def test_its_file_gives_it_back_and_its_name_says_what_denoises(self, raw, made):
+        back = load(raw)
+        assert isinstance(back.backbone.denoiser, MdmDenoiser)
+        assert "vae" not in back.backbone.networks()
+        assert (name_of(raw), name_of(made)) == ("motion-mdm", "motion")
+
+    def test_what_denoises_is_trained_and_judged_against_the_mean_clip(self, raw):
+        back = load(raw)
+        for _, mean_clip in check.errors(back, "val", 4).values():
+            motion, prompts = back.real("val", 4, seed=0)
+            valid = motion[world.frame_mask(prompts.lengths, motion.shape[1])]
+            assert mean_clip == pytest.approx(float(valid.square().mean()))
+        motion, same = check.generate(back, back.prompts("val", 4), steps=2)
+        assert motion is same
+
+    def test_neither_padding_nor_the_rest_of_the_batch_matters(self, raw):
+        back = load(raw)
+        prompts = back.prompts("train", 4)
+        assert len(set(prompts.lengths.tolist())) > 1
+        batch = back.batch(prompts.texts, prompts.lengths)
+        x = back.backbone.initial_state(batch, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            together = back.backbone.predict(x, 20, batch)
+            for row, length in enumerate(prompts.lengths):
+                own = back.batch(prompts.texts[row : row + 1], [length])
+                alone = back.backbone.predict(x[row : row + 1, :length], 20, own)
+                assert torch.allclose(together[row, :length], alone[0], atol=1e-4)
+
+    @pytest.mark.parametrize("method", ["easytune", "easytune:score=noisy", "draft:k=2"])
+    def test_it_is_fine_tuned_and_an_sde_is_no_ode(self, method, raw, tmp_path, capsys):
+        """The caveat is said once, where the prediction of every step is scored."""
+        sizes = ["--trajectories", "1", "--batch", "2", "--steps", "3", "--prompts", "4"]
+        assert finetune(["--world", str(raw), "--method", method, "--out", str(tmp_path), *sizes]) == 0
+        said = capsys.readouterr().out
+        assert said.count("assumes an ODE, but the sampler draws noise: use score=noisy") == (method == "easytune")
+
+    def test_more_steps_than_it_has_noise_levels(self, raw):
+        with pytest.raises(InputError, match="steps must be 1 to 50 on this world"):
+            load(raw).sampler(51)
+
+    def test_rewards_are_not_trained_on_it(self, raw, tmp_path, capsys):
+        command = ["--world", str(raw), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "reward")]
+        assert rewards_command(command) == 2
+        assert "and this world has MDM's: give one with a VAE" in capsys.readouterr().err
+
+    def test_the_embedded_file_is_not_overwritten_by_it(self, tmp_path, capsys):
+        with pytest.raises(SystemExit):
+            pretrain.main(["--backbone", RAW, "--work", str(tmp_path)])
+        assert "only the whole embedded world belongs where the committed weights are" in capsys.readouterr().err
 
 
 class TestClipsAlike:

@@ -9,31 +9,47 @@ pieces: a call costs its forward once more, small pieces only keep the processor
 import bisect
 import copy
 import random
+import statistics
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 
-from bench import devices
+from bench import devices, flops
 from bench.cases import Case
+from bench.meters import meta_cache
 from bench.meters.cuda import AllocatorPeaks, warm_libraries
-from bench.meters.meta_cache import MetaCache
 from bench.meters.tracker import Tracker
 from bench.plan import draws, headroom, size
 from bench.plan.frontier import choices, piece_sizes
 from bench.plan.search import largest
+from bench.records.make import PLAN_DRAWS
 from bench.setup import WithoutData, draw_plan
 from bench.units import gib
 from bench.world import AnyWorld
-from methods import PHASES, Backbone, Batch, Plan, Reward, Sampler, Savings, generators, lora, parse, rollout, sample
+from methods import (
+    PHASES,
+    Backbone,
+    Batch,
+    Plan,
+    Reward,
+    Sampler,
+    Savings,
+    Updater,
+    generators,
+    lora,
+    parse,
+    rollout,
+    sample,
+)
 from methods.errors import InputError
 from methods.finetune import FinetuneConfig, make_updater
 
 META = torch.device("meta")
 LIVE = 0.95
 """Of what the allocator reserves, the share that live tensors make up at the least: it is 2.6 to 4.8% above them in the
-published table (README)."""
+published table (bench/README.md)."""
 
 
 @dataclass(frozen=True)
@@ -191,19 +207,13 @@ def count(
     device: torch.device = META,
 ) -> Need:
     """What an update of `plan` needs, on copies: simulated, which takes no data, or run for real on a GPU."""
-    counted: Tracker | Allocated = Tracker(MetaCache(), "meta") if device == META else Allocated(device)
+    counted: Tracker | Allocated = Tracker(meta_cache.execute, "meta") if device == META else Allocated(device)
     if device == META:
         savings = WithoutData(**vars(savings))
     with counted if isinstance(counted, Tracker) else nullcontext(), generators.forked(device):
-        backbone, reward = (copy.deepcopy(part).to(device) for part in (backbone, reward))  # type: ignore[union-attr]
-        for network in (backbone.denoiser, *reward.networks().values()):
-            network.train(config.train_mode)
-        if config.lora:
-            lora.adapt(backbone.denoiser, config.lora)
+        backbone, reward, updater = _copies(config, backbone, reward, device)
         beside = [copy.deepcopy(backbone.denoiser) for asked in (config.ema, config.pull) if asked]
         batch = batch.to(device)
-        updater = make_updater(backbone.denoiser, config)
-        updater.check_finite = device != META
         state = backbone.initial_state(batch)
         inputs = (backbone, sampler, reward, batch, state, updater)
         rollout(parse("draft:k=1").plan(len(sampler), random.Random(0)), *inputs)  # makes the optimiser's state
@@ -215,3 +225,28 @@ def count(
         rollout(plan, *inputs, phases=counted.observe, savings=savings)
     del beside  # what an average and a pull hold, alive until here
     return Need(resident, sampling, {phase: counted.phase_peaks[phase] for phase in PHASES})
+
+
+def operations(config: FinetuneConfig, backbone: Backbone, reward: Reward, sampler: Sampler, batch: Batch) -> float:
+    """FLOPs of an update (bench.flops) with no lever pulled, the mean over draws of the method's plan."""
+    with generators.forked(META):
+        backbone, reward, updater = _copies(config, backbone, reward, META)
+        batch = batch.to(META)
+        parts = flops.Parts(backbone, sampler, reward, batch, backbone.initial_state(batch), updater)
+        method, steps = parse(config.method), len(sampler)
+        drawn = (method.plan(steps, random.Random(seed)) for seed in range(PLAN_DRAWS))
+        return statistics.fmean(parts.update(plan, Savings()) for plan in drawn)
+
+
+def _copies(
+    config: FinetuneConfig, backbone: Backbone, reward: Reward, device: torch.device
+) -> tuple[Backbone, Reward, Updater]:
+    """What an update of `config` runs on, on another device."""
+    backbone, reward = (copy.deepcopy(part).to(device) for part in (backbone, reward))  # type: ignore[union-attr]
+    for network in (backbone.denoiser, *reward.networks().values()):
+        network.train(config.train_mode)
+    if config.lora:
+        lora.adapt(backbone.denoiser, config.lora)
+    updater = make_updater(backbone.denoiser, config)
+    updater.check_finite = device != META
+    return backbone, reward, updater

@@ -22,7 +22,7 @@ from bench.command import add_import_option, carry_out, import_modules
 from bench.memory import out_of_memory
 from bench.motion.metrics import FOLLOWED
 from bench.units import gib
-from methods import METHODS, Sampler, Savings, Score, parallel, parse
+from methods import METHODS, Sampler, Savings, Score, easytune, parallel, parse
 from methods.errors import InputError
 from methods.finetune import CHECKPOINT, FinetuneConfig, finetune
 from methods.parallel import Ranks
@@ -58,11 +58,13 @@ def _of_rank(options: argparse.Namespace, device: torch.device, ranks: Ranks) ->
     if isinstance(base, world.World):
         torch.set_num_threads(1)  # small networks: threads wait for each other longer than they compute
     sampler = base.sampler(options.steps)
+    plan = parse(config.method).plan(options.steps, random.Random(config.seed))
+    if said := easytune.caveat(plan, sampler):
+        print(f"{config.method}: {said}", flush=True)
     if options.reward:
         if not isinstance(base, world.World):
             raise InputError("--reward is for worlds that pretrain made: name a published one in the manifest")
         base.reward = rewards.load(options.reward, base)
-        plan = parse(config.method).plan(options.steps, random.Random(config.seed))
         if any(step.score is Score.NOISY for step in plan.steps):
             rewards.noise_aware(options.reward)  # refused, by name, where it was never shown a noisy motion
 

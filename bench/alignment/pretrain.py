@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from bench.motion.clip import AS_THEY_ARE, SPLITS, UPWARD, Conventions, DataErro
 from bench.motion.text import CachedTable, SentenceTransformer, build_table
 from bench.world import check, data, user_data, world
 from bench.world.content import Content, Embedded
-from bench.world.model import WorldConfig
+from bench.world.model import BACKBONES, LATENT, WorldConfig
 from bench.world.stages import Plan, Texts, Training
 from methods.files import check_writable, locked
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     """The command; returns the exit code: 0; 1 for a world made but not sound; or as bench.command.carry_out."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if options.out == world.WEIGHTS and (options.quick or options.data):
+    if options.out == world.WEIGHTS and (options.quick or options.data or options.backbone != LATENT):
         parser.error("only the whole embedded world belongs where the committed weights are: give an --out")
     if not options.data and {options.scale, options.up, options.fps} != {None}:
         parser.error("--scale, --up and --fps say what the files of --data are in: give it")
@@ -63,11 +63,13 @@ def _make(options: argparse.Namespace, device: torch.device) -> int:
     # Measured as they are read back: in half precision.
     unmeasured = options.work / UNMEASURED
     plan = QUICK if options.quick else None
-    pretrain(options.work, plan, content, options.seed, say, device=device).save(unmeasured)
+    config = replace(WorldConfig(), backbone=options.backbone)
+    pretrain(options.work, plan, content, options.seed, say, config, device).save(unmeasured)
     made = world.load(unmeasured).to(device)
     measured = check.chosen_and_measured(made, say, *((2, 64) if options.quick else ()))
     of = " --data KIND:FOLDER --text-encoder PATH" if options.data else ""
     of += "".join(f" --{name}={value}" for name, value in stated.given().items())
+    of += "" if options.backbone == LATENT else f" --backbone {options.backbone}"
     of += "".join(f" --device {kind}" for kind in devices.decides(device.type))
     quick = " --quick" if options.quick else ""
     made.about["command"] = f"python -m bench.alignment.pretrain{of} --work DIR --seed {options.seed}{quick}"
@@ -121,14 +123,15 @@ def pretrain(
     """A world trained on a device, where it then is, going on from what the folder holds of an earlier run of the same
     seed, plan, sizes and clips on such a device.
 
-    plan: scaled to the number of training clips if None. CheckpointError for a file in the folder that is damaged.
+    plan: the backbone's, scaled to the number of training clips, if None. CheckpointError for a file in the folder that
+    is damaged.
     """
     clips = data.cached(folder / "data.safetensors", content)
     numbers = {split: clips.indices(split).int() for split in SPLITS}
-    plan = Plan().scaled(len(numbers["train"])) if plan is None else plan
+    config = world.sized(config or WorldConfig(), content)
+    plan = Plan.of(config.backbone).scaled(len(numbers["train"])) if plan is None else plan
     say(f"data: {', '.join(f'{len(clip_numbers)} {split}' for split, clip_numbers in numbers.items())} clips; {plan}")
     torch.manual_seed(seed)
-    config = world.sized(config or WorldConfig(), content)
     made = world.untrained(config, clips.statistics, numbers, content).to(device)
     decided_by = [seed, asdict(plan), config.as_dict(), clips.digest, made.captions.table.digest]
     stages = folder / identity.key(*decided_by, *devices.decides(device.type))
@@ -175,6 +178,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="encoder of --data's captions: the folder of a sentence-transformers model, or a table of vectors "
         "(default: the table in the work folder)",
+    )
+    add(
+        "--backbone",
+        choices=list(BACKBONES),
+        default=LATENT,
+        help="what denoises: mld, latents of a VAE; mdm, the frames themselves, without a VAE, on MDM's schedule "
+        "(default: %(default)s)",
     )
     add("--work", type=Path, required=True, metavar="DIR", help="folder for clips and checkpoints, to go on from")
     add(

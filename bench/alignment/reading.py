@@ -2,7 +2,7 @@
 
 An interval here is a 95% interval over seeds by Student's t: how far other training runs would move a mean. That of a
 measurement over its repeats, 1.96 σ/√n, is another one (bench.motion.metrics.over_repeats). Where a conclusion rests on
-several comparisons at once, `decided` corrects for their number.
+several comparisons at once, `decided` corrects for their number, and `simultaneous` widens what is shown of them.
 """
 
 import math
@@ -69,6 +69,32 @@ def decided(differences: Sequence[Interval], seeds: int) -> list[int]:
             break  # nor is any that is less sure
         sides[index] = 1 if (differences[index].mean or 0) > 0 else -1
     return sides
+
+
+def simultaneous(differences: Sequence[tuple[Interval, int]]) -> list[Interval]:
+    """Intervals of differences, each over so many seeds, that hold all at once with a probability of 95%: widened by
+    Bonferroni's correction. One that has no interval counts for none."""
+    many = sum(difference.half_width is not None for difference, _ in differences)
+    return [
+        difference
+        if difference.half_width is None
+        else Interval(
+            difference.mean, difference.half_width * quantile(0.05 / many, seeds - 1) / T_QUANTILES[seeds - 2]
+        )
+        for difference, seeds in differences
+    ]
+
+
+def quantile(chance: float, degrees: int) -> float:
+    """What Student's t with so many degrees of freedom is further from 0 than with a probability: `beyond`, inverted by
+    bisection."""
+    low, high = 0.0, 1.0
+    while beyond(high, degrees) > chance:
+        low, high = high, 2 * high
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if beyond(middle, degrees) > chance else (low, middle)
+    return high
 
 
 def _chance(difference: Interval, seeds: int) -> float:

@@ -12,14 +12,16 @@ from bench.claims.published import DRAFT, EASYTUNE
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict
 from bench.motion.metrics import JUDGED, METRICS
 from bench.records import AlignmentRecord, Record
-from bench.records.types import Interval
+from bench.records.types import Alignment, Interval
 from bench.tables import interval
+from bench.units import GIB
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Of DRaFT-T's gain: the levels that times are compared at."""
 LEVELS_OF = ("reward", "mm_dist")
 """What has levels: the reward, and the metric of the evaluator that rates are chosen by."""
 FASTER = "times faster than DRaFT-T"
+LESS_WORK = "times fewer FLOPs than DRaFT-T"
 BASELINES = ("draft", "alignprop", "drtune")
 """The three that the paper compares with, by name: their options are not said."""
 NOISE_AWARE = "easytune:score=noisy"
@@ -161,32 +163,92 @@ def _percent(value: float | None, base: float | None) -> float | None:
     return None if value is None or base is None else 100 * value / base
 
 
-def to_levels(records: Sequence[AlignmentRecord]) -> pd.DataFrame:
-    """What each method takes to be as good as DRaFT-T after a share of its gain, by the held-out reward and by the
-    evaluator, read off the mean of its validation curves: the published meaning of "faster", time to equal reward
-    levels. Empty without DRaFT-T; a figure is missing where a method never gets there."""
-    curves = {r.case.method: reading.mean_curve(alignment_of(r).curves) for r in records}
-    rows = []
+GAINED = ("r1", "reward")
+"""What is set against its cost: a figure of the evaluator's, and the reward."""
+PER = ("", " per GiB", " per minute")
+
+
+def gained(rows: Sequence[AlignmentRecord]) -> list[dict[tuple[str, str], Interval]]:
+    """Of each row the gains over the base, by one of GAINED and one of PER, of test prompts and paired by seed: alone,
+    in the peak of one update, and in the time of each seed's run. The intervals of all rows and both figures hold at
+    once (reading.simultaneous), for each of PER by itself."""
+    found: list[dict[tuple[str, str], Interval]] = [{} for _ in rows]
+    for per in PER:
+        gains = [(_gains(alignment_of(row), per), name) for row in rows for name in GAINED]
+        together = reading.simultaneous([(reading.of_seeds(of, name), len(of)) for of, name in gains])
+        for number, gain in enumerate(together):
+            row, name = divmod(number, len(GAINED))
+            found[row][GAINED[name], per] = gain
+    return found
+
+
+def _gains(of: Alignment, per: str) -> list[dict[str, float | None]]:
+    """GAINED of each seed's run over its base, in one of PER."""
+    costs = [
+        {"": 1.0, " per GiB": of.memory.peak / GIB, " per minute": curve[-1].cpu_seconds / 60}[per]
+        for curve in of.curves
+    ]
+    return [
+        {name: None if (gain := _less(run.get(name), base.get(name))) is None else gain / cost for name in GAINED}
+        for run, base, cost in zip(of.finals, of.bases, costs, strict=True)
+    ]
+
+
+def _less(ours: float | None, theirs: float | None) -> float | None:
+    return None if ours is None or theirs is None else ours - theirs
+
+
+def flops_of(rows: Sequence[AlignmentRecord], records: Sequence[Record]) -> dict[str, float]:
+    """FLOPs of an update by method, in `rows` or in any other good row of as many steps and prompts on the same world:
+    they hang neither on the machine nor on how long runs are."""
+    alike = {_work(row) for row in rows}
+    good = [r for r in (*records, *rows) if isinstance(r, AlignmentRecord) and r.ok and _work(r) in alike]
+    return {r.case.method: flops for r in good if (flops := alignment_of(r).flops) is not None}
+
+
+def _work(row: AlignmentRecord) -> tuple:
+    return row.case.world, row.settings.world, row.case.steps, row.case.batch
+
+
+def to_levels(rows: Sequence[AlignmentRecord], records: Sequence[Record]) -> pd.DataFrame:
+    """What each method of `rows` takes to be as good as DRaFT-T after a share of its gain, by the held-out reward and
+    by the evaluator, read off the mean of its validation curves: the published meaning of "faster", time and FLOPs to
+    equal levels. Empty without DRaFT-T; a figure is missing where a method never gets there, and FLOPs where no row of
+    `records` counted them."""
+    curves = {r.case.method: reading.mean_curve(alignment_of(r).curves) for r in rows}
+    flops = flops_of(rows, records)
+
+    def takes(method: str, level: float, name: str) -> dict[str, float | None]:
+        axes = ("trajectories", "updates", "cpu_seconds")
+        trajectories, updates, seconds = (reading.reach(curves[method], level, axis, name) for axis in axes)
+        work = None if trajectories is None or method not in flops else trajectories * flops[method] / 1e12
+        return {"trajectories": trajectories, "updates": updates, "s": seconds, "TFLOPs": work}
+
+    found = []
     for name in LEVELS_OF if DRAFT in curves else ():
         first, last = (figures.metrics.get(name) for figures in (curves[DRAFT][0], curves[DRAFT][-1]))
         if first is None or last is None or METRICS[name].sign * (last - first) <= 0:
             continue  # DRaFT-T gains nothing by it
         for share in SHARES:
             level = first + share * (last - first)
-            theirs = reading.reach(curves[DRAFT], level, "cpu_seconds", name)
-            for method, curve in curves.items():
-                took = {axis: reading.reach(curve, level, axis, name) for axis in ("trajectories", "updates")}
-                seconds = reading.reach(curve, level, "cpu_seconds", name)
-                faster = theirs / seconds if theirs and seconds else None
+            theirs = takes(DRAFT, level, name)
+            for method in curves:
+                ours = takes(method, level, name)
                 gain = {"level of": METRICS[name].label, "level": level, "share of DRaFT-T's gain": f"{share:.0%}"}
-                rows.append(gain | {"method": method} | took | {"s": seconds, FASTER: faster})
-    return pd.DataFrame(rows)
+                ratios = {FASTER: _ratio(theirs["s"], ours["s"]), LESS_WORK: _ratio(theirs["TFLOPs"], ours["TFLOPs"])}
+                found.append(gain | {"method": method} | ours | ratios)
+    levels = pd.DataFrame(found)
+    return levels if flops else levels.drop(columns=["TFLOPs", LESS_WORK], errors="ignore")
+
+
+def _ratio(theirs: float | None, ours: float | None) -> float | None:
+    return theirs / ours if theirs and ours else None
 
 
 def time_to_reward(records: Sequence[Record]) -> pd.DataFrame:
     """EasyTune's rows of `to_levels`, by the reward; empty without them."""
     try:
-        rows = to_levels([*aligned(records).values()])
+        rows = to_levels([*aligned(records).values()], records)
     except NotJudgedError:
         return pd.DataFrame()
     return rows[rows["method"].isin(HOW) & (rows["level of"] == METRICS["reward"].label)] if len(rows) else rows

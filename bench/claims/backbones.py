@@ -9,7 +9,7 @@ from bench.claims.compare import find
 from bench.claims.measured import flops_of_a_step, held, peak, reading_of
 from bench.claims.published import ALIGNED, DRAFT, EASYTUNE, TOLERANCE
 from bench.claims.verdict import NotJudgedError, Outcome, Verdict
-from bench.labels import BACKBONES, backbone_label
+from bench.labels import backbone_label, published_backbones
 from bench.records import MemoryRecord, Record
 from bench.units import GIB
 
@@ -22,7 +22,7 @@ def judge_backbones(records: Sequence[Record]) -> Verdict:
     numbers: dict[str, dict[str, float]] = {}
     origins: dict[str, None] = {}
     missing = ""
-    for backbone in BACKBONES:
+    for backbone in published_backbones():
         try:
             selected = find(records, [case for case in cases.backbones() if case.backbone == backbone], MemoryRecord)
         except NotJudgedError as reason:

@@ -81,4 +81,4 @@ def _kept(similarity: Sequence[float], floor: Sequence[float]) -> list[float]:
 
 def _where(record: StudyRecord) -> str:
     where = "" if is_published(record.case.world) else ", not of the published model and reward"
-    return f"Of the {record.case.world} world ({record.case.steps} steps){where}."
+    return f"Of the {record.case.world} world ({record.case.steps} steps, 1 noise seed){where}."

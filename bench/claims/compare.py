@@ -68,14 +68,15 @@ def difference(one: Comparable, other: Comparable) -> str | None:
 
 def like_sets(records: Sequence[R]) -> list[list[R]]:
     """The records in sets of like ones; those of the most trusted meter first."""
-    sets: list[list[R]] = []
+    sets: list[tuple[dict[str, object], list[R]]] = []
     for record in records:
-        home = next((rows for rows in sets if difference(rows[0], record) is None), None)
+        like = likeness(record)
+        home = next((rows for of_set, rows in sets if of_set == like), None)
         if home is None:
-            sets.append([record])
+            sets.append((like, [record]))
         else:
             home.append(record)
-    return sorted(sets, key=lambda rows: METERS[rows[0].case.meter].trust)
+    return sorted((rows for _, rows in sets), key=lambda rows: METERS[rows[0].case.meter].trust)
 
 
 def provenance(record: Comparable) -> str:

@@ -39,9 +39,9 @@ AGAINST = (
 
 
 def trained_study(records: Sequence[Record], name: str) -> StudyRecord:
-    """The latest good record of a study that trains, the one at the tiny scale only where there is no full one;
-    NotJudgedError if there is neither."""
-    for known in (name, f"{name}-tiny"):
+    """The latest good record of a study that trains: at the scale reference before full, and tiny where there is no
+    other; NotJudgedError if there is none."""
+    for known in (f"{name}-reference", name, f"{name}-tiny"):
         with suppress(NotJudgedError):
             return study(records, known)
     raise NotJudgedError(f"Missing: study {name} of the embedded world (pytest bench/ -m study --study {name}).")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from bench.cases import Case
-from bench.claims.alignment import FASTER, HOW, NOISE_AWARE, time_to_reward
+from bench.claims.alignment import FASTER, HOW, LESS_WORK, NOISE_AWARE, time_to_reward
 from bench.claims.compare import Selection, find
 from bench.claims.measured import plan_of, timing_of
 from bench.claims.published import DRAFT, EASYTUNE, PUBLISHED_SPEEDUP, TOLERANCE
@@ -77,14 +77,18 @@ def _kind(meter: str) -> str:
 
 
 def _setting(record: StepTimeRecord) -> str:
-    return f"{_kind(record.case.meter)} ({record.environment.device}) at batch {record.case.batch}"
+    return f"{_kind(record.case.meter)} at batch {record.case.batch}"
 
 
 def _to_levels(method: str, rows: pd.DataFrame) -> str:
-    """How many of the levels EasyTune reached, and in which share of the time."""
+    """How many of the levels EasyTune reached, and in which share of the time and of the FLOPs."""
     faster = rows[FASTER].dropna()
-    speed = f" ({faster.min():.2f} to {faster.max():.2f}× as fast)" if len(faster) else ""
-    return f"{len(faster)} of {len(rows)} {'noise-aware' if method == NOISE_AWARE else 'one-step'}{speed}"
+    work = 1 / rows[LESS_WORK].dropna() if LESS_WORK in rows else faster[:0]
+    ratios = ((faster, "as fast"), (work, "the FLOPs"))
+    speed = [f"{of.min():.2f}–{of.max():.2f}× {what}" for of, what in ratios if len(of)]
+    name = "noise-aware" if method == NOISE_AWARE else "one-step"
+    took = f" ({', '.join(speed)})" if speed else ""
+    return f"{len(faster)} of {len(rows)} {name}{took}"
 
 
 def _speed_numbers(draft: StepTimeRecord, easytune: StepTimeRecord, to_reward: pd.DataFrame) -> pd.DataFrame:
@@ -112,6 +116,7 @@ def _speed_numbers(draft: StepTimeRecord, easytune: StepTimeRecord, to_reward: p
             "DRaFT-50, s": row["s"] * row[FASTER],
             "EasyTune, s": row["s"],
             "times faster": row[FASTER],
+            **({"times fewer FLOPs": row[LESS_WORK]} if LESS_WORK in row else {}),
         }
         for row in to_reward.to_dict("records")
         for share in [row["share of DRaFT-T's gain"]]

@@ -20,7 +20,7 @@ of equal size.
 import math
 import os
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from methods.errors import InputError
@@ -142,6 +142,19 @@ def replay(stretches: Sequence[Events], settings: Settings = DEFAULT) -> Replay:
                     phases[phase] = allocator.allocated
         peak = max([peak, *phases.values()])
     return Replay(peak, allocator.reserved, phases)
+
+
+Replayer = Callable[[Sequence[Events], Settings], Replay]
+"""`replay`, or what stands for it."""
+
+
+def of_batch(stretches: Sequence[Events], batch: int, other: int) -> list[Events]:
+    """The stretches of a run of one batch as they would be with another: what the batch divides is taken to grow with
+    it."""
+    return [
+        [(serial, size if size % batch else size // batch * other, phase) for serial, size, phase in events]
+        for events in stretches
+    ]
 
 
 @dataclass

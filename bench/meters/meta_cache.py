@@ -1,7 +1,8 @@
 """Remembers what operations on meta tensors return, so that the next one of the same shapes is a mere allocation.
 
 Most shape functions of meta tensors are Python and take 0.2 to 2 ms; a denoising loop asks them the same few questions
-thousands of times. The answer of a functional operation depends on its arguments' shapes, strides and types alone.
+thousands of times. The answer of a functional operation depends on its arguments' shapes, strides and types alone, so
+that what one case has asked is known to all that follow in this process (`execute`).
 """
 
 import functools
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from bench.meters.without_data import REDUCTION, execute
+from bench.meters import without_data
+from bench.meters.without_data import REDUCTION
 
 MISSING = object()
+MOST_ANSWERS = 50_000
+"""Of a kilobyte each. Then all are forgotten: those of the cases that follow are few."""
 
 
 class MetaCache:
@@ -23,13 +27,14 @@ class MetaCache:
 
     def __init__(self) -> None:
         self._operators: dict[Callable, tuple[str, dict[tuple, Any]]] = {}  # kind, and answers by key
+        self._count = 0
 
     def __call__(self, func, args: tuple, kwargs: dict):
         kind, answers = self._operators.get(func) or self._operators.setdefault(func, (_kind(func), {}))
         if kind == VIEW:
             return func(*args, **kwargs)
         if kind == REDUCED:
-            return execute(func, args, kwargs)
+            return without_data.execute(func, args, kwargs)
         key = _key(args, kwargs, exact=kind == FUNCTIONAL)
         if key is None:
             return func(*args, **kwargs)
@@ -42,6 +47,10 @@ class MetaCache:
             else:
                 # Writing into a tensor that holds nothing changes nothing, unless it was resized.
                 answers[key] = True if _extents(args) == before else None
+            self._count += 1
+            if self._count > MOST_ANSWERS:
+                self._operators.clear()
+                self._count = 0
             return out
         if answer is None:
             return func(*args, **kwargs)
@@ -50,6 +59,8 @@ class MetaCache:
         outputs, nest = answer
         return nest([x and torch.empty_strided(x[0], x[1], dtype=x[2], device="meta") for x in outputs])
 
+
+execute = MetaCache()
 
 FUNCTIONAL, IN_PLACE, REDUCED, VIEW = "functional", "in place", "reduced", "view"
 

@@ -9,7 +9,6 @@ import re
 import traceback
 from pathlib import Path
 
-import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -18,7 +17,8 @@ from torch._subclasses.fake_tensor import (
 )
 
 from bench.cases import Case
-from bench.meters.lowering import cuda_lowering, replaced
+from bench.meters import allocator
+from bench.meters.lowering import cuda_lowering, views_unseen
 from bench.meters.origin import reported_path
 from bench.meters.reading import Reading
 from bench.meters.tracked import Enter, read, unheard
@@ -33,13 +33,6 @@ ASKED_A_META = re.compile(
 )
 NEEDS_A_DEVICE = re.compile(r"\b(fused|capturable)=True")
 OPERATOR = re.compile(r"(?:aten::|aten\.|torch\.|Tensor\.|^\.)_*(\w+)")
-UNSEEN = (
-    *("view", "_unsafe_view", "as_strided", "t", "transpose.int", "permute", "expand", "unsqueeze", "squeeze.dim"),
-    *("select.int", "slice.Tensor", "narrow", "split.Tensor", "split_with_sizes"),
-    "_local_scalar_dense",
-)
-"""Operators whose results are views, or no tensors: half of all that run. They allocate nothing, so that the tracker
-need not see them, and passing over its dispatch mode takes a fraction of the time."""
 ELSEWHERE = "measure it with --meter host or cuda"
 
 
@@ -47,11 +40,11 @@ class NotSimulatedError(InputError):
     """A case cannot run on tensors without data; the message is one sentence that names the operation and the mend."""
 
 
-def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
+def measure(case: Case | RewardCase, enter: Enter = unheard, replay: allocator.Replayer = allocator.replay) -> Reading:
     """Simulates one update of `case`, every step of it; InputError if its options do not fit,
-    NotSimulatedError where it asks what a tensor holds."""
+    NotSimulatedError where it asks what a tensor holds. `replay`: for whoever wants the allocations, too."""
     try:
-        return _read(case, enter)
+        return _read(case, enter, replay)
     except Exception as error:
         reason = _refusal(error)
         if reason is None:
@@ -59,14 +52,14 @@ def measure(case: Case | RewardCase, enter: Enter = unheard) -> Reading:
         raise NotSimulatedError(f"{case.id} cannot be simulated: {reason}") from error
 
 
-def _read(case: Case | RewardCase, enter: Enter) -> Reading:
+def _read(case: Case | RewardCase, enter: Enter, replay: allocator.Replayer) -> Reading:
     with cuda_lowering():
         if profile(case.profile).precision == "fp32" and not sharded(case):
-            with replaced("Python", dict.fromkeys(UNSEEN, torch.library.fallthrough_kernel)):
-                return read(case, "meta", with_data=False, enter=enter)
+            with views_unseen():
+                return read(case, "meta", with_data=False, enter=enter, replay=replay)
         # Autocast and FSDP2 know no meta device: fake CPU tensors hold as little, and take several times as long.
         with FakeTensorMode():
-            return read(case, "cpu", with_data=False, enter=enter)
+            return read(case, "cpu", with_data=False, enter=enter, replay=replay)
 
 
 def _refusal(error: Exception) -> str | None:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from bench.cases import Case
-from bench.meters import allocator, without_data
-from bench.meters.meta_cache import MetaCache
+from bench.meters import allocator, meta_cache, without_data
 from bench.meters.origin import named_modules
 from bench.meters.reading import Reading, by_category, by_phase
 from bench.meters.tracker import Tracker, run_as_is
@@ -29,7 +28,13 @@ def unheard(_phase: str) -> None:
     """Nobody asks."""
 
 
-def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: Enter = unheard) -> Reading:
+def read(
+    case: Case | RewardCase,
+    device: str,
+    with_data: bool = True,
+    enter: Enter = unheard,
+    replay: allocator.Replayer = allocator.replay,
+) -> Reading:
     """Builds the case on `device`, warms it up, then reads a trajectory without gradients and one update.
 
     `with_data` false: on meta or fake tensors, which hold nothing. InputError for a case that is compiled.
@@ -41,7 +46,7 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
         raise InputError(
             "no meter counts what a compiler fuses: time compile=true with pytest bench/ -m step_time, or leave it out"
         )
-    execute = run_as_is if with_data else MetaCache() if device == "meta" else without_data.execute
+    execute = run_as_is if with_data else meta_cache.execute if device == "meta" else without_data.execute
     tracker = Tracker(execute, device)
     with tracker:
         enter("building")
@@ -62,7 +67,7 @@ def read(case: Case | RewardCase, device: str, with_data: bool = True, enter: En
             run.update(phases=_phases(tracker, run, weights, enter))
             _label_gradients(tracker, run, weights)
             updated = tracker.allocations()
-    replayed = allocator.replay([built, updated, sampled, updated], allocator.settings())
+    replayed = replay([built, updated, sampled, updated], allocator.settings())
     owners = tracker.at_peak()
     return Reading(
         peak=tracker.peak,

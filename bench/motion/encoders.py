@@ -116,7 +116,11 @@ def load(folder: Path | str) -> TextEncoder:
 
 
 class TextTable:
-    """What one encoder made of texts, read back by exact text; see TextEncoder. Half precision, in memory."""
+    """What one encoder made of texts, read back by exact text; see TextEncoder. Half precision, in memory.
+
+    It keeps the tokens of each text by themselves, as published models read them, in their context and of another width
+    than sentences; text.CachedTable, which lies inside the files of worlds, keeps each word once.
+    """
 
     def __init__(self, path: Path | str) -> None:
         """DataError for a file that is missing, damaged, or no such table."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 
 from bench.cases import Case
-from bench.records.make import PLAN_DRAWS
+from bench.records.make import held_in_draws
 from bench.setup import draw_plan
 from methods.registry import METHODS, parse, spec
 
@@ -33,12 +33,7 @@ def worst(case: Case) -> Case:
 @functools.cache
 def _extremes(method: str, steps: int) -> tuple[int, bool]:
     """(The first seed whose plan holds the most, whether another seed's holds less.)"""
-    drawn = parse(method)
-    untouched, rng = random.Random(0), random.Random(0)
-    drawn.plan(steps, rng)
-    if rng.getstate() == untouched.getstate():
-        return 0, False  # nothing was drawn: the plan is the same for every seed
-    counts = [drawn.plan(steps, random.Random(seed)).held for seed in range(PLAN_DRAWS)]
+    counts = held_in_draws(parse(method), steps)
     return counts.index(max(counts)), min(counts) < max(counts)
 
 

@@ -13,6 +13,7 @@ from bench.plan.memory import Memory
 from bench.plan.search import Confirmation, Limit, confirm, largest, predicted
 from bench.plan.simulator import SimulationError, Simulator
 from bench.plan.size import enough
+from bench.records.make import PLAN_DRAWS
 from bench.setup import draw_plan
 from methods.errors import InputError
 
@@ -40,7 +41,7 @@ class Answer:
     def note(self) -> str:
         """What to know before the figures are believed."""
         random = draws.is_random(self.case.method, self.case.steps)
-        return f"worst of {draws.PLAN_DRAWS} draws" if random else ""
+        return f"worst of {PLAN_DRAWS} draws" if random else ""
 
 
 def requested(methods: Sequence[str], like: Case) -> list[Case]:

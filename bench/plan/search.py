@@ -82,6 +82,9 @@ class Confirmation:
     whole: set[int] = field(default_factory=set)
     """Those simulated at all the denoising steps; others at the fewest that hold as many calls, where what is reserved
     may differ by a segment."""
+    beside: tuple[int, ...] = ()
+    """Simulated together with the first guess, where that was foretold: the limit is not far then, and the bytes left
+    say nothing, because what is reserved jumps there."""
     error: SimulationError | None = None
     """Why the search was given up."""
 
@@ -91,10 +94,26 @@ class Confirmation:
         needs = self.budget.needs(self.axis.at(self.axis.asked), self._predicted(self.axis.asked).reserved)
         self.asked = [self.axis.asked] if abs(needs / self.budget.size - 1) < DOUBTFUL else []
 
+    @property
+    def of_batch(self) -> bool:
+        """Whether the limit is a batch, so that one simulation foretells it."""
+        return self.axis.name == "batch" and self.guess < self.axis.most
+
+    @property
+    def start(self) -> tuple[Case, int]:
+        """The first guess, in few steps, and the bytes that the allocator may reserve there."""
+        case = self.axis.at(self.guess)
+        return draws.stand_in(case), self.budget.size - self.budget.needs(case, 0)
+
+    def expect(self, value: int) -> None:
+        """Begins at a limit that was foretold: it and its neighbour decide it if it is right."""
+        self.guess = min(value, self.axis.most - 1)
+        self.beside = (self.guess + 1,)
+
     def wanted(self) -> dict[int, Case]:
         """What is to be simulated next, by value: the guess, and what was asked for where that is in doubt, in few
         steps; then the limit in all of them."""
-        values = () if self.error else dict.fromkeys((self.guess, *self.asked))
+        values = () if self.error else dict.fromkeys((self.guess, *self.beside, *self.asked))
         new = [n for n in values if n and n not in self.known]
         if new or self.error or not self.guess or self.guess in self.whole:
             # At the largest value there is nothing to look for further on, and at once all the steps are run.
@@ -117,13 +136,13 @@ class Confirmation:
         if high - low == 1:
             self.guess = low
             return
-        bounded, start = high in self.known, low or high
-        step = round(self._room(start) / self._slope(start))
+        bounded, start = low > 0 and high in self.known, low or high
+        step = 0 if self.beside else round(self._room(start) / self._slope(start))
         step = max(step, 1) if low else min(step, -1)
         if not bounded:  # further each time, so that a slope which is far off does not matter
             step *= 2 ** max(0, len(self.known) - 2)
         self.guess = min(start + step, self.axis.most)
-        if bounded and (len(self.known) > FEW or not low < self.guess < high):
+        if not low < self.guess < high or (bounded and (self.beside or len(self.known) > FEW)):
             self.guess = (low + high) // 2
 
     def _slope(self, n: int) -> int:
@@ -154,6 +173,12 @@ class Confirmation:
 
 def confirm(searches: Sequence[Confirmation], simulator: Simulator) -> None:
     """Settles all of them, a round of simulations at a time; a search whose simulation gives no figure is given up."""
+    batches = [search for search in searches if search.of_batch]
+    simulator.add(case for search in searches if search not in batches for case in search.wanted().values())
+    limits = simulator.foretell(dict(search.start for search in batches))
+    for search in batches:
+        if limit := limits.get(search.start[0]):
+            search.expect(limit)
     while wanted := [(search, search.wanted()) for search in searches if search.wanted()]:
         simulator.read(case for _, cases in wanted for case in cases.values())
         for search, cases in wanted:

@@ -1,13 +1,15 @@
 """Simulations in worker processes, each plan and scale once, with progress on stderr."""
 
+import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bench.cases import Case
 from bench.lane import Kept, Lane
 from bench.memory import MemoryRuns
 from bench.meters import Reading
+from bench.plan.foretold import ForetellJob
 from bench.setup import draw_plan
 from bench.units import gib
 
@@ -29,6 +31,7 @@ class Simulator:
         self._runs = MemoryRuns(self._lane, count_flops=False)
         self._same: dict[tuple, Case] = {}
         self._readings: dict[Case, Reading | str] = {}
+        self._foretold = 0
 
     def add(self, cases: Iterable[Case]) -> None:
         """Begins to simulate, in parallel, those that were not simulated yet."""
@@ -42,7 +45,7 @@ class Simulator:
             record = self._runs.record(case)
             self._readings[case] = record.reading or f"{case.id}: {record.reason}"
             figure = gib(record.reading.peak) if record.reading else record.status
-            print(f"  [{len(self._readings)}] {case.id}: {figure}", file=sys.stderr, flush=True)
+            print(f"  [{self.count}] {case.id}: {figure}", file=sys.stderr, flush=True)
 
     def reading(self, case: Case) -> Reading:
         """The reading of one case, simulated now if need be; SimulationError with the reason if there is none."""
@@ -52,10 +55,21 @@ class Simulator:
             raise SimulationError(reading)
         return reading
 
+    def foretell(self, cases: Mapping[Case, int]) -> dict[Case, int]:
+        """For cases whose batch is near the limit, each with the bytes that may be reserved, the limit as one
+        simulation foretells it; those that cannot be simulated are left out."""
+        jobs = {case: ForetellJob(self._stand_for(case), room) for case, room in cases.items()}
+        limits = {}
+        for case, future in zip(jobs, self._lane.submit_all([*jobs.values()]), strict=True):
+            with contextlib.suppress(Exception):  # its simulation says why, when it is asked for
+                limits[case] = self._lane.wait(future)
+        self._foretold += len(set(jobs.values()))
+        return limits
+
     @property
     def count(self) -> int:
         """Simulations so far."""
-        return len(self._readings)
+        return len(self._readings) + self._foretold
 
     def close(self, done: bool = True) -> None:
         """Ends the workers, whatever they are doing; `done`: the readings need not be kept any longer."""

@@ -245,6 +245,8 @@ def _study(study: types.Study, case: types.StudyCase) -> Wrongs:
             yield from _strength(study)
         case types.GamingStudy():
             yield from _gaming(study)
+        case types.SettingsStudy():
+            yield from _settings(study)
 
 
 def _by_step(study: types.Chain | types.Similarity | types.Noise, steps: int) -> Wrongs:
@@ -277,8 +279,10 @@ def _windows(study: types.WindowsStudy, steps: int) -> Wrongs:
         by_window = {str(number): of_window for number, of_window in enumerate(runs)}
         yield from _runs(f"study, scored {score},", by_window, by_window, study.base)
     yield from _names("study.rewards", study.rewards, types.COMPARED)
-    for arm, reward in study.rewards.items():
-        yield from _trained(f"study.rewards.{arm}", reward, study.levels)
+    yield from _seeds({f"study.rewards.{arm}": of for arm, of in study.rewards.items()}, len(study.rewards["clean"]))
+    for arm, seeds in study.rewards.items():
+        for number, reward in enumerate(seeds):
+            yield from _trained(f"study.rewards.{arm}[{number}]", reward, study.levels)
     yield from _levels(study.levels)
 
 
@@ -321,6 +325,17 @@ def _gaming(study: types.GamingStudy) -> Wrongs:
     kinds = [(run.method, run.pull) for run in study.runs]
     if len(set(kinds)) < len(kinds):
         yield "whose field study.runs has a method twice with one pull"
+
+
+def _settings(study: types.SettingsStudy) -> Wrongs:
+    if not study.runs:
+        yield "whose field study.runs is empty"
+    for number, under in enumerate(study.runs):
+        yield from _seeds({f"study.runs[{number}].runs": under.runs}, len(study.runs[0].runs))
+    yield from _metrics("study.runs", [one for under in study.runs for one in under.runs], METRICS)
+    kinds = [(under.setting, under.method) for under in study.runs]
+    if len(set(kinds)) < len(kinds):
+        yield "whose field study.runs has a method twice under one setting"
 
 
 def _runs(field: str, runs: Mapping[str, Sequence[Metrics]], names: Iterable[str], base: Sequence[Metrics]) -> Wrongs:

@@ -32,7 +32,7 @@ from bench.records.types import (
 )
 from bench.reward_cases import RewardCase
 from bench.setup import draw_plan
-from methods import Plan
+from methods import Method, Plan
 from methods.registry import third_party_modules
 
 PLAN_DRAWS = 1000
@@ -120,7 +120,7 @@ def plan_of(case: Case) -> PlanSummary | None:
 
 def summary(case: Case, plan: Plan) -> PlanSummary:
     """The plan as it was drawn; where it is random, how many calls other draws hold at once."""
-    held = sorted(case.resolve().plan(case.steps, random.Random(draw)).held for draw in range(PLAN_DRAWS))
+    held = sorted(held_in_draws(case.resolve(), case.steps))
     low, middle, high = (int(quartile) for quartile in statistics.quantiles(held, n=4))
     return PlanSummary(
         grid=plan.grid(),
@@ -132,6 +132,15 @@ def summary(case: Case, plan: Plan) -> PlanSummary:
         updates=plan.updates,
         held_over_draws=HeldOverDraws(PLAN_DRAWS, held[0], (low, middle, high), held[-1]),
     )
+
+
+def held_in_draws(method: Method, steps: int) -> list[int]:
+    """How many denoiser calls a method's plan holds at once in each of PLAN_DRAWS draws, by seed."""
+    untouched, rng = random.Random(0), random.Random(0)
+    held = method.plan(steps, rng).held
+    if rng.getstate() == untouched.getstate():
+        return [held] * PLAN_DRAWS  # nothing was drawn: the plan is the same for every seed
+    return [method.plan(steps, random.Random(seed)).held for seed in range(PLAN_DRAWS)]
 
 
 def settings(case: Case | RewardCase) -> Settings:

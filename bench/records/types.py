@@ -75,6 +75,7 @@ class Settings(Struct, frozen=True, omit_defaults=True):
     crop: bool = False
     recompute: bool = False
     kept: Integer = 0
+    text_encoder: bool = False
     lora: Integer = 0
     compile: bool = False
     matmul_precision: str | None = None
@@ -129,6 +130,8 @@ class StudySettings(Struct, frozen=True, omit_defaults=True):
     long: dict[str, tuple[float, Integer]] | None = None
     long_seeds: Integer | None = None
     points: Integer | None = None
+    trajectories: Integer | None = None
+    grid: tuple[float, ...] | None = None
     test: Integer | None = None
     validation: Integer | None = None
 
@@ -364,6 +367,8 @@ class Alignment(Struct, frozen=True):
     base: dict[str, Interval]
     gain: dict[str, Interval]
     to_reach: ToReach
+    flops: Norm | None = None
+    """Of an update, the mean over draws of its plan (bench.flops); None in rows of before they were counted."""
 
 
 # What came out: studies.
@@ -466,7 +471,7 @@ class WindowsStudy(Struct, frozen=True, tag_field="name", tag="windows"):
     runs: dict[str, list[list[Metrics]]]
     base: list[Metrics]
     levels: list[Integer]
-    rewards: dict[str, TrainedReward]
+    rewards: dict[str, list[TrainedReward]]
     lr: Real
 
 
@@ -502,6 +507,19 @@ class GamingStudy(Struct, frozen=True, tag_field="name", tag="gaming"):
     runs: list[LongRuns]
 
 
+class RunsUnderSetting(Struct, frozen=True):
+    """Fine-tuning runs of a method under a setting, over seeds."""
+
+    setting: str
+    method: str
+    lr: Real
+    runs: list[Metrics]
+
+
+class SettingsStudy(Struct, frozen=True, tag_field="name", tag="settings"):
+    runs: list[RunsUnderSetting]
+
+
 Study = (
     Chain
     | Similarity
@@ -512,6 +530,7 @@ Study = (
     | FeatureNoiseStudy
     | StrengthStudy
     | GamingStudy
+    | SettingsStudy
 )
 
 

@@ -1,5 +1,5 @@
-"""Rows of schema version 1 as rows of today. Works on JSON that nobody has checked yet: what is not as it should be is
-left as it is, and refused when it is decoded."""
+"""Rows of schema version 1, and rows of before a study was widened, as rows of today. Works on JSON that nobody has
+checked yet: what is not as it should be is left as it is, and refused when it is decoded."""
 
 from typing import Any
 
@@ -7,14 +7,15 @@ TOTALS = ("trajectories", "updates", "samples", "seconds", "cpu_seconds")
 
 
 def upgrade(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of version 1 with today's fields; a row of any other version as it is."""
+    """A row of version 1 with today's fields; a row of any other version as it is, but for the rewards of the study
+    windows, which were one an arm once."""
     if row.get("schema") != 1:
-        return row
+        return _of_one_seed(row)
     row = {**row, "schema": 2}
     if row.get("kind") == "alignment":
         return _alignment(row)
     if row.get("kind") == "study":
-        return _study(row)
+        return _of_one_seed(_study(row))
     if row.get("kind") in ("reward_memory", "reward_step_time"):
         return _reward_training(row)
     return row
@@ -88,6 +89,16 @@ def _trained(rewards: Any) -> Any:
     if isinstance(rewards, dict) and "training" in rewards:
         return {**rewards, "training": None if rewards["training"] == {} else rewards["training"]}
     return {name: _trained(reward) for name, reward in rewards.items()} if isinstance(rewards, dict) else rewards
+
+
+def _of_one_seed(row: dict[str, Any]) -> dict[str, Any]:
+    measured = row.get("study")
+    if not isinstance(measured, dict) or measured.get("name") != "windows":
+        return row
+    rewards = measured.get("rewards")
+    if isinstance(rewards, dict):
+        rewards = {arm: [one] if isinstance(one, dict) else one for arm, one in rewards.items()}
+    return {**row, "study": {**measured, "rewards": rewards}}
 
 
 def _gaming(measured: dict[str, Any]) -> dict[str, Any]:

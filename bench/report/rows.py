@@ -194,7 +194,8 @@ def aligned_elsewhere(records: Sequence[Record]) -> dict[str, list[AlignmentReco
 def retrieval_elsewhere(records: Sequence[Record]) -> dict[str, StudyRecord]:
     """The latest good record of the study `retrieval` of each world but the embedded one, by the world."""
     studies = [r for r in good(records) if isinstance(r, StudyRecord) and r.case.world != EMBEDDED]
-    return {r.case.world: r for r in studies if (r.case.name, r.case.scale) == ("retrieval", "full")}
+    by_scale = sorted((r for r in studies if r.case.name == "retrieval"), key=lambda r: r.case.scale == "reference")
+    return {r.case.world: r for r in by_scale if r.case.scale in ("full", "reference")}
 
 
 def _length_and_methods(rows: Sequence[AlignmentRecord]) -> tuple[float, int]:

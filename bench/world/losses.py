@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from bench.motion.skeleton import T2M
 from bench.world.data import Statistics
-from bench.world.model import WINDOW, WorldDenoiser, WorldVae
+from bench.world.model import WINDOW, FrameDenoiser, WorldDenoiser, WorldVae
 
 JOINTS_WEIGHT = 4.0
 """Of a metre of joint error, against the squared error of normalised features."""
@@ -93,6 +93,15 @@ def denoiser(network: WorldDenoiser, latent: Tensor, text: Tensor) -> Tensor:
     timestep = torch.randint(len(network.signal), (len(latent),), device=latent.device)
     noisy, sigma = noised(network.signal, latent, timestep)
     return ((network(noisy, timestep, text) - latent) / sigma).square().mean()
+
+
+def frames(network: FrameDenoiser, motion: Tensor, text: Tensor, frame_mask: Tensor) -> Tensor:
+    """Squared error of x̂_0 at random timesteps, over the valid frames (MDM, eq. 2), in units of the mean clip's: 1
+    where nothing is learned."""
+    timestep = torch.randint(len(network.signal), (len(motion),), device=motion.device)
+    noisy, _ = noised(network.signal, motion, timestep)
+    error = (network(noisy, timestep, text, frame_mask) - motion)[frame_mask]
+    return error.square().mean() / motion[frame_mask].square().mean()
 
 
 def noised(signal: Tensor, latent: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:

@@ -315,12 +315,14 @@ def _manifest(folder: Path) -> Manifest:
     try:
         return msgspec.convert(strict_json.parse(read_bytes(path).decode()), Manifest)
     except FileNotFoundError:
-        raise DataError(f"there is no {path}: write one that says what lies where, as the README shows") from None
+        raise DataError(
+            f"there is no {path}: write one that says what lies where, as bench/alignment/README.md shows"
+        ) from None
     except DataError:
         raise
     except (ValueError, msgspec.ValidationError) as error:
         said = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} cannot be used ({said}): write it as the README shows") from None
+        raise DataError(f"{path} cannot be used ({said}): write it as bench/alignment/README.md shows") from None
 
 
 def _numbers(path: Path, width: int) -> Tensor:

@@ -1,10 +1,11 @@
 """A world's networks: small, and each made so that it can be trusted.
 
 The VAE's latent has a token for every 16 frames and the reward reads four frames at a time, which two cores can train.
+A world's backbone denoises these latents (`mld`), or the frames themselves (`mdm`), without a VAE.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,11 @@ from torch.nn import functional as F
 from bench.motion.clip import UNIT
 from bench.motion.evaluator import EvaluatorConfig
 from bench.motion.skeleton import T2M
+from methods.backbones.mdm import Mdm, MdmConfig, MdmDenoiser
 from methods.backbones.mld import Mld, MldConfig
+from methods.errors import InputError
 from methods.rewards.spm import DualEncoder, Gaussian, Spm, SpmConfig
-from methods.samplers import alphas_cumprod
+from methods.samplers import MDM_STEPS, Sampler, alphas_cumprod, cosine_alphas, ddim, ddpm
 from methods.transformer import EncoderLayer, LearnedPositions, SkipTransformer, TimestepEmbedding, TransformerSize
 
 POSITIONS = 64
@@ -43,6 +46,8 @@ class VaeSize:
     blocks: int = 3
 
 
+LATENT, RAW = "mld", "mdm"
+"""Kinds of backbone, by the registry's names: of a VAE's latents, and of the frames themselves."""
 DENOISER = TransformerSize(width=128, feedforward=256, layers=3, dropout=0.0)
 REWARD = TransformerSize(width=112, feedforward=256, layers=3)
 EVALUATOR = EvaluatorConfig(words=384, tags=1, text_width=96, movement_width=96, motion_width=96, embedding=64)
@@ -59,6 +64,8 @@ class WorldConfig:
     evaluator: EvaluatorConfig = EVALUATOR
     guidance: float = 2.5
     """Guidance scale, chosen on the validation split."""
+    backbone: str = LATENT
+    """LATENT, or RAW, which has no VAE."""
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -73,6 +80,8 @@ class WorldConfig:
                 raise ValueError(f"the {name}'s width {size.width} does not divide by its {size.heads} heads")
         if not isinstance(values["guidance"], int | float) or not math.isfinite(values["guidance"]):
             raise ValueError(f"guidance is {values['guidance']!r}, no number")
+        if values.get("backbone", LATENT) not in BACKBONES:
+            raise ValueError(f"there is no backbone {values['backbone']!r}")
         return cls(**{**values, **_sizes({"text_width": values["text_width"]}), **sizes, **others})
 
     @property
@@ -235,8 +244,13 @@ class WorldDenoiser(nn.Module):
         self.variances.copy_(variances)
         self.directions.copy_(directions.T)
 
-    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor) -> Tensor:
-        """x̂_0 `[B, n, d]` of `sample` `[B, n, d]`, `timestep` `[B]` integers, `text` `[B, 2 + words, text_width]`."""
+    def guess(self, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """x̂_0 as it is predicted where nothing is learned: linearly, all directions alike."""
+        return self.signal[timestep][:, None, None] * noisy
+
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """x̂_0 `[B, n, d]` of `sample` `[B, n, d]`, `timestep` `[B]` integers, `text` `[B, 2 + words, text_width]`; a
+        latent has all its tokens, so `frame_mask` is not read."""
         time = self.time_embedding(timestep)[:, None]
         parts = (self.sentence_in(text[:, :1]), self.length_in(text[:, 1:2]), self.words_in(text[:, 2:]))
         sequence = torch.cat([self.latent_in(sample), time, *parts], dim=1).transpose(0, 1)
@@ -250,6 +264,36 @@ class WorldDenoiser(nn.Module):
         error = (self.variances * noise / total).sqrt()
         correction = noise.sqrt() * error * (output.flatten(1) @ self.directions.T)
         return ((linear + correction) @ self.directions).reshape(sample.shape)
+
+
+class FrameDenoiser(MdmDenoiser):
+    """MDM's, which reads the sentence alone of a world's text, on MDM's schedule of 50 noise levels."""
+
+    signal: Tensor
+
+    def __init__(self, config: MdmConfig):
+        super().__init__(config)
+        self.register_buffer("signal", torch.tensor(cosine_alphas(MDM_STEPS)).sqrt(), persistent=False)
+
+    def guess(self, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """x̂_0 as it is predicted where nothing is learned: the mean clip, which is 0."""
+        return torch.zeros_like(noisy)
+
+    def forward(self, sample: Tensor, timestep: Tensor, text: Tensor, frame_mask: Tensor | None = None) -> Tensor:
+        """x̂_0 `[B, F, D]`; as MdmDenoiser."""
+        return super().forward(sample, timestep, text[:, :1], frame_mask)
+
+
+class Frames(nn.Module):
+    """Stands where a latent world has its VAE: the state is the motion."""
+
+    def encode(self, motion: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The motion `[B, F, 263]`, padded frames 0, without deviation."""
+        motion = motion * frame_mask[..., None]
+        return motion, torch.zeros_like(motion)
+
+    def decode(self, state: Tensor, frame_mask: Tensor) -> Tensor:
+        return state[:, : frame_mask.shape[1]] * frame_mask[..., None]
 
 
 class WorldReward(DualEncoder):
@@ -304,3 +348,41 @@ class WorldBackbone(Mld):
         """The denoiser, while it is the world's: a fine-tuning run may have put another in its place."""
         assert isinstance(self.denoiser, WorldDenoiser)
         return self.denoiser
+
+    def guide(self, scale: float) -> None:
+        """Sets the guidance scale."""
+        self.config = replace(self.config, guidance=scale)
+
+    @staticmethod
+    def sampler(steps: int) -> Sampler:
+        """Deterministic DDIM for this backbone, which predicts x_0."""
+        return ddim(steps, prediction_type="sample")
+
+
+class RawBackbone(Mdm):
+    """MDM of the world's features, small, on the same text. A frame sees those of its own motion alone."""
+
+    def __init__(self, config: WorldConfig):
+        size = MdmConfig(T2M.width, config.text_width, config.denoiser, config.guidance, mask_frames=True)
+        super().__init__(size, FrameDenoiser(size))
+        self.vae = Frames()
+
+    @property
+    def own_denoiser(self) -> FrameDenoiser:
+        """As WorldBackbone's."""
+        assert isinstance(self.denoiser, FrameDenoiser)
+        return self.denoiser
+
+    def guide(self, scale: float) -> None:
+        """As WorldBackbone's."""
+        self.config = replace(self.config, guidance=scale)
+
+    @staticmethod
+    def sampler(steps: int) -> Sampler:
+        """MDM's ancestral sampler, over the levels that this backbone was trained on; InputError for more steps."""
+        if steps > MDM_STEPS:
+            raise InputError(f"steps must be 1 to {MDM_STEPS} on this world, whose denoiser knows as many noise levels")
+        return ddpm(steps)
+
+
+BACKBONES: dict[str, type[WorldBackbone] | type[RawBackbone]] = {LATENT: WorldBackbone, RAW: RawBackbone}

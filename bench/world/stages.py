@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,11 +12,12 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench.motion import metrics
+from bench.motion.skeleton import T2M
 from bench.world import losses
 from bench.world.check import pools
 from bench.world.content import Captions
 from bench.world.data import WorldData
-from bench.world.model import WINDOW, WorldVae, windows
+from bench.world.model import LATENT, RAW, WINDOW, FrameDenoiser, WorldDenoiser, WorldVae, windows
 from bench.world.training import Stage, train
 from bench.world.world import World, frame_mask
 from methods import checkpoint, generators
@@ -25,8 +27,8 @@ from methods.transformer import set_attention_kernel, timestep_features
 
 TEMPERATURE = 0.1
 """Of the reward's cosine in the contrast."""
-ASCENT = 8.0
-"""How far a latent is moved at most for the reward's negatives; real ones are some 16 long."""
+ASCENT = 0.5
+"""How far a state is moved at most for the reward's negatives, in lengths of unit noise, which real latents have."""
 DROPPED = 0.1
 """The share of captions that the denoiser does not see, for guidance."""
 VALIDATION = 256
@@ -35,6 +37,8 @@ TRAINING_CLIPS = 7988
 """Of the embedded world."""
 COMPONENT_CLIPS = 4000
 """Clips behind the principal components."""
+RAW_STEPS = 1500
+"""Of a denoiser of frames, at the embedded world's size."""
 LEAST_SCALE = 1e-3
 """Of a component's deviation, in the largest's: few clips, or clips alike, leave directions in which nothing moves."""
 
@@ -49,6 +53,11 @@ class Plan:
     denoiser: int = 700
     batch: int = 64
     contrast_batch: int = 96
+
+    @classmethod
+    def of(cls, backbone: str) -> "Plan":
+        """That of a kind of backbone: without a VAE there is more to learn for the denoiser."""
+        return {LATENT: cls(), RAW: cls(vae=0, denoiser=RAW_STEPS, batch=32)}[backbone]
 
     def scaled(self, clips: int) -> "Plan":
         """For so many training clips: steps grow with their root, so that a quarter of the data is seen twice as often.
@@ -128,8 +137,21 @@ class Training:
         """All stages; the seconds that each took."""
         seconds = {}
         for number, stage in enumerate((self.vae, self.reward, self.evaluator, self.denoiser)):
-            seconds[stage.__name__] = stage(self.seed + 1000 * number)
+            if stage != self.vae or self.world.config.backbone == LATENT:
+                seconds[stage.__name__] = stage(self.seed + 1000 * number)
         return seconds
+
+    def _states(self, clips: Tensor, frames: int) -> Tensor:
+        """Clean states of clips, which are noised: latents `[B, n, d]`, drawn, or motions `[B, frames, 263]`."""
+        if self.world.config.backbone == LATENT:
+            return sample(self._mean[clips], self._std[clips])
+        motion, _ = self.data.motions(clips)
+        return F.pad(motion, (0, 0, 0, frames - motion.shape[1]))
+
+    def _noise(self, count: int, frames: int) -> Tensor:
+        """Unit noise in the shape of so many states."""
+        shape = self._mean.shape[1:] if self.world.config.backbone == LATENT else (frames, T2M.width)
+        return torch.randn(count, *shape, device=self.world.device)
 
     def vae(self, seed: int) -> float:
         network = self.world.backbone.vae
@@ -155,7 +177,9 @@ class Training:
         with torch.no_grad():
             mean, std = (torch.cat(part) for part in zip(*map(network.encode_codes, codes.split(500)), strict=True))
         self._mean, self._std = _normalise(network, mean, std, train_clips)
-        self.world.backbone.own_denoiser.fit(self._mean[train_clips], self._std[train_clips])
+        denoiser = self.world.backbone.own_denoiser
+        assert isinstance(denoiser, WorldDenoiser)
+        denoiser.fit(self._mean[train_clips], self._std[train_clips])
         return spent
 
     def _components(self, network: WorldVae) -> Tensor:
@@ -202,9 +226,6 @@ class Training:
             """Uniform between 0 and 1, one a motion or latent."""
             return torch.rand(count, 1, 1, device=device)
 
-        def latents(clips: Tensor) -> Tensor:
-            return sample(self._mean[clips], self._std[clips])
-
         def embed(motion: Tensor, mask: Tensor, timestep: Tensor | None = None) -> Tensor:
             return F.normalize(sample(*network.encode_motion(motion, mask, timestep)), dim=-1)
 
@@ -214,15 +235,16 @@ class Training:
             count = len(clips) // 3
             text, mask = text[:count], mask[:count]
             share = 0.7 * shares(count)
-            noise = torch.randn_like(self._mean[:count])
+            noise = self._noise(count, mask.shape[1])
             others = clips[torch.randperm(len(clips), device=device)[:count]]
-            mixed = share * latents(others) + (1 - share**2).sqrt() * noise
-            latent = ((1 + 0.5 * shares(count)) * mixed).requires_grad_()
-            rewards = (embed(vae.decode(latent, mask), mask) * text).sum()
-            (gradient,) = torch.autograd.grad(rewards, latent)
+            mixed = share * self._states(others, mask.shape[1]) + (1 - share**2).sqrt() * noise
+            state = ((1 + 0.5 * shares(count)) * mixed).requires_grad_()
+            rewards = (embed(vae.decode(state, mask), mask) * text).sum()
+            (gradient,) = torch.autograd.grad(rewards, state)
             norm = gradient.flatten(1).norm(dim=1)[:, None, None].clamp(min=1e-8)
+            reach = ASCENT * state[0].numel() ** 0.5
             with torch.no_grad():
-                moved = vae.decode(latent + ASCENT * shares(count) * gradient / norm, mask)
+                moved = vae.decode(state + reach * shares(count) * gradient / norm, mask)
             return embed(moved, mask)
 
         def loss() -> Tensor:
@@ -236,11 +258,11 @@ class Training:
                     motion = self.data.motions(clips)[0]
                     motion = motion + 0.2 * shares(len(motion)) * torch.randn_like(motion)
                 elif kind < 0.7:
-                    latent = latents(clips)
-                    motion = vae.decode(latent + 0.5 * shares(len(latent)) * torch.randn_like(latent), mask)
+                    state = self._states(clips, mask.shape[1])
+                    motion = vae.decode(state + 0.5 * shares(len(state)) * torch.randn_like(state), mask)
                 else:
                     timestep = torch.randint(len(signal), (len(clips),), device=device)
-                    motion = vae.decode(losses.noised(signal, latents(clips), timestep)[0], mask)
+                    motion = vae.decode(losses.noised(signal, self._states(clips, mask.shape[1]), timestep)[0], mask)
             rows = self.texts.draw(clips)
             text = F.normalize(sample(*network.encode_text(*self.texts.tokens(rows))), dim=-1)
             moved = embed(motion, mask, timestep)
@@ -294,24 +316,32 @@ class Training:
         network = self.world.backbone.own_denoiser
         set_attention_kernel(network, "fused")
         clips_of = {split: self.data.indices(split) for split in ("train", "val")}
+        draw: Callable[[int], Tensor] = partial(_some, clips_of["train"])
+        trivial = "the linear predictor"
+        if isinstance(network, FrameDenoiser):
+            draw, trivial = _OfOneLength(self.data), "the mean clip"
 
         def of(clips: Tensor) -> Tensor:
             rows, lengths = self.texts.draw(clips), self.data.lengths[clips]
             text = self.texts.condition(rows, lengths)
             text = text * (torch.rand(len(clips), 1, 1, device=clips.device) >= DROPPED)
-            return losses.denoiser(network, sample(self._mean[clips], self._std[clips]), text)
+            frames = int(lengths.max())
+            states = self._states(clips, frames)
+            if isinstance(network, FrameDenoiser):
+                return losses.frames(network, states, text, frame_mask(lengths, frames))
+            return losses.denoiser(network, states, text)
 
         def check() -> str:
             with generators.forked(self.world.device):
                 torch.manual_seed(0)
-                return f"val error {of(clips_of['val'][:VALIDATION]):.4f} of the linear predictor's"
+                return f"val error {of(clips_of['val'][:VALIDATION]):.4f} of {trivial}'s"
 
         return train(
             Stage(
                 "denoiser",
                 network,
                 network.parameters(),
-                lambda: of(_some(clips_of["train"], self.plan.batch)),
+                lambda: of(draw(self.plan.batch)),
                 check,
                 self.plan.denoiser,
                 seed=seed,

@@ -14,20 +14,20 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from bench import identity
-from bench.cases import EMBEDDED
+from bench.cases import EMBEDDED, OVER_FRAMES
 from bench.motion.clip import SPLITS, UNIT, DataError, check_split
 from bench.motion.evaluator import Evaluator
 from bench.motion.representation import joints_from_features
 from bench.motion.skeleton import T2M
 from bench.world.content import Captions, Content, Embedded
 from bench.world.data import Statistics
-from bench.world.model import WINDOW, WorldBackbone, WorldConfig, WorldReward
+from bench.world.model import BACKBONES, LATENT, WINDOW, RawBackbone, WorldBackbone, WorldConfig, WorldReward
 from bench.world.user_data import UserData
 from methods import checkpoint
 from methods.checkpoint import CheckpointError
 from methods.errors import InputError
 from methods.interface import Batch
-from methods.samplers import Sampler, ddim
+from methods.samplers import Sampler
 from methods.transformer import timestep_features
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -55,7 +55,7 @@ class World:
     """Everything that a fine-tuning run and its measurement need. Motions are normalised features everywhere."""
 
     config: WorldConfig
-    backbone: WorldBackbone
+    backbone: WorldBackbone | RawBackbone
     reward: WorldReward
     evaluator: Evaluator
     statistics: Statistics
@@ -121,10 +121,9 @@ class World:
         """As the function, on the world's device."""
         return frame_mask(lengths, frames).to(self.device)
 
-    @staticmethod
-    def sampler(steps: int = 50) -> Sampler:
-        """Deterministic DDIM for this backbone, which predicts x_0."""
-        return ddim(steps, prediction_type="sample")
+    def sampler(self, steps: int = 50) -> Sampler:
+        """The backbone's own; InputError for a number of steps that it cannot take."""
+        return self.backbone.sampler(steps)
 
     def embed_motions(self, motion: Tensor, lengths: Tensor) -> Tensor:
         """The evaluator's `[N, E]` of motions `[N, F, 263]` whose first `lengths` `[N]` frames are valid."""
@@ -213,7 +212,7 @@ def untrained(
     """A world with random weights, drawn from torch's global generator; `content`: the embedded one if None."""
     return World(
         config,
-        WorldBackbone(config),
+        BACKBONES[config.backbone](config),
         WorldReward(config.text_width, config.reward),
         Evaluator(config.evaluator),
         statistics,
@@ -292,12 +291,14 @@ def _check_shapes(expected: dict[str, Tensor], state: dict[str, Tensor]) -> None
 
 
 def name_of(path: Path | str) -> str:
-    """What the motion of the world in a file is called: "embedded", or the folder that it came from. For a file that is
-    no world, which `load` refuses, "unknown"."""
+    """What the world in a file is called by its motion: "embedded", or the folder that it came from; and whether its
+    backbone denoises frames. For a file that is no world, which `load` refuses, "unknown"."""
     try:
         with safe_open(path, "pt") as file:
-            content = json.loads(file.metadata()["world"]).get("content")
-        return Path(content["folder"]).name if content else EMBEDDED
+            made = json.loads(file.metadata()["world"])
+        content, backbone = made.get("content"), made["config"].get("backbone", LATENT)
+        name = Path(content["folder"]).name if content else EMBEDDED
+        return name if backbone == LATENT else f"{name}{OVER_FRAMES}"
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError, AttributeError):
         return "unknown"
 

@@ -19,4 +19,4 @@ class FlowDenoiser(MdmDenoiser):
 
 def entry(config: MdmConfig, reward: str) -> BackboneEntry:
     """Of these sizes, for the registry; `reward` names the one that it is fine-tuned with."""
-    return mdm.entry(config, reward, FlowDenoiser, flow)
+    return mdm.entry(config, reward, denoiser=FlowDenoiser, sampler=flow)

@@ -126,12 +126,13 @@ class Mdm(nn.Module):
 def entry(
     config: MdmConfig,
     reward: str,
+    label: str = "",
     denoiser: Callable[[MdmConfig], nn.Module] = MdmDenoiser,
     sampler: Callable[[int], Sampler] = ddpm,
     steps: int = MDM_STEPS,
 ) -> BackboneEntry:
-    """MDM of these sizes, for the registry; `reward` names the one that it is fine-tuned with. denoiser, sampler: in
-    place of the published ones."""
+    """MDM of these sizes, for the registry; `reward` names the one that it is fine-tuned with. label: the entry's;
+    denoiser, sampler: in place of the published ones."""
     return BackboneEntry(
         build=lambda: Mdm(config, denoiser(config)),
         text=(1, config.text_width),
@@ -139,6 +140,7 @@ def entry(
         most_frames=POSITIONS - 1,
         frozen=(),
         reward=reward,
+        label=label,
         sampler=sampler,
         steps=steps,
     )

@@ -161,8 +161,8 @@ class Mld(nn.Module):
         return {"denoiser": self.denoiser, "vae": self.vae}
 
 
-def entry(config: MldConfig, reward: str) -> BackboneEntry:
-    """MLD of these sizes, for the registry; `reward` names the one that it is fine-tuned with."""
+def entry(config: MldConfig, reward: str, label: str = "") -> BackboneEntry:
+    """MLD of these sizes, for the registry; `reward` names the one that it is fine-tuned with. label: the entry's."""
     encoding = ("vae.encoder", "vae.query_pos_encoder", "vae.skel_embedding", "vae.latent_pre")
     return BackboneEntry(
         build=lambda: Mld(config),
@@ -171,5 +171,6 @@ def entry(config: MldConfig, reward: str) -> BackboneEntry:
         most_frames=MOST_FRAMES,
         frozen=("vae",),
         reward=reward,
+        label=label,
         unused=(*encoding, "denoiser.mem_pos") if config.memory_positions else encoding,
     )

@@ -46,12 +46,12 @@ class MotionLcm(Mld):
         return self.denoiser(x, torch.full((len(x),), timestep, device=x.device), batch.text, scale)
 
 
-def entry(config: MldConfig, reward: str) -> BackboneEntry:
+def entry(config: MldConfig, reward: str, label: str = "") -> BackboneEntry:
     """Version 1 of these sizes, for the registry."""
-    return replace(mld.entry(config, reward), build=lambda: MotionLcm(config), sampler=lcm, steps=MOST_STEPS)
+    return replace(mld.entry(config, reward, label), build=lambda: MotionLcm(config), sampler=lcm, steps=MOST_STEPS)
 
 
-def entry_v2(config: MldConfig, reward: str) -> BackboneEntry:
+def entry_v2(config: MldConfig, reward: str, label: str = "") -> BackboneEntry:
     """Version 2 of these sizes."""
     sampler = partial(lcm, timesteps=MOTIONLCM_V2)
-    return replace(entry(config, reward), build=lambda: MotionLcm(config, V2_GUIDANCE), sampler=sampler)
+    return replace(entry(config, reward, label), build=lambda: MotionLcm(config, V2_GUIDANCE), sampler=sampler)

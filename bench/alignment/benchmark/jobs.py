@@ -207,37 +207,39 @@ def points(evaluations: list[dict]) -> list[Point]:
     ]
 
 
+class Cost(Struct, frozen=True):
+    """Of one update of a method, on motions as long as the world's longest."""
+
+    memory: AlignmentMemory
+    flops: float
+    """The mean over draws of a random plan; counted on tensors without data, whatever the device."""
+
+
 @dataclass(frozen=True)
-class CountMemory(_OnWorld):
+class CountCost(_OnWorld):
     """Live bytes of one update of a method, beside those of a trajectory without gradients: weights, optimiser state
     and inputs are in them. Counted on tensors without data; on a GPU, of a real update, by its allocator. Of a random
-    plan's draws, the one that holds most."""
+    plan's draws, the one that holds most. And its FLOPs."""
 
     method: str
 
-    kind: ClassVar[str] = "live bytes"
-    result: ClassVar = AlignmentMemory
+    kind: ClassVar[str] = "cost"
+    result: ClassVar = Cost
 
     @property
     def id(self) -> str:
-        return f"{self.method}, memory"
+        return f"{self.method}, memory and FLOPs"
 
-    def run(self, desk: Desk) -> AlignmentMemory:
+    def run(self, desk: Desk) -> Cost:
         loaded, size = self.load(), self.size
         device, what = budget.META, MEMORY
         if loaded.device != devices.CPU:
             device, what = loaded.device, MEASURED.format(device=devices.name(loaded.device))
-        need = budget.count(
-            Savings(),
-            budget.largest_plan(self.method, size.steps),
-            FinetuneConfig(method=self.method),
-            loaded.backbone,
-            loaded.reward,
-            loaded.sampler(size.steps),
-            budget.longest(loaded, size.batch),
-            device,
-        )
-        return AlignmentMemory(need.peak, need.resident, need.sampling, what)
+        config, plan = FinetuneConfig(method=self.method), budget.largest_plan(self.method, size.steps)
+        inputs = (loaded.backbone, loaded.reward, loaded.sampler(size.steps), budget.longest(loaded, size.batch))
+        need = budget.count(Savings(), plan, config, *inputs, device)
+        memory = AlignmentMemory(need.peak, need.resident, need.sampling, what)
+        return Cost(memory, budget.operations(config, *inputs))
 
 
 def _config(method: str, lr: float, seed: int, size: Size, trajectories: int) -> FinetuneConfig:

@@ -12,12 +12,12 @@ from msgspec import structs
 from bench import devices, world
 from bench.alignment import reading
 from bench.alignment.benchmark.cases import PUBLISHED_LR, TARGET, AlignmentCase
-from bench.alignment.benchmark.jobs import SHOWN_SEED, Base, CountMemory, Real, Run, Shown, Train, TryRate
+from bench.alignment.benchmark.jobs import SHOWN_SEED, Base, Cost, CountCost, Real, Run, Shown, Train, TryRate
 from bench.cases import Case
 from bench.lane import Lane, WorkerDiedError
 from bench.profiles import profile
 from bench.records import AlignmentRecord, make, types
-from bench.records.types import Alignment, AlignmentMemory, AlignmentSettings, Metrics, ShownMotion, Status, TriedRate
+from bench.records.types import Alignment, AlignmentSettings, Metrics, ShownMotion, Status, TriedRate
 from methods.errors import one_sentence
 from methods.finetune import FinetuneError
 
@@ -33,7 +33,7 @@ class _Trained:
     tried: Sequence[TriedRate]
     lr: float
     runs: Sequence[Run]
-    memory: AlignmentMemory
+    cost: Cost
 
 
 class AlignmentRuns:
@@ -64,7 +64,7 @@ class AlignmentRuns:
 
     def _train(self, case: AlignmentCase) -> _Trained:
         weights, size, at = self._weights, case.scale, str(self._device)
-        counted = self._lane.submit(CountMemory(weights, size, case.method, device=at))
+        counted = self._lane.submit(CountCost(weights, size, case.method, device=at))
         tried = self._try_rates(case)
         lr = reading.choose({lr: rate.metrics for lr, rate in tried.items()})
         if lr is None:
@@ -118,10 +118,11 @@ class AlignmentRuns:
             bases=bases,
             real=self._lane.wait(self._real),
             motions=[ShownMotion(**structs.asdict(prompt), tuned=tuned) for prompt, tuned in beside],
-            memory=trained.memory,
+            memory=trained.cost.memory,
+            flops=trained.cost.flops,
             clock=CLOCK if self._device == devices.CPU else CLOCK_OF_GPU.format(device=devices.name(self._device)),
             **compared(finals, bases),
-            to_reach=to_reach(curves, trained.memory.peak, self._target()),
+            to_reach=to_reach(curves, trained.cost.memory.peak, self._target()),
         )
 
     def _target(self) -> float | None:

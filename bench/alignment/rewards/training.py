@@ -12,6 +12,7 @@ from bench.alignment.rewards.measure import as_motion, latents, retrieval
 from bench.alignment.rewards.reward import TrainedReward
 from bench.world import Prompts, World
 from bench.world.data import WorldData, cached
+from bench.world.model import RAW
 from bench.world.stages import Texts
 from bench.world.training import Stage
 from bench.world.training import train as run
@@ -44,8 +45,11 @@ def train(
 
     `metrics` of the reward: "val", as `measure.retrieval` of the first VALIDATION clips of that split, and "mined", the
     share of stage two's texts that gave a pair (None without SPL). torch's global generators are drawn from.
-    InputError where the training clips are too few for SPL's pool, and as world.data.cached and world.training.train.
+    InputError for a world without a VAE, where the training clips are too few for SPL's pool, and as world.data.cached
+    and world.training.train.
     """
+    if world.config.backbone == RAW:
+        raise InputError("rewards are trained for MLD's noise levels, and this world has MDM's: give one with a VAE")
     folder.mkdir(parents=True, exist_ok=True)
     data = data or cached(folder / "data.safetensors", world.content)
     digest = data.digest

@@ -1,7 +1,8 @@
 """Measurements beside the benchmark that claims and doubts hang on: of the base model, and of rewards and runs.
 
 base_model    chain (C6), similarity (C7), noise (C8): seconds, without training
-trained       retrieval, spl (C9), windows (C8), feature_noise, strength, gaming: minutes each, in worker processes
+trained       retrieval, spl (C9), windows (C8), feature_noise, strength, gaming, settings: minutes each, in worker
+              processes
 jobs          what both are made of; an interrupted study goes on from the results that were kept
 """
 
@@ -29,6 +30,7 @@ TRAINED: Mapping[str, Callable[[Jobs, trained.Scale], types.Study]] = {
     "feature_noise": trained.feature_noise,
     "strength": trained.strength,
     "gaming": trained.gaming,
+    "settings": trained.settings,
 }
 
 

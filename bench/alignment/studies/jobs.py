@@ -5,7 +5,7 @@ Studies that ask for the same job share it, and what is kept of an earlier run i
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -131,6 +131,8 @@ class Tuning:
     second: RewardConfig | None = None
     """Another reward that looks on: its validation score is in the curve as `second`."""
     pull: float = 0.0
+    guidance: float | None = None
+    """Of the base, in training and in measuring; None: the world's."""
     measured: tuple[int, ...] = ()
     steps: int = 20
     """Denoising steps, in training and in measuring."""
@@ -152,6 +154,8 @@ class Tuning:
 
     def run(self, shelf: "Shelf", desk: Desk) -> Tuned:
         loaded = shelf.load()
+        if self.guidance is not None:
+            loaded.backbone.config = replace(loaded.backbone.config, guidance=self.guidance)
         if self.reward is not None:
             loaded.reward = rewards.load(shelf.reward(self.reward), loaded)
         second = rewards.load(shelf.reward(self.second), loaded) if self.second else None
@@ -276,10 +280,11 @@ class Jobs:
     def __init__(self, lane: Lane, folder: Path, weights: Path = world.WEIGHTS, device: str = str(devices.CPU)) -> None:
         self._lane, self._shelf = lane, Shelf(folder, weights, device)
 
-    def run(self, work: Sequence[Work]) -> "Results":
+    def run(self, work: Sequence[Work], *, stopped: bool = False) -> "Results":
         """The result of everything; rewards are trained before what needs them.
 
-        FinetuneError, by its label, for a run that its numbers stopped, after all others: their results are kept.
+        FinetuneError, by its label, for a run that its numbers stopped, after all others: their results are kept. Where
+        `stopped` is asked for, its result is returned with the others.
         """
         work = list(dict.fromkeys(work))
         needed = [Training(config) for one in work for config in one.needs]
@@ -291,7 +296,7 @@ class Jobs:
         trained = self._all([*ahead.values()]) | self._all(first)
         tuned = self._all([one for one in work if isinstance(one, Tuning)])
         for one, result in tuned.items():
-            if result.reason:
+            if result.reason and not stopped:
                 raise FinetuneError(f"{one.label}: {result.reason}")
         return Results(trained, tuned)
 

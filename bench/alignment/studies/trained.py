@@ -3,7 +3,8 @@
 retrieval: how well rewards find motions, trained with SPL and without. spl (C9): that, and what EasyTune makes of them.
 windows (C8): the one-step prediction against the noise-aware reward, by which denoising steps are optimised.
 feature_noise: what a reward learns from the noise of the released code. strength: how much hangs on the reward's
-quality. gaming: past the best point, when to stop without test data, and a pull to the base.
+quality. gaming: past the best point, when to stop without test data, and a pull to the base. settings: EasyTune beside
+DRaFT-T where one setting of the benchmark is changed.
 
 Results of fine-tuning are lists over seeds, of test metrics by name (bench.motion.metrics.METRICS).
 """
@@ -12,21 +13,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.alignment import reading
+from bench.alignment.benchmark.cases import GRID, PUBLISHED_LR, REFERENCE_SEEDS
+from bench.alignment.benchmark.jobs import SELECTION_SEED
 from bench.alignment.rewards import RewardConfig
 from bench.alignment.studies.jobs import Jobs, Results, Training, Tuning
+from bench.cases import SEEDS
+from bench.motion.metrics import POOL
 from bench.records.types import (
     FEATURES,
     NOISED,
     FeatureNoiseStudy,
     GamingStudy,
     LongRuns,
+    Metrics,
     RetrievalStudy,
     RunsUnderReward,
+    RunsUnderSetting,
+    SettingsStudy,
     SplStudy,
     StrengthStudy,
     TrainedReward,
     WindowsStudy,
 )
+from methods.finetune import FinetuneError
 
 STEPS = 20
 """Denoising steps of the full scale."""
@@ -47,6 +57,10 @@ REWARD_BATCH = 48
 SECOND_SEED = 100
 """Of the reward that looks on."""
 PULL = 100.0
+GUIDANCE = (1.0, 4.0)
+"""Without guidance, and more than any world's (bench.world.check) chooses."""
+Arm = tuple[str, str]
+"""A setting of the study settings, and a method."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,8 @@ class Scale:
     """How long the studies take."""
 
     reward_seeds: int = 5
-    seeds: int = 3
-    """Of fine-tuning, and of the rewards of `retrieval`."""
+    seeds: int = SEEDS
+    """Of fine-tuning, and of the rewards of `retrieval`, `windows` and `feature_noise`."""
     denoising: int = STEPS
     """Denoising steps, in training and in measuring."""
     batch: int = 16
@@ -77,6 +91,9 @@ class Scale:
     long_seeds: int = 2
     points: int = 6
     """Measurements of a long run."""
+    trajectories: int = 20
+    grid: tuple[float, ...] = GRID
+    """Of the runs of `settings`, as in the alignment benchmark."""
     test: int = 256
     validation: int = 64
 
@@ -85,6 +102,7 @@ GAMED: Mapping[str, tuple[float, int]] = {LATER: (1e-4, 24), "draft:k=10": (3e-4
 """Three times the learning rate of TUNED, and longer."""
 
 SCALES = {
+    "reference": Scale(reward_seeds=REFERENCE_SEEDS, seeds=REFERENCE_SEEDS, long_seeds=REFERENCE_SEEDS),
     "full": Scale(),
     "tiny": Scale(
         reward_seeds=2,
@@ -101,11 +119,14 @@ SCALES = {
         long={"draft:k=10": (3e-4, 2)},
         long_seeds=1,
         points=2,
+        trajectories=1,
+        grid=(PUBLISHED_LR,),
         test=32,
         validation=32,
     ),
 }
-"""full: what is reported. tiny: whether it runs."""
+"""reference: as many seeds as the alignment benchmark's size of that name. full: the same in less time. tiny: whether
+it runs."""
 
 
 def retrieval(jobs: Jobs, scale: Scale) -> RetrievalStudy:
@@ -163,13 +184,13 @@ def windows(jobs: Jobs, scale: Scale) -> WindowsStudy:
 
     `windows`: [first, past the last] denoising step. `runs[score]`: for each window test metrics over seeds; score
     x0-hat is the one-step prediction, noisy the noise-aware reward. `base`. `rewards[arm]`: of a reward trained on
-    clean motion and of a noise-aware one, retrieval on clean motions and at each of `levels` (timesteps), for the
-    second with its time token.
+    clean motion and of a noise-aware one, by seed, retrieval on clean motions and at each of `levels` (timesteps), for
+    the second with its time token.
     """
     clean = RewardConfig(batch=REWARD_BATCH, steps=scale.compared, refine=0)
     trained = {
-        "clean": Training(clean, scale.levels),
-        "aware": Training(replace(clean, noise=AWARE), scale.levels),
+        arm: [Training(replace(recipe, seed=seed), scale.levels) for seed in range(scale.seeds)]
+        for arm, recipe in {"clean": clean, "aware": replace(clean, noise=AWARE)}.items()
     }
     tuned = {
         (score, window): [
@@ -179,7 +200,7 @@ def windows(jobs: Jobs, scale: Scale) -> WindowsStudy:
         for window in scale.windows
     }
     base = [_base(scale, seed) for seed in range(scale.seeds)]
-    results = jobs.run([*trained.values(), *_flat(tuned), *base])
+    results = jobs.run([*_flat(trained), *_flat(tuned), *base])
     return WindowsStudy(
         windows=list(scale.windows),
         runs={
@@ -187,7 +208,7 @@ def windows(jobs: Jobs, scale: Scale) -> WindowsStudy:
         },
         base=results.final(base),
         levels=list(scale.levels),
-        rewards={arm: results.trained[one] for arm, one in trained.items()},
+        rewards=_by_seed(trained, results),
         lr=TUNED["easytune"][0],
     )
 
@@ -286,22 +307,64 @@ def gaming(jobs: Jobs, scale: Scale) -> GamingStudy:
     )
 
 
+def settings(jobs: Jobs, scale: Scale) -> SettingsStudy:
+    """EasyTune beside DRaFT-T where one setting of the alignment benchmark is changed, as many trajectories each, at
+    the learning rate that a run on validation prompts chose from the grid for that method in that setting.
+
+    `runs`: of each setting and method, test metrics over seeds. EasyTune sees noisy states by the noise-aware reward;
+    in the benchmark's own setting also one-step predictions, and the first half of the steps or the second alone.
+    """
+    half = scale.denoising // 2
+    windows = ((0, half), (half, scale.denoising))
+    narrower = [_windowed(score, window) for score in ("noisy", "x0-hat") for window in windows]
+    changes: dict[str, tuple[dict[str, Any], Sequence[str]]] = {
+        "the benchmark's": ({}, ("draft", NOISY, "easytune", *narrower)),
+        **{f"guidance {by:g}": ({"guidance": by}, ("draft", NOISY)) for by in GUIDANCE},
+        **{f"{steps} steps": ({"steps": steps}, ("draft", NOISY)) for steps in (half, 2 * scale.denoising)},
+        **{f"batch {size}": ({"batch": size}, ("draft", NOISY)) for size in (scale.batch // 2, 2 * scale.batch)},
+        "a pull to the base": ({"pull": PULL}, ("draft", NOISY)),
+    }
+    arms = {
+        (setting, method): replace(_like(scale), method=method, trajectories=scale.trajectories, **changed)
+        for setting, (changed, methods) in changes.items()
+        for method in methods
+    }
+    rates = _rates(jobs, scale, arms)
+    tuned = {arm: [replace(one, lr=rates[arm], seed=seed) for seed in range(scale.seeds)] for arm, one in arms.items()}
+    results = jobs.run(_flat(tuned))
+    return SettingsStudy([RunsUnderSetting(*arm, rates[arm], results.final(of)) for arm, of in tuned.items()])
+
+
+def _rates(jobs: Jobs, scale: Scale, arms: Mapping[Arm, Tuning]) -> dict[Arm, float]:
+    """The learning rate of each, chosen as in the alignment benchmark. FinetuneError where none trains one."""
+    tried: dict[Arm, dict[float, Metrics]] = {arm: {} for arm in arms}
+    while True:
+        untried = [(arm, lr) for arm in arms for lr in reading.untried(tried[arm], scale.grid, PUBLISHED_LR)]
+        if not untried:
+            break
+        work = [
+            replace(arms[arm], lr=lr, seed=SELECTION_SEED, measured=(scale.trajectories,), test=POOL)
+            for arm, lr in untried
+        ]
+        tuned = jobs.run(work, stopped=True).tuned
+        for (arm, lr), one in zip(untried, work, strict=True):
+            tried[arm][lr] = {} if tuned[one].reason else tuned[one].curve[-1].metrics
+            if not tried[arm][lr] and lr == min(scale.grid):
+                raise FinetuneError(f"{one.label}: {tuned[one].reason}")
+    return {arm: best for arm, of in tried.items() if (best := reading.choose(of)) is not None}
+
+
 def _tuning(
     scale: Scale, method: str, seed: int, reward: RewardConfig | None = None, like: str | None = None
 ) -> Tuning:
     """A run with the learning rate and length of `like`, the method itself if None."""
     lr, trajectories = TUNED[like or method]
-    return Tuning(
-        method,
-        lr,
-        max(1, round(scale.shorter * trajectories)),
-        seed,
-        reward,
-        steps=scale.denoising,
-        batch=scale.batch,
-        test=scale.test,
-        validation=scale.validation,
-    )
+    trajectories = max(1, round(scale.shorter * trajectories))
+    return replace(_like(scale), method=method, lr=lr, trajectories=trajectories, seed=seed, reward=reward)
+
+
+def _like(scale: Scale) -> Tuning:
+    return Tuning(steps=scale.denoising, batch=scale.batch, test=scale.test, validation=scale.validation)
 
 
 def _base(scale: Scale, seed: int) -> Tuning:

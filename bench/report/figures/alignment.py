@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bench.alignment.reading import Curve, mean_curve, of_seeds, over_seeds
 from bench.alignment.reading import figure as value_of
+from bench.claims.alignment import GAINED, gained
 from bench.claims.compare import place
 from bench.claims.measured import alignment_of
 from bench.motion.metrics import FOLLOWED, METRICS
@@ -20,8 +21,8 @@ from bench.report import style
 from bench.report.figures.common import exactly, legend, mark, metric
 from bench.report.filters import part
 from bench.report.style import INK, SOFT
+from bench.units import GIB
 
-MIB = 2**20
 Rows = Sequence[AlignmentRecord]
 AXES = {
     "updates": "optimiser steps (root scale)",
@@ -104,27 +105,44 @@ def paths(rows: Rows) -> Figure:
 
 
 def pareto(rows: Rows) -> Figure:
-    """What the alignment of test prompts cost: gain in R-precision against peak memory, and against time. What is drawn
-    of each row is named, for the page's filters."""
-    figure, ((left, right),) = _panels("Alignment against memory, and against time", rows, 2)
-    for number, (row, look) in enumerate(_looks(rows)):
-        measured = alignment_of(row)
-        gain = measured.gain["r1"]
-        costs = (measured.memory.peak / MIB, mean_curve(measured.curves)[-1].cpu_seconds)
-        for side, (axes, cost) in enumerate(zip((left, right), costs, strict=True)):
-            for piece, artist in enumerate(mark(axes, exactly(cost), gain, **look, markersize=8, capsize=3)):
-                artist.set_gid(part(number, side, piece))
-    for axes in (left, right):
-        axes.axhline(0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(LogFormatter())
-        axes.xaxis.set_minor_formatter(LogFormatter())
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
-        axes.set_ylabel(f"gain in {METRICS['r1'].label}, points")
-    left.set_xlabel(f"peak of one update, MiB (live bytes, {place(rows[0])})")
-    right.set_xlabel(f"seconds{_of_one_core(rows)}, all trajectories")
+    """What the alignment of test prompts cost: gains against peak memory, and against time, with intervals that hold
+    all at once (claims.alignment.gained). What is drawn of each row is named, for the page's filters."""
+    title = "Gain against memory and time: paired, 95% for all methods at once"
+    figure, panels = _panels(title, rows, 2, len(GAINED), 2.6)
+    measured = [alignment_of(row) for row in rows]
+    costs = (
+        _side_by_side([of.memory.peak / GIB for of in measured]),
+        _side_by_side([mean_curve(of.curves)[-1].cpu_seconds / 60 for of in measured]),
+    )
+    for number, ((_, look), gains) in enumerate(zip(_looks(rows), gained(rows), strict=True)):
+        for line, (name, across) in enumerate(zip(GAINED, panels, strict=True)):
+            for side, (axes, cost) in enumerate(zip(across, costs, strict=True)):
+                drawn = mark(axes, exactly(cost[number]), gains[name, ""], **look, markersize=8, capsize=3)
+                for piece, artist in enumerate(drawn):
+                    artist.set_gid(part(number, line, side, piece))
+    for name, across in zip(GAINED, panels, strict=True):
+        for axes in across:
+            axes.sharey(across[0])
+            axes.axhline(0, color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
+        across[0].set_ylabel(f"gain in {METRICS[name].label}, points")
+    panels[-1][0].set_xlabel(f"peak of one update, GiB (live bytes, {place(rows[0])})")
+    panels[-1][1].set_xlabel(f"minutes{_of_one_core(rows)}, all trajectories")
     legend(figure, _handles(rows), columns=8)
     return figure
+
+
+def _side_by_side(costs: Sequence[float]) -> list[float]:
+    """Costs where a log axis shows them: those within 5% of one another are spread, so that each interval is seen."""
+    placed = list(costs)
+    for index, cost in enumerate(costs):
+        near = [other for other, theirs in enumerate(costs) if abs(theirs / cost - 1) < 0.05]
+        placed[index] *= 1.06 ** (near.index(index) - (len(near) - 1) / 2)
+    return placed
 
 
 def _looks(rows: Rows) -> list[tuple[AlignmentRecord, dict[str, Any]]]:

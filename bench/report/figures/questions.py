@@ -8,6 +8,7 @@ from matplotlib.patches import Patch
 
 from bench.alignment.reading import mean_curve
 from bench.claims import Outcome
+from bench.claims.alignment import gained
 from bench.claims.measured import alignment_of, peak, reading_of
 from bench.motion.metrics import METRICS
 from bench.records import AlignmentRecord, MemoryRecord
@@ -86,7 +87,8 @@ def bars(sets: Sequence[Rows], size: Callable[[MemoryRecord], int] = peak) -> Fi
 
 
 def gains(rows: Sequence[AlignmentRecord]) -> Figure:
-    """What each method gains over the base, with its interval; its memory and time stand beside its name."""
+    """What each method gains over the base, with intervals that hold all at once; its memory and time stand beside its
+    name."""
     names = []
     for row in rows:
         measured = alignment_of(row)
@@ -94,10 +96,9 @@ def gains(rows: Sequence[AlignmentRecord]) -> Figure:
         names.append(f"{row.case.label}: {cost}")
     figure, axes = _small(names)
     axes.axvline(0, color=FAINT, linewidth=1)
-    for y, row in enumerate(rows):
-        gain = alignment_of(row).gain["r1"]
+    for y, (row, gains) in enumerate(zip(rows, gained(rows), strict=True)):
         looks = {"marker": "o", "markersize": 4.5, "linestyle": "none", "color": style.colour(row.case.method)}
-        point(axes, gain, exactly(y), **looks)
+        point(axes, gains["r1", ""], exactly(y), **looks)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:+.0f}")
     axes.set_xlabel(f"gain in {METRICS['r1'].label}, points", fontsize=8)
     return figure

@@ -71,12 +71,18 @@ def noise(record: StudyRecord, windows: StudyRecord | None) -> Figure:
     if windows is not None:
         trained = study_of(windows, WindowsStudy)
         for name in ("aware", "clean"):
-            shares = [recalls(level, "pools").get("R@1", float("nan")) for level in trained.rewards[name].levels]
-            right.plot(
-                trained.levels, shares, color=looks[name], linewidth=1.2, linestyle=DASHED, marker="o", markersize=3
-            )
-        extra.append(Line2D([], [], color=SOFT, linewidth=1.2, linestyle=DASHED, marker="o", markersize=3))
-        extra[-1].set_label("two rewards trained here")
+            look: dict[str, Any] = {
+                "color": looks[name],
+                "linewidth": 1.2,
+                "linestyle": DASHED,
+                "marker": "o",
+                "markersize": 3,
+            }
+            shares = [of_seeds(level, "R@1") for level in recalls_by_level(trained.rewards[name])]
+            means = [share.mean if share.mean is not None else float("nan") for share in shares]
+            right.errorbar(trained.levels, means, [share.half_width or 0 for share in shares], **look)
+        extra.append(Line2D([], [], **look | {"color": SOFT}))
+        extra[-1].set_label("rewards trained here, over seeds")
     right.set_ylim(bottom=0)
     for axes in (left, right):
         axes.set_xlabel("timestep of the denoiser call")

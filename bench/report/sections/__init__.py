@@ -6,11 +6,13 @@ and says which command would fill it.
 section    what a section is
 questions  the first screen: one sentence, one number and one small figure a question
 memory     peaks, what counts as additional, phases, owners, the time line, every row
-levers     what is left of the methods' differences when the levers of memory are pulled for all alike
+levers     what is left of the methods' differences when the levers of memory are pulled for all alike, an update and to
+           equal levels of reward
 backbones  the same methods on every backbone: where EasyTune's advantage is large, and where it is nothing
 plans      memory predicted by the plan: against the steps, call by call, over random draws
 time       how long an update takes
 alignment  who aligns best, and at what cost
+settings   under which settings EasyTune is ahead of the others, and under which behind
 real_motion fine-tuning and rewards on worlds of real motion
 motions    what a prompt's motion was before fine-tuning, and is after
 studies    the gradient along the chain, and what the reward sees under noise
@@ -31,7 +33,7 @@ from bench.meters import METERS
 from bench.records.shards import ShardRow
 from bench.report.sections.alignment import alignment, equal, pareto, paths, published, reward_levels
 from bench.report.sections.backbones import backbones
-from bench.report.sections.levers import levers
+from bench.report.sections.levers import levers, to_equal_reward
 from bench.report.sections.memory import OWNERS, base, memory, owners, peaks, split, timeline
 from bench.report.sections.meters import meters
 from bench.report.sections.motions import in_place, travelling, turning
@@ -41,6 +43,7 @@ from bench.report.sections.real_motion import real_motion, real_rewards
 from bench.report.sections.reward_training import reward_training
 from bench.report.sections.rewards import feature_noise, gaming, noise, reviewers, spl, strength, windows
 from bench.report.sections.section import Records, Section
+from bench.report.sections.settings import settings
 from bench.report.sections.studies import chain, similarity
 from bench.report.sections.time import step_time
 
@@ -77,6 +80,7 @@ CHAPTERS = {
         peaks,
         base,
         levers,
+        to_equal_reward,
         backbones,
         steps,
         split,
@@ -94,6 +98,7 @@ CHAPTERS = {
         published,
         paths,
         pareto,
+        settings,
         in_place,
         travelling,
         turning,

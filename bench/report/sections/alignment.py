@@ -7,7 +7,8 @@ from bench.alignment import reading
 from bench.cases import is_published
 from bench.claims import compare
 from bench.claims.measured import alignment_of
-from bench.motion.metrics import METRICS, SHOWN
+from bench.claims.published import PUBLISHED_SPEEDUP
+from bench.motion.metrics import METRICS
 from bench.report import figures
 from bench.report import rows as pick
 from bench.report.filters import Filters, Mark
@@ -44,16 +45,24 @@ def equal(records: Records) -> Section:
 
 
 def reward_levels(records: Records) -> Section:
-    title, rows = "Time to equal levels of reward and of the evaluator", pick.aligned(records)
-    table = claims.alignment.to_levels(rows)
+    title, rows = "Time and FLOPs to equal levels of reward and of the evaluator", pick.aligned(records)
+    table = claims.alignment.to_levels(rows, records)
     if not len(table):
         return Section("levels", title, command=claims.ALIGN_COMMAND)
+    own = table[table["method"].isin(claims.alignment.HOW)]
+    saved = {claims.alignment.FASTER: "times faster", claims.alignment.LESS_WORK: "times fewer FLOPs"}
+    best = [f"{own[of].max():.2f} {what}" for of, what in saved.items() if of in own and own[of].notna().any()]
     see = (
         "What each method takes to be as good as DRaFT-T after four shares of its gain, by the reward and by the "
-        "evaluator, on the mean validation curve. The published 7.3 times seems to be of this. A cell is empty where a "
-        "method never gets there."
+        f"evaluator. Published is EasyTune {PUBLISHED_SPEEDUP} times faster, which seems to be of this; "
+        f"its best here is {' and '.join(best) or 'none'}."
     )
-    return Section("levels", title, see, None, table)
+    note = (
+        "Read off mean validation curves, so without intervals; a cell is empty where a method never gets there. FLOPs "
+        "are an update's, by torch's counter, times the trajectories: the mean over draws of the plan, on motions of "
+        "the longest length."
+    )
+    return Section("levels", title, see, None, table, note=note)
 
 
 def published(records: Records) -> Section:
@@ -79,12 +88,16 @@ def paths(records: Records) -> Section:
             f"{name}: {', '.join(METRICS[metric].label for metric in of)}" for name, of in hacked.items() if of
         )
         see = (
-            f"Reward hacking: the reward is clearly better and the evaluator's metrics are clearly worse ({worse}), "
-            "paired by seed."
+            f"Flagged for reward hacking: the reward is better than the base's and the evaluator's metrics are worse "
+            f"({worse})."
         )
     else:
-        see = "Where a method's reward is clearly better, no independent metric is clearly worse, paired by seed."
-    return Section("paths", title, see, lambda: figures.paths(rows))
+        see = "No method is flagged for reward hacking: a better reward, and an independent metric that is worse."
+    note = (
+        "A flag is a warning and no finding: each difference is paired by seed and clear by its own 95% interval, "
+        "without a correction for how many are asked."
+    )
+    return Section("paths", title, see, lambda: figures.paths(rows), note=note)
 
 
 def pareto(records: Records) -> Section:
@@ -92,26 +105,39 @@ def pareto(records: Records) -> Section:
     if not rows:
         return Section("pareto", title, command=claims.ALIGN_COMMAND)
     on_cpu = compare.place(rows[0]) == "CPU"
+    gained = claims.alignment.gained(rows)
+    clear = [row.case.label for row, gains in zip(rows, gained, strict=True) if reading.side(gains["r1", ""]) > 0]
     see = (
-        "Memory is the live tensor bytes of one update at this world's scale, on "
+        "What alignment costs: the gain over the base against the peak of one update, and against the time of all "
+        f"trajectories. Intervals hold for all methods at once; R@1 clearly rises with {', '.join(clear) or 'none'}."
+    )
+    note = (
+        "Gains are of test prompts, paired by seed with the base under the same noise. Intervals are 95% over seeds by "
+        "Student's t, widened by Bonferroni's correction for all methods and both metrics. A gain "
+        "per minute is each seed's own. Memory is the live tensor bytes of one update at this world's scale, on "
         f"{'a CPU' if on_cpu else compare.place(rows[0])}; it cannot stand for the published scale. Time is of "
-        f"{'one CPU core' if on_cpu else 'runs that had it to themselves'}."
+        f"{'one CPU core' if on_cpu else 'runs that had it to themselves'}. Points of "
+        "almost equal cost stand side by side."
     )
     frame = pd.DataFrame(
         {
             "method": row.case.method,
             "peak, MiB": measured.memory.peak / 2**20,
             "beyond sampling, MiB": (measured.memory.peak - measured.memory.sampling) / 2**20,
-            **{f"gain, {METRICS[metric].label}": measured.gain[metric].mean for metric in SHOWN},
+            "minutes": reading.mean_curve(measured.curves)[-1].cpu_seconds / 60,
+            **{
+                f"{METRICS[metric].label} gained{per}": tables.interval(gains[metric, per], "+.3f")
+                for metric, per in gains
+            },
             "trajectories to DRaFT's reward": measured.to_reach.trajectories,
             "seconds to it": measured.to_reach.seconds,
             "note": measured.to_reach.note or "",
         }
-        for row in rows
+        for row, gains in zip(rows, gained, strict=True)
         for measured in [alignment_of(row)]
     )
     marks = [
         Mark({"Method": row.case.label, "Backbone, by world": row.case.world}, alignment_of(row).memory.peak / 2**20)
         for row in rows
     ]
-    return Section("pareto", title, see, lambda: figures.pareto(rows), frame, filters=Filters(marks, "MiB"))
+    return Section("pareto", title, see, lambda: figures.pareto(rows), frame, filters=Filters(marks, "MiB"), note=note)

@@ -5,11 +5,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench import claims
+from bench.cases import TABLE, at
 from bench.claims import published
+from bench.claims.alignment import HOW, NOISE_AWARE, to_levels
 from bench.claims.measured import flops_of_a_step, peak, reading_of
-from bench.claims.published import DRAFT, EASYTUNE
+from bench.claims.published import ALIGNPROP, DRAFT, EASYTUNE
 from bench.profiles import LEVERS
-from bench.records import MemoryRecord
+from bench.records import AlignmentRecord, MemoryRecord
 from bench.report import rows as pick
 from bench.report import style
 from bench.report.figures.common import headline, legend, where
@@ -18,6 +20,10 @@ from bench.units import GIB
 from methods.rollout import PHASES
 
 NAMES = {spec: name for name, spec in LEVERS.items()}
+COSTS_AS = {"alignprop": ALIGNPROP, NOISE_AWARE: EASYTUNE}
+"""Methods whose optimiser step takes as many FLOPs, to 0.3% at the published size: AlignProp's draws hold half of the
+calls on average, and a noise-aware reward reads one token more."""
+OVER, SHARE = "FLOPs / EasyTune's", "share of DRaFT-T's gain"
 
 
 def levers(records: Records) -> Section:
@@ -73,8 +79,60 @@ def _table(pulled: list[list[MemoryRecord]]) -> pd.DataFrame:
                 line |= {"TFLOPs": row.flops / 1e12, "TFLOPs an optimiser step": flops_of_a_step(row) / 1e12}
                 if easytune and easytune.flops:
                     line["FLOPs an optimiser step / EasyTune's"] = flops_of_a_step(row) / flops_of_a_step(easytune)
+                    line["FLOPs a trajectory / EasyTune's"] = row.flops / easytune.flops
             shown.append(line)
     return pd.DataFrame(shown)
+
+
+def to_equal_reward(records: Records) -> Section:
+    """What is left of the differences where methods are compared at one level of reward, not after as many steps."""
+    title, pulled, aligned = "Every lever, to equal levels of reward", pick.levers(records), pick.aligned(records)
+    table = _to_levels(pulled, aligned)
+    if not len(table):
+        command = claims.command("--matrix levers --align full", "'memory or alignment'")
+        return Section("levers_to_levels", title, command=command)
+    here, there = aligned[0].case, pulled[0][0].case
+    computed = (
+        f"Computed, not measured: optimiser steps counted in the {here.world} world, times FLOPs of one at batch "
+        f"{there.batch}, {there.frames} frames."
+    )
+    note = (
+        f"Steps are read off mean validation curves at T = {here.steps} and batch {here.batch}; whether a model of "
+        f"another size takes as many is not known. FLOPs are of T = {there.steps}. A cell is empty where a method "
+        "never gets there. EasyTune is the one with the noise-aware reward, where it was run; its step is counted as "
+        "one with the one-step prediction, and AlignProp's random K as its mean (0.3% off)."
+    )
+    see = " ".join([*_said_of_levels(table), computed])
+    return Section("levers_to_levels", title, see, None, table, note=note)
+
+
+def _to_levels(pulled: list[list[MemoryRecord]], aligned: list[AlignmentRecord]) -> pd.DataFrame:
+    """FLOPs to the levels of bench.claims.alignment.to_levels, under the first lever and under the last. Methods that
+    no row stands for are left out."""
+    levels = to_levels(aligned, [])
+    if not pulled or not len(levels):
+        return pd.DataFrame()
+    methods, level = levels["method"], ["level of", SHARE]
+    easytune = next((name for name in HOW if name in set(methods)), None)
+    alike = {at(method, aligned[0].case.steps): at(method, pulled[0][0].case.steps) for method in TABLE} | COSTS_AS
+    shown = levels[[*level, "method"]].assign(**{"optimiser steps": levels["updates"]})
+    for rows in (pulled[0], pulled[-1]):
+        costs = methods.map(alike).map({row.case.method: flops_of_a_step(row) for row in rows if row.flops})
+        flops, name = levels["updates"] * costs, NAMES[rows[0].case.profile]
+        theirs = flops.where(methods == easytune).groupby([levels[column] for column in level]).transform("first")
+        shown[f"TFLOPs ({name})"] = flops / 1e12
+        shown[f"{OVER} ({name})"] = flops / theirs
+    return shown[costs.notna()]
+
+
+def _said_of_levels(table: pd.DataFrame) -> list[str]:
+    """DRaFT against EasyTune at the highest level that both reach, by the reward and by the evaluator."""
+    said = []
+    for measure, rows in table[table["method"] == DRAFT].dropna().groupby("level of", sort=False):
+        last = rows.iloc[-1]
+        ratios = ", ".join(f"{last[name]:.2f}{name.removeprefix(OVER)}" for name in rows if name.startswith(OVER))
+        said.append(f"DRaFT's FLOPs over EasyTune's, to {last[SHARE]} of DRaFT's gain in {measure}: {ratios}.")
+    return said
 
 
 def _figure(pulled: list[list[MemoryRecord]]) -> Figure:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from bench import claims
 from bench.alignment.reading import decided, paired
 from bench.claims import Outcome
+from bench.claims.alignment import gained
 from bench.claims.measured import alignment_of, peak, reading_of
 from bench.claims.published import EASYTUNE
 from bench.motion.metrics import METRICS
@@ -137,7 +138,8 @@ def did_memory_grow(records: Records) -> Question:
 
 
 def who_aligns_best(records: Records) -> Question:
-    """By R@1 of test prompts, every pair of methods compared seed by seed, all pairs corrected together."""
+    """By R@1 of test prompts, every pair of methods compared seed by seed, all pairs corrected together; so are the
+    gains over the base."""
     asks, rows = "Who aligns best for a given time and memory?", _of_equal_seeds(records)
     if not rows:
         return Question("question_alignment", asks, "Alignment", command=claims.ALIGN_COMMAND)
@@ -147,8 +149,8 @@ def who_aligns_best(records: Records) -> Question:
     best = max(range(len(rows)), key=lambda n: _gain(rows[n]) or 0.0)
     winners = [a if side > 0 else b for (a, b), side in zip(pairs, sides, strict=True) if side]
     ahead = winners.count(best) == len(rows) - 1 > 0
-    label, gain = rows[best].case.label, interval(alignment_of(rows[best]).gain["r1"], "+.3f")
-    found = f"{label} gains most {METRICS['r1'].label}, {gain} over the base"
+    gain = interval(gained(rows)[best]["r1", ""], "+.3f")
+    found = f"{rows[best].case.label} gains most {METRICS['r1'].label}, {gain} over the base"
     return Question(
         "question_alignment",
         asks,

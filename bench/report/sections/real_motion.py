@@ -8,17 +8,20 @@ import pandas as pd
 
 from bench import claims, tables
 from bench.alignment.reading import paired
-from bench.cases import EMBEDDED
+from bench.cases import EMBEDDED, OVER_FRAMES
+from bench.claims.alignment import NOISE_AWARE
 from bench.claims.base_model import study
 from bench.claims.measured import alignment_of, study_of
 from bench.claims.rewards import recalls, retrieved
 from bench.claims.verdict import NotJudgedError
+from bench.labels import method_label
 from bench.records import AlignmentRecord, StudyRecord
 from bench.records.types import Interval, RetrievalStudy, SplStudy, TrainedReward
 from bench.report import rows as pick
 from bench.report.sections.section import Records, Section
 from bench.tables import interval
 
+MANY = "draft:k=10"
 WORLD = "--align-world mine.safetensors"
 COMMAND = claims.command(WORLD, "alignment")
 REWARDS_COMMAND = claims.command(f"--study retrieval {WORLD}", "study")
@@ -28,19 +31,23 @@ def real_motion(records: Records) -> Section:
     title, worlds = "Real motion", pick.aligned_elsewhere(records)
     if not worlds:
         return Section("real_motion", title, command=COMMAND)
-    lengths = "; ".join(f"{name}: {_length(rows[0])}" for name, rows in worlds.items())
-    see = (
-        f"Fine-tuning on worlds of real motion ({lengths}). They rank no methods, and say nothing of the published "
-        "models."
-    )
+    see = "Fine-tuning on worlds of real motion, which rank no methods and say nothing of the published models."
+    if frames := [name for name in worlds if name.endswith(OVER_FRAMES)]:
+        see += f" In {', '.join(frames)} a small MDM denoises the frames themselves, without a VAE."
+    if times := [f"{ratio:.1f} ({name})" for name, rows in worlds.items() if (ratio := _times_the_memory(rows))]:
+        see += f" {method_label(MANY, 0)} takes {', '.join(times)} times EasyTune's memory."
     if weak := [name for name, rows in worlds.items() if _real_is_below_base(rows[0])]:
         see += (
             f" The evaluator of {', '.join(weak)} gives real motion a lower R@1 than the base's motion, so it cannot "
             "judge there."
         )
-    frames = [tables.alignment(rows).assign(motion=name) for name, rows in worlds.items()]
-    frame = pd.concat(frames, ignore_index=True)
-    note = "Test prompts, judged by each world's evaluator, with 95% intervals over seeds (Student's t)."
+    tabled = [tables.alignment(rows).assign(motion=name) for name, rows in worlds.items()]
+    frame = pd.concat(tabled, ignore_index=True)
+    lengths = "; ".join(f"{name}: {_length(rows[0])}" for name, rows in worlds.items())
+    note = (
+        f"Test prompts, judged by each world's evaluator, with 95% intervals over seeds (Student's t). {lengths}. "
+        "Memory is the live tensor bytes of one update at each world's scale."
+    )
     return Section("real_motion", title, see, None, frame[["motion", *frame.columns.drop("motion")]], note=note)
 
 
@@ -48,6 +55,12 @@ def _length(row: AlignmentRecord) -> str:
     measured = alignment_of(row)
     trajectories = measured.curves[0][-1].trajectories
     return f"{trajectories:g} trajectories of {row.case.batch} prompts, {len(measured.seeds)} seeds"
+
+
+def _times_the_memory(rows: Sequence[AlignmentRecord]) -> float | None:
+    """A method's that holds several calls over that of EasyTune with a noise-aware reward; None where one lacks."""
+    peaks = {row.case.method: alignment_of(row).memory.peak for row in rows}
+    return peaks[MANY] / peaks[NOISE_AWARE] if {MANY, NOISE_AWARE} <= peaks.keys() else None
 
 
 def _real_is_below_base(row: AlignmentRecord) -> bool:

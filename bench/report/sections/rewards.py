@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from bench import claims
+from bench.alignment.reading import decided, hacked, of_seeds, over_seeds, paired, stopping_point
 from bench.alignment.reading import figure as value_of
-from bench.alignment.reading import hacked, of_seeds, over_seeds, paired, stopping_point
 from bench.claims import Verdict, compare
 from bench.claims.base_model import study
 from bench.claims.measured import alignment_of, study_of
@@ -57,33 +57,32 @@ def noise(records: Records) -> Section:
     at, chance = study.timestep, study.chance[0]
     least = ABOVE_CHANCE * chance
     see = (
-        "Up to which timestep captions are told apart: "
-        f"{_reach(at, study.precision_aware, least)} by the world's reward with the timestep given, "
-        f"{_reach(at, study.precision_clean, least)} without it. Trajectories of one prompt are ranked up to "
-        f"{_reach(at, study.within_aware, FOLLOWS)} with it, {_reach(at, study.within_clean, FOLLOWS)} without it, and "
-        f"{_reach(at, study.within_predicted, FOLLOWS)} on the one-step prediction."
+        f"Captions are told apart up to timestep {_reach(at, study.precision_aware, least)} by the world's reward with "
+        f"the timestep given, {_reach(at, study.precision_clean, least)} without it. Trajectories of one prompt are "
+        f"ranked up to {_reach(at, study.within_aware, FOLLOWS)} with it, {_reach(at, study.within_clean, FOLLOWS)} "
+        f"without it, and {_reach(at, study.within_predicted, FOLLOWS)} on the one-step prediction."
     )
     note = (
         f"Captions are told apart where R-precision is at least {ABOVE_CHANCE} times chance ({chance:.1%}). "
-        f"Trajectories are ranked where scores correlate at {FOLLOWS} or more with those of the finished motions."
+        f"Trajectories are ranked where scores correlate at {FOLLOWS} or more with those of the finished motions. "
+        "These are of one world and one seed of noise, so without intervals."
     )
     if trained is not None:
-        see += f" {_of_trained(study_of(trained, WindowsStudy), 100 * least)}"
-        note += f" {where(trained, 1)}"
+        result = study_of(trained, WindowsStudy)
+        seeds = len(result.rewards["clean"])
+        see += f" {_of_trained(result, seeds)}" if seeds > 1 else ""
+        note += f" Rewards trained alike are {'paired by seed' if seeds > 1 else 'undecided'}: {where(trained, seeds)}"
     frame = pd.DataFrame(fields(study))
     return Section("noise", title, see, lambda: figures.noise(record, trained), frame, note=note)
 
 
-def _of_trained(study: WindowsStudy, least: float) -> str:
-    """Of the two rewards that the study windows trained, against a least R@1 in per cent."""
-    levels = {
-        name: [recalls(level, "pools").get("R@1", 0.0) for level in reward.levels]
-        for name, reward in study.rewards.items()
-    }
-    reach = {name: _reach(study.levels, recall, least) for name, recall in levels.items()}
+def _of_trained(study: WindowsStudy, seeds: int) -> str:
+    """Of the rewards that the study windows trained: at how many levels their R@1 clearly differs."""
+    aware, clean = (recalls_by_level(study.rewards[arm]) for arm in ("aware", "clean"))
+    sides = decided([paired(a, c, "R@1") for a, c in zip(aware, clean, strict=True)], seeds)
     return (
-        f"Trained alike, a noise-aware reward tells captions apart up to {reach['aware']}, one of clean motion up to "
-        f"{reach['clean']}."
+        f"Trained alike, a noise-aware reward is clearly better than a clean one at {sides.count(1)} of {len(sides)} "
+        f"noise levels, worse at {sides.count(-1)}."
     )
 
 
@@ -176,7 +175,7 @@ def strength(records: Records) -> Section:
     see = f"{_strength(record)} {where(record, len(study.base))}"
     note = (
         "The base is fine-tuned under rewards that were trained on a share of the clips, with SPL and without. "
-        "Differences are paired by seed."
+        "Differences are paired by seed. Each reward was trained once: its own seed is not in the intervals."
     )
     return Section("strength", title, see, lambda: figures.strength(record), _strength_table(study), note=note)
 
@@ -272,9 +271,9 @@ def _pulled(runs: Sequence[LongRuns], record: StudyRecord) -> str:
         if not run.pull or run.method not in free:
             continue
         pulled, alone = ([point.metrics for point in _moments(of)["end"]] for of in (run, free[run.method]))
-        mean = paired(pulled, alone, "r1").mean
-        if mean is not None:
-            changes.append(f"{mean:+.3f} ({_label(run.method, record)})")
+        change = paired(pulled, alone, "r1")
+        if change.mean is not None:
+            changes.append(f"{interval(change, '+.3f')} ({_label(run.method, record)})")
     return f"The pull to the base changes R@1 at the end by {' and '.join(changes)}. " if changes else ""
 
 
@@ -305,12 +304,23 @@ def reviewers(records: Records) -> Section:
         {
             "question": question,
             "answer": f"{answer(records, known[name])}{_tiny(known[name])}" if name in known else "nothing yet",
+            "seeds": _seeds(known[name]) if name in known else None,
             "section": name,
             "command": claims.study_command(name),
         }
         for name, (question, answer) in REVIEWERS.items()
     )
     return Section("reviewers", title, see, None, frame)
+
+
+def _seeds(record: StudyRecord) -> int:
+    """Of the fine-tuning runs of a study of REVIEWERS."""
+    match record.study:
+        case GamingStudy(runs=runs):
+            return len(runs[0].curves)
+        case StrengthStudy(base=base) | SplStudy(base=base):
+            return len(base)
+    raise TypeError(f"{record.case.name} answers no question of the reviewers")
 
 
 def _how_much_depends(_: Records, record: StudyRecord) -> str:
