@@ -12,6 +12,7 @@ from typing import ClassVar
 from bench.cases import Case
 from bench.lane import Desk
 from bench.meters import allocator, simulated
+from bench.setup import others
 
 NEAR = 0.05
 """Share of a batch within which the limit is looked for."""
@@ -28,6 +29,7 @@ class ForetellJob:
     kind: ClassVar[str] = "foretold"
     result: ClassVar = int
     alone: ClassVar[bool] = False
+    card: ClassVar[bool] = False
     inputs: ClassVar[Mapping[str, str | None]] = {}
 
     @property
@@ -42,7 +44,8 @@ class ForetellJob:
             stretches.extend(events)
             return allocator.replay(events, settings)
 
-        simulated.measure(self.case, desk.enter, replay)
+        with others(self.case):
+            simulated.measure(self.case, desk.enter, replay)
         batch, settings = self.case.batch, allocator.settings()
 
         def reserved(other: int) -> int:
