@@ -12,6 +12,7 @@ from typing import ClassVar
 from bench.cases import Case
 from bench.lane import Desk
 from bench.meters import allocator, simulated
+from bench.setup import others
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class ForetellJob:
             stretches.extend(events)
             return allocator.replay(events, settings)
 
-        simulated.measure(self.case, desk.enter, replay)
+        with others(self.case):
+            simulated.measure(self.case, desk.enter, replay)
         batch, settings = self.case.batch, allocator.settings()
 
         def reserved(other: int) -> int:
