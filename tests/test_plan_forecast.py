@@ -13,8 +13,8 @@ from bench.lane import Desk
 from bench.meters import allocator, simulated
 from bench.plan import draws, frontier, headroom, size
 from bench.plan.axes import Axis
+from bench.plan.estimate import EstimateJob
 from bench.plan.forecast import fit
-from bench.plan.foretold import ForetellJob
 from bench.plan.headroom import Budget
 from bench.plan.memory import Memory
 from bench.plan.search import Confirmation, largest
@@ -79,10 +79,10 @@ def test_the_largest_that_fits_is_found(edge, most):
     budget=st.integers(1, 10**7),
     off=st.sampled_from([0.1, 1.0, 10.0]),
     asked=st.integers(1, 500),
-    foretold=st.none() | st.integers(1, 600),
+    estimated=st.none() | st.integers(1, 600),
 )
-def test_confirmation_ends_at_a_limit_from_any_forecast(fixed, slope, square, jumps, budget, off, asked, foretold):
-    """Also where what is reserved jumps up and down from one value to the next, and where the limit was foretold."""
+def test_confirmation_ends_at_a_limit_from_any_forecast(fixed, slope, square, jumps, budget, off, asked, estimated):
+    """Also where what is reserved jumps up and down from one value to the next, and where the limit was estimated."""
 
     def memory(n: int) -> Memory:
         peak = fixed + slope * n + square * n * n
@@ -93,8 +93,8 @@ def test_confirmation_ends_at_a_limit_from_any_forecast(fixed, slope, square, ju
     forecast = SimpleNamespace(of=lambda case: Memory({"reward": 1 + round(off * slope * case.batch)}, fixed))
     search = Confirmation(axis, Budget(budget, ()), forecast)
     search.asked = [asked]
-    if foretold:
-        search.expect(foretold)
+    if estimated:
+        search.expect(estimated)
     rounds = 0
     while wanted := search.wanted():
         for n, case_of_n in wanted.items():
@@ -159,11 +159,11 @@ def test_another_batch_makes_the_same_allocations_in_proportion(profile):
 
 
 @pytest.mark.parametrize("method", ["draft", "easytune"])
-def test_a_limit_is_foretold_from_one_simulation_near_it(method):
+def test_a_limit_is_estimated_from_one_simulation_near_it(method):
     """To a segment or two, which other motions that are left over for the last piece may take."""
     case = Case(method, "mld-tiny", 3, 5003, 40, "lean")
     room = simulated.measure(replace(case, batch=5101)).reserved
-    limit = ForetellJob(case, room).run(Desk(None, print, lambda _: None))
+    limit = EstimateJob(case, room).run(Desk(None, print, lambda _: None))
     reserved = simulated.measure(replace(case, batch=limit)).reserved
     assert abs(reserved - room) <= 2 * allocator.SEGMENT_ROUNDING
 

@@ -83,7 +83,7 @@ class Confirmation:
     """Those simulated at all the denoising steps; others at the fewest that hold as many calls, where what is reserved
     may differ by a segment."""
     beside: tuple[int, ...] = ()
-    """Simulated together with the first guess, where that was foretold: the limit is not far then, and the bytes left
+    """Simulated together with the first guess, where that was estimated: the limit is not far then, and the bytes left
     say nothing, because what is reserved jumps there."""
     error: SimulationError | None = None
     """Why the search was given up."""
@@ -96,7 +96,7 @@ class Confirmation:
 
     @property
     def of_batch(self) -> bool:
-        """Whether the limit is a batch, so that one simulation foretells it."""
+        """Whether the limit is a batch, so that one simulation estimates it."""
         return self.axis.name == "batch" and self.guess < self.axis.most
 
     @property
@@ -106,7 +106,7 @@ class Confirmation:
         return draws.stand_in(case), self.budget.size - self.budget.needs(case, 0)
 
     def expect(self, value: int) -> None:
-        """Begins at a limit that was foretold: it and its neighbour decide it if it is right."""
+        """Begins at a limit that was estimated: it and its neighbour decide it if it is right."""
         self.guess = min(value, self.axis.most - 1)
         self.beside = (self.guess + 1,)
 
@@ -175,7 +175,7 @@ def confirm(searches: Sequence[Confirmation], simulator: Simulator) -> None:
     """Settles all of them, a round of simulations at a time; a search whose simulation gives no figure is given up."""
     batches = [search for search in searches if search.of_batch]
     simulator.add(case for search in searches if search not in batches for case in search.wanted().values())
-    limits = simulator.foretell(dict(search.start for search in batches))
+    limits = simulator.estimate(dict(search.start for search in batches))
     for search in batches:
         if limit := limits.get(search.start[0]):
             search.expect(limit)

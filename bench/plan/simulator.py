@@ -9,7 +9,7 @@ from bench.cases import Case
 from bench.lane import Kept, Lane
 from bench.memory import MemoryRuns
 from bench.meters import Reading
-from bench.plan.foretold import ForetellJob
+from bench.plan.estimate import EstimateJob
 from bench.setup import draw_plan
 from bench.units import gib
 
@@ -31,7 +31,7 @@ class Simulator:
         self._runs = MemoryRuns(self._lane, count_flops=False)
         self._same: dict[tuple, Case] = {}
         self._readings: dict[Case, Reading | str] = {}
-        self._foretold = 0
+        self._estimated = 0
 
     def add(self, cases: Iterable[Case]) -> None:
         """Begins to simulate, in parallel, those that were not simulated yet."""
@@ -55,21 +55,21 @@ class Simulator:
             raise SimulationError(reading)
         return reading
 
-    def foretell(self, cases: Mapping[Case, int]) -> dict[Case, int]:
+    def estimate(self, cases: Mapping[Case, int]) -> dict[Case, int]:
         """For cases whose batch is near the limit, each with the bytes that may be reserved, the limit as one
-        simulation foretells it; those that cannot be simulated are left out."""
-        jobs = {case: ForetellJob(self._stand_for(case), room) for case, room in cases.items()}
+        simulation estimates it; those that cannot be simulated are left out."""
+        jobs = {case: EstimateJob(self._stand_for(case), room) for case, room in cases.items()}
         limits = {}
         for case, future in zip(jobs, self._lane.submit_all([*jobs.values()]), strict=True):
             with contextlib.suppress(Exception):  # its simulation says why, when it is asked for
                 limits[case] = self._lane.wait(future)
-        self._foretold += len(set(jobs.values()))
+        self._estimated += len(set(jobs.values()))
         return limits
 
     @property
     def count(self) -> int:
         """Simulations so far."""
-        return len(self._readings) + self._foretold
+        return len(self._readings) + self._estimated
 
     def close(self, done: bool = True) -> None:
         """Ends the workers, whatever they are doing; `done`: the readings need not be kept any longer."""

@@ -1,4 +1,4 @@
-"""The largest batch that fits, foretold from the allocations of one simulation.
+"""The largest batch that fits, estimated from the allocations of one simulation.
 
 Another batch makes the same allocations in the same order, larger or smaller. What the allocator would reserve for them
 is replayed, in a tenth of the time of a simulation, and to a segment or two: pieces that are left over differ.
@@ -16,14 +16,14 @@ from bench.setup import others
 
 
 @dataclass(frozen=True)
-class ForetellJob:
+class EstimateJob:
     """Simulates a case whose batch is near the limit, and says where the limit is."""
 
     case: Case
     room: int
     """Bytes that the allocator may reserve."""
 
-    kind: ClassVar[str] = "foretold"
+    kind: ClassVar[str] = "estimated"
     result: ClassVar = int
     alone: ClassVar[bool] = False
     card: ClassVar[bool] = False
