@@ -1,6 +1,6 @@
 """Times what engines add to the work itself, on this machine.
 
-    python tests/overhead.py [--jobs 1000] [--rounds 5] [--batch 64]
+    python tests/overhead.py [--jobs 1000] [--rounds 5] [--batch 16]
 
 Jobs that do nothing: seconds from the first submission to the last result, a job, by this machine's processes and by a
 dask cluster on it (extra `cluster`; left out without it). Workers have begun before the clock runs. Then one
@@ -86,7 +86,7 @@ def exchange(file: Path) -> float:
 
 def scaling(folder: Path, batch: int) -> None:
     """EasyTune's trajectories, which have most optimiser steps."""
-    options = ["--method", "easytune", "--batch"]
+    options = ["--method", "easytune", "--steps", "5", "--batch"]
     whole = seconds([], folder / "whole", *options, str(batch))
     half = seconds([], folder / "half", *options, str(batch // 2))
     two = seconds(torchrun(2), folder / "two", *options, str(batch))
@@ -103,7 +103,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=1000, help="that do nothing (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="of the two commands (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=64, help="prompts of two ranks (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=16, help="prompts of two ranks (default: %(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         print(f"local: {1e3 * a_job(options.jobs, None):.2f} ms a job", flush=True)

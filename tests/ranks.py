@@ -95,7 +95,9 @@ def main(folder: Path, *asked: str) -> int:
 
 
 def _die(folder: Path, ranks: Ranks) -> int:
-    """The last rank is killed in its second trajectory, where there is no checkpoint of it yet."""
+    """The last rank is killed in its second trajectory, where there is no checkpoint of it yet. Torchrun then ends the
+    others, often before they notice: here they go on until they do."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     def killed(record: dict) -> None:
         if ranks.rank == ranks.size - 1 and record["trajectories"] == 2:

@@ -12,9 +12,7 @@ from typing import ClassVar
 from bench.cases import Case
 from bench.lane import Desk
 from bench.meters import allocator, simulated
-
-NEAR = 0.05
-"""Share of a batch within which the limit is looked for."""
+from bench.setup import others
 
 
 @dataclass(frozen=True)
@@ -28,6 +26,7 @@ class ForetellJob:
     kind: ClassVar[str] = "foretold"
     result: ClassVar = int
     alone: ClassVar[bool] = False
+    card: ClassVar[bool] = False
     inputs: ClassVar[Mapping[str, str | None]] = {}
 
     @property
@@ -35,18 +34,24 @@ class ForetellJob:
         return self.case.id
 
     def run(self, desk: Desk) -> int:
-        """The largest batch that fits, or an end of what is NEAR."""
+        """A batch that fits, while one more does not: the nearest on the way to where the bytes left would be used
+        up. 0 where not even 1 fits."""
         stretches: list[allocator.Events] = []
 
         def replay(events: Sequence[allocator.Events], settings: allocator.Settings) -> allocator.Replay:
             stretches.extend(events)
             return allocator.replay(events, settings)
 
-        simulated.measure(self.case, desk.enter, replay)
+        with others(self.case):
+            simulated.measure(self.case, desk.enter, replay)
         batch, settings = self.case.batch, allocator.settings()
 
         def reserved(other: int) -> int:
             return allocator.replay(allocator.of_batch(stretches, batch, other), settings).reserved
 
-        near = range(max(1, int(batch * (1 - NEAR))), int(batch * (1 + NEAR)) + 2)
-        return near.start - 1 + bisect_right(near, self.room, key=reserved)
+        left = self.room - reserved(batch)
+        near, step = batch, round(left * batch / reserved(batch)) or (1 if left >= 0 else -1)
+        while (far := near + step) > 0 and (reserved(far) <= self.room) == (left >= 0):
+            near, step = far, 2 * step
+        low, high = sorted((near, max(far, 0)))
+        return low + bisect_right(range(low + 1, high + 1), self.room, key=reserved)
