@@ -252,8 +252,12 @@ def is_measured(results: list[Metrics], seeds: int) -> bool:
     return len(results) == seeds and all(told == set(own) for own in results)
 
 
+SETTINGS = pytest.param("settings", marks=pytest.mark.slow)
+"""Runs most: of every setting and method a run for each learning rate, and one for each seed."""
+
+
 class TestTheStudies:
-    @pytest.mark.parametrize("name", studies.TRAINED)
+    @pytest.mark.parametrize("name", [*(name for name in studies.TRAINED if name != "settings"), SETTINGS])
     def test_each_is_a_row_and_a_second_call_finds_everything_kept(self, name, row, place, work, monkeypatch):
         first = row(name)
         assert first.ok, first.reason
@@ -321,6 +325,7 @@ class TestTheStudies:
                 assert all(point.metrics["second"] != point.metrics["reward"] for point in curve)
         assert runs[0].curves != runs[1].curves
 
+    @pytest.mark.slow
     def test_settings(self, row):
         """Each changes what it says, and EasyTune is compared with DRaFT-T in all."""
         result = {(under.setting, under.method): under for under in row("settings").study.runs}
