@@ -68,7 +68,11 @@ class WorldConfig:
     """LATENT, or RAW, which has no VAE."""
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        """As JSON. A backbone of latents is not written out: worlds of before there was another have none."""
+        values = asdict(self)
+        if self.backbone == LATENT:
+            del values["backbone"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict) -> "WorldConfig":

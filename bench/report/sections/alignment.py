@@ -82,14 +82,18 @@ def paths(records: Records) -> Section:
     title, rows = "Reward against an independent evaluator", pick.aligned(records)
     if not rows:
         return Section("paths", title, command=claims.ALIGN_COMMAND)
-    hacked = {r.case.label: reading.hacked(alignment_of(r).gain) for r in rows}
-    if any(hacked.values()):
-        worse = "; ".join(
-            f"{name}: {', '.join(METRICS[metric].label for metric in of)}" for name, of in hacked.items() if of
+    by_metric: dict[str, list[str]] = {}
+    for row in rows:
+        for metric in reading.hacked(alignment_of(row).gain):
+            by_metric.setdefault(METRICS[metric].label, []).append(row.case.label)
+    if by_metric:
+        flagged = (
+            f"{'every method' if len(names) == len(rows) else ', '.join(names)} by {metric}"
+            for metric, names in by_metric.items()
         )
         see = (
-            f"Flagged for reward hacking: the reward is better than the base's and the evaluator's metrics are worse "
-            f"({worse})."
+            "Flagged for reward hacking, a better reward than the base's and a worse metric of the evaluator's: "
+            f"{'; '.join(flagged)}."
         )
     else:
         see = "No method is flagged for reward hacking: a better reward, and an independent metric that is worse."
