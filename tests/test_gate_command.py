@@ -1,5 +1,7 @@
 """`pytest bench/ --memory-baseline`, as CI runs it: its words, its files and its exit status."""
 
+import re
+
 import pytest
 import torch
 from bench_command import ROOT, bench, bench_here
@@ -134,3 +136,7 @@ def test_the_workflow_and_ci_run_the_commands_that_the_readmes_give():
     for command in commands:
         assert any(command in readme for readme in readmes), command
     assert any("--memory-baseline reports/baselines/simulated.json" in command for command in commands)
+    taken = re.findall(r"grep '([^']+)' ([\w/]+\.md)", (ROOT / ".ci" / "run").read_text())
+    assert len(taken) == 2
+    for pattern, page in taken:
+        assert re.search(pattern, (ROOT / page).read_text(), re.MULTILINE), f"{page} has no line for .ci/run: {pattern}"
