@@ -8,7 +8,6 @@ own. The denoiser itself may be spread over the ranks (methods.sharding).
 """
 
 import contextlib
-import gc
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -176,6 +175,3 @@ def joined(device: torch.device, sharding: str = "none") -> Iterator[Ranks]:
         yield Ranks(torch.distributed.get_rank(), size, sharding)
     finally:
         torch.distributed.destroy_process_group()
-        # FSDP2 holds the group in cycles. Its threads end with it: one that let go of a tensor while the interpreter ends
-        # would abort it.
-        gc.collect()
