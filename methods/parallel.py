@@ -8,6 +8,7 @@ own. The denoiser itself may be spread over the ranks (methods.sharding).
 """
 
 import contextlib
+import importlib
 import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -170,8 +171,15 @@ def joined(device: torch.device, sharding: str = "none") -> Iterator[Ranks]:
     if device.type == "cuda":
         backend = "nccl"
         torch.cuda.set_device(device)
+    # An optimiser imports it, and if there is a group by then it keeps that for ever, with the threads that exchange.
+    importlib.import_module("torch._dynamo")
     torch.distributed.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Ranks(torch.distributed.get_rank(), size, sharding)
+        ranks = Ranks(torch.distributed.get_rank(), size, sharding)
+        yield ranks
+        # FSDP2 keeps it, too. A thread that lets go of its last tensor while the interpreter ends would abort it; a
+        # barrier has none.
+        with ranks.together():
+            torch.distributed.barrier()
     finally:
         torch.distributed.destroy_process_group()
