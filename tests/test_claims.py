@@ -290,7 +290,7 @@ def test_c3_on_a_cpu_says_the_direction_and_that_it_cannot_settle_the_factor():
     assert "5.0× faster per optimiser step and 10.0× slower per update" in judged.finding
     assert "cannot settle" in judged.finding
     assert "Timed on a CPU at batch 2" in judged.finding
-    assert judged.provenance.startswith("CPU")
+    assert judged.provenance.startswith("CPU: a CPU, 2 cores")
     per_step = judged.numbers.iloc[0]
     assert per_step["times faster"] == pytest.approx(5)
     assert (per_step["least over rounds"], per_step["most over rounds"]) == pytest.approx((5, 10))

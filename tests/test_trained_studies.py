@@ -88,8 +88,8 @@ def few_clips(folder: Path) -> None:
     world.save(folder / "world.safetensors")
     few = data.generate(Embedded(CLIPS))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "_features", lambda *_: [])
-        patch.setattr(data, "generate", lambda *_: few)
+        patch.setattr(data, "_part", lambda *_: [])
+        patch.setattr(data, "_joined", lambda _: few)
         data.cached(folder / "data.safetensors", world.content)
 
 

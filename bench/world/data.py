@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bench import identity
 from bench.motion.skeleton import T2M
-from bench.world.content import CLIPS, LONGEST, SEED, SHORTEST, Content, clip_features
+from bench.world.content import CLIPS, LONGEST, SEED, SHORTEST, Content, Example, clip_features
 from methods import checkpoint
 from methods.checkpoint import CheckpointError
 
@@ -118,15 +118,25 @@ class WorldData:
         return pad_sequence(parts, batch_first=True).float(), self.lengths[clips]
 
 
-def generate(content: Content, rows: Sequence[NDArray[np.float32]] | None = None) -> WorldData:
-    """Every clip; `rows` where their features are there already."""
-    examples = [content.example(number) for number in range(len(content))]
-    rows = rows or [example.features() for example in examples]
-    splits = tuple(example.split for example in examples)
+Clip = tuple[NDArray[np.float32], tuple[str, ...], str, str]
+"""Features `[F, 263]` of a clip, its captions' texts, what they mean, and its split."""
+
+
+def generate(content: Content) -> WorldData:
+    """Every clip's features; some 2 ms a procedural clip."""
+    return _joined([_clip(content.example(number)) for number in range(len(content))])
+
+
+def _clip(example: Example, row: NDArray[np.float32] | None = None) -> Clip:
+    """What is kept of a clip; `row` where its features are there already."""
+    texts = tuple(caption.text for caption in example.captions)
+    return example.features() if row is None else row, texts, example.captions[0].meaning, example.split
+
+
+def _joined(clips: Sequence[Clip]) -> WorldData:
+    rows, texts, meanings, splits = zip(*clips, strict=True)
     of_train = statistics(np.concatenate([row for row, split in zip(rows, splits, strict=True) if split == "train"]))
     frames = of_train.normalise(torch.from_numpy(np.concatenate(rows))).half()
-    texts = tuple(tuple(caption.text for caption in example.captions) for example in examples)
-    meanings = tuple(example.captions[0].meaning for example in examples)
     return WorldData(frames, torch.tensor([len(row) for row in rows]), of_train, texts, meanings, splits)
 
 
@@ -143,11 +153,11 @@ def cached(path: Path, content: Content) -> WorldData:
                 return WorldData.restored(tensors, about)
         except (KeyError, TypeError, ValueError, RecursionError):
             pass  # of an earlier version
-    rows: list[NDArray[np.float32]] = []
+    clips: list[Clip] = []
     for first in range(0, len(content), PART):
         numbers = range(first, min(first + PART, len(content)))
-        rows += _features(path.with_name(f"{path.stem}.{first}.part"), content, numbers, key)
-    made = generate(content, rows)
+        clips += _part(path.with_name(f"{path.stem}.{first}.part"), content, numbers, key)
+    made = _joined(clips)
     tensors, about = made.stored()
     checkpoint.save_tensors(tensors, path, "clips", {**about, "of": key})
     for part in path.parent.glob(f"{path.stem}.*.part"):
@@ -155,16 +165,17 @@ def cached(path: Path, content: Content) -> WorldData:
     return made
 
 
-def _features(path: Path, content: Content, numbers: range, key: str) -> list[NDArray[np.float32]]:
-    """Of some clips, kept in a file; made again where that is damaged or of another key."""
+def _part(path: Path, content: Content, numbers: range, key: str) -> list[Clip]:
+    """Some clips, whose features are kept in a file; they are made again where that is damaged or of another key."""
     with contextlib.suppress(CheckpointError, KeyError, TypeError, ValueError, RecursionError):
         tensors, metadata = checkpoint.read_tensors(path)
         if json.loads(metadata["features"])["of"] == key:
-            return [row.numpy() for row in tensors["frames"].split(tensors["lengths"].tolist())]
-    rows = [content.example(number).features() for number in numbers]
-    tensors = {"frames": torch.from_numpy(np.concatenate(rows)), "lengths": torch.tensor([len(row) for row in rows])}
-    checkpoint.save_tensors(tensors, path, "features", {"of": key})
-    return rows
+            rows = tensors["frames"].split(tensors["lengths"].tolist())
+            return [_clip(content.example(number), row.numpy()) for number, row in zip(numbers, rows, strict=True)]
+    made = [_clip(content.example(number)) for number in numbers]
+    frames, lengths = np.concatenate([row for row, *_ in made]), torch.tensor([len(row) for row, *_ in made])
+    checkpoint.save_tensors({"frames": torch.from_numpy(frames), "lengths": lengths}, path, "features", {"of": key})
+    return made
 
 
 __all__ = ["CLIPS", "LONGEST", "SEED", "SHORTEST", "Statistics", "WorldData", "cached", "clip_features"]

@@ -5,7 +5,7 @@ A world's backbone denoises these latents (`mld`), or the frames themselves (`md
 """
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -353,10 +353,6 @@ class WorldBackbone(Mld):
         assert isinstance(self.denoiser, WorldDenoiser)
         return self.denoiser
 
-    def guide(self, scale: float) -> None:
-        """Sets the guidance scale."""
-        self.config = replace(self.config, guidance=scale)
-
     @staticmethod
     def sampler(steps: int) -> Sampler:
         """Deterministic DDIM for this backbone, which predicts x_0."""
@@ -376,10 +372,6 @@ class RawBackbone(Mdm):
         """As WorldBackbone's."""
         assert isinstance(self.denoiser, FrameDenoiser)
         return self.denoiser
-
-    def guide(self, scale: float) -> None:
-        """As WorldBackbone's."""
-        self.config = replace(self.config, guidance=scale)
 
     @staticmethod
     def sampler(steps: int) -> Sampler:

@@ -6,7 +6,7 @@ sampler on the cosine schedule. State-dict names are the published ones, which h
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +118,10 @@ class Mdm(nn.Module):
     def initial_state(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         shape = (*batch.frame_mask.shape, self.config.features)
         return torch.randn(shape, generator=generator, dtype=batch.text.dtype, device=batch.text.device)
+
+    def guide(self, scale: float) -> None:
+        """Sets the guidance scale of the calls that follow."""
+        self.config = replace(self.config, guidance=scale)
 
     def networks(self) -> dict[str, nn.Module]:
         return {"denoiser": self.denoiser}

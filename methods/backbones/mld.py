@@ -157,6 +157,10 @@ class Mld(nn.Module):
         shape = (len(batch), *self.config.latent)
         return torch.randn(shape, generator=generator, dtype=batch.text.dtype, device=batch.text.device)
 
+    def guide(self, scale: float) -> None:
+        """Sets the guidance scale of the calls that follow."""
+        self.config = replace(self.config, guidance=scale)
+
     def networks(self) -> dict[str, nn.Module]:
         return {"denoiser": self.denoiser, "vae": self.vae}
 

@@ -5,7 +5,7 @@ Studies that ask for the same job share it, and what is kept of an earlier run i
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -155,7 +155,7 @@ class Tuning:
     def run(self, shelf: "Shelf", desk: Desk) -> Tuned:
         loaded = shelf.load()
         if self.guidance is not None:
-            loaded.backbone.config = replace(loaded.backbone.config, guidance=self.guidance)
+            loaded.backbone.guide(self.guidance)
         if self.reward is not None:
             loaded.reward = rewards.load(shelf.reward(self.reward), loaded)
         second = rewards.load(shelf.reward(self.second), loaded) if self.second else None

@@ -26,7 +26,7 @@ METRIC = "r1"
 WORDS = {1: "ahead", 0: "undecided", -1: "behind"}
 COMMAND = claims.command("--study settings --study-scale reference", "study")
 CPU_MINUTES = 180
-"""Of COMMAND, about, on one core."""
+"""Of COMMAND on one core, by estimate."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def settings(records: Records) -> Section:
     )
     if not any(isinstance(r, StudyRecord) and r.ok and r.case.name == "settings" for r in records):
         note += (
-            " Windows, guidance, steps, batch and a pull to the base are in no record here; they take about "
-            f"{CPU_MINUTES} minutes of one core, can be interrupted, and run by: {COMMAND}"
+            " Windows, guidance, steps, batch and a pull to the base are in no record here; they take "
+            f"{CPU_MINUTES} minutes of one core by estimate, can be interrupted, and run by: {COMMAND}"
         )
     frame = pd.DataFrame(
         {
