@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_backbones import TINY
 from test_plans import QUICK, drawn
-from test_simulated import KINDS, METHODS, bytes_of, tiny
+from test_simulated import METHODS, among, bytes_of, tiny
 from toys import FRAMES, Recorder, ToyReward, run, toy, toy_batch
 
 from bench.cases import Case
@@ -81,30 +81,42 @@ def assert_same(got: list[torch.Tensor], expected: list[torch.Tensor], share: fl
         torch.testing.assert_close(one, other, rtol=0, atol=share * scale)
 
 
-@pytest.mark.parametrize("dropout", [True, False], ids=["dropout", "no dropout"])
+def same_as_plain(method: str, specs: list[str], mode: str = "", **where) -> None:
+    """Rewards and gradients under each of `specs`, against the plain rollout's; `where`: as of `ragged`."""
+    rewards, gradients = results(ragged(method, PLAIN + mode, **where))
+    assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6
+    for spec in specs:
+        scored, found = results(ragged(method, spec + mode, **where))
+        assert_same(scored, rewards)
+        assert_same(found, gradients)
+
+
+@pytest.mark.parametrize("dropout", ["true", "false"])
 @pytest.mark.parametrize("eta", [0.0, 1.0], ids=["ode", "sde"])
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_the_plain_rollouts_loss_and_gradient(method, eta, dropout):
-    """All levers together; and each alone where noise and dropout are drawn, which it could put out of step."""
-    mode = f"train_mode={str(dropout).lower()}"
-    rewards, gradients = results(ragged(method, f"{PLAIN}+{mode}", eta))
-    assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6
-    alone = [f"{PLAIN}+{mode}+{lever}" for lever in LEVERS] if eta and dropout else []
-    for spec in (f"lean+score=2+{mode}", *alone):
-        scored, found = results(ragged(method, spec, eta))
-        assert_same(scored, rewards)
-        assert_same(found, gradients)
+    """All levers together."""
+    same_as_plain(method, ["lean+score=2"], f"+train_mode={dropout}", eta=eta)
+
+
+@pytest.mark.parametrize(
+    ("eta", "dropout"),
+    [
+        (1.0, "true"),
+        *(pytest.param(*less, marks=pytest.mark.slow) for less in ((1.0, "false"), (0.0, "true"), (0.0, "false"))),
+    ],
+)
+@pytest.mark.parametrize("method", METHODS)
+def test_so_it_has_with_each_lever_alone(method, eta, dropout):
+    """Every day where noise and dropout are drawn, which a lever could put out of step."""
+    same_as_plain(method, [f"{PLAIN}+{lever}" for lever in LEVERS], f"+train_mode={dropout}", eta=eta)
 
 
 @pytest.mark.parametrize("backbone", TINY)
-def test_every_kind_of_step_has_the_same_gradient_on_every_backbone(backbone):
+@pytest.mark.parametrize("method", [among(method) for method in METHODS])
+def test_so_it_has_on_every_backbone(method, backbone):
     """The recipe against the plain rollout, with dropout in the denoiser."""
-    for method in KINDS:
-        rewards, gradients = results(ragged(method, PLAIN, backbone=backbone))
-        assert max(float(gradient.abs().max()) for gradient in gradients) > 1e-6, method
-        scored, found = results(ragged(method, "lean+score=2", backbone=backbone))
-        assert_same(scored, rewards)
-        assert_same(found, gradients)
+    same_as_plain(method, ["lean+score=2"], backbone=backbone)
 
 
 @QUICK

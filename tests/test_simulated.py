@@ -36,7 +36,14 @@ METHODS = [
 ]
 KINDS = ["draft", "draft-lv", "drtune:k=2", "easytune", "easytune:score=noisy", *METHODS[-2:]]
 """Those among them whose steps are of different kinds, as methods.plan knows them; of the others each is one of these
-with more steps or fewer."""
+with more steps or fewer, and among the slow tests where a backbone, a profile or a lever is what is tested."""
+
+
+def among(method: str, *others: object):
+    """A test's parameters: slow for a method that is not of KINDS."""
+    return pytest.param(method, *others, marks=() if method in KINDS else pytest.mark.slow)
+
+
 TINY_REWARD = RewardCase(reward="spm-tiny", batch=12, frames=16)
 
 
@@ -53,7 +60,7 @@ def bytes_of(reading) -> dict:
     ("method", "profile"),
     [
         *((method, "paper") for method in METHODS),
-        *((method, profile) for method in KINDS for profile in ("frozen", "paper+train_mode=false")),
+        *(among(method, profile) for method in METHODS for profile in ("frozen", "paper+train_mode=false")),
     ],
 )
 def test_equal_to_a_real_cpu_run_to_the_byte(method, profile):
@@ -132,7 +139,12 @@ def allocator_log(case: Case | RewardCase) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    "case", [*map(tiny, KINDS), TINY_REWARD, replace(TINY_REWARD, spl=True)], ids=lambda c: c.method
+    "case",
+    [
+        *(pytest.param(tiny(method), marks=among(method).marks) for method in METHODS),
+        *(TINY_REWARD, replace(TINY_REWARD, spl=True)),
+    ],
+    ids=lambda c: c.method,
 )
 def test_equal_to_the_allocators_log_but_for_scalars_and_kernels(case):
     """A second oracle, which no dispatch mode has a part in. It lacks scalars (of at most eight bytes, 512 rounded: a
